@@ -1,0 +1,65 @@
+"""Which learning rate, and how should it decay? Answered from short measured probes.
+
+Names load on first use (PEP 562): importing lrfinder imports neither torch nor lightning.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lrfinder.callback import LRFinder
+    from lrfinder.curve import Curve
+    from lrfinder.errors import InputError, LRFinderError, UnsupportedError
+    from lrfinder.files import read_curve, write_curve_csv
+    from lrfinder.loop import range_test
+    from lrfinder.plot import plot_curve
+    from lrfinder.schedules import Policy
+    from lrfinder.suggestion import Reason, Suggestion, suggest
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Curve": "curve",
+    "InputError": "errors",
+    "LRFinder": "callback",
+    "LRFinderError": "errors",
+    "Policy": "schedules",
+    "Reason": "suggestion",
+    "Suggestion": "suggestion",
+    "UnsupportedError": "errors",
+    "plot_curve": "plot",
+    "range_test": "loop",
+    "read_curve": "files",
+    "suggest": "suggestion",
+    "write_curve_csv": "files",
+}
+
+__all__ = [
+    "Curve",
+    "InputError",
+    "LRFinder",
+    "LRFinderError",
+    "Policy",
+    "Reason",
+    "Suggestion",
+    "UnsupportedError",
+    "plot_curve",
+    "range_test",
+    "read_curve",
+    "suggest",
+    "write_curve_csv",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lrfinder' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"lrfinder.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,5 @@
+"""`python -m lrfinder`."""
+
+from lrfinder.cli import main
+
+main()

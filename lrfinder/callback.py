@@ -1,0 +1,208 @@
+"""`LRFinder`: the Lightning callback. Tunes before the first step, writes back, and leaves the run alone."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+from lrfinder.curve import Curve
+from lrfinder.errors import InputError
+from lrfinder.probe import run_range_test
+from lrfinder.progress import progress_bar
+from lrfinder.suggestion import Suggestion, suggest
+from lrfinder.sweep import Ladder
+from lrfinder.trainer import TrainerTrainee, configure_again, internals
+from lrfinder.writeback import apply_lr, configured_lr, copy_configuration, reference_lr
+
+if TYPE_CHECKING or "lightning.pytorch" in sys.modules or "pytorch_lightning" not in sys.modules:
+    from lightning.pytorch import Callback
+else:  # the user's Trainer comes from here; loading the other copy of Lightning would cost seconds
+    from pytorch_lightning import Callback
+
+__all__ = ["LRFinder"]
+
+log = logging.getLogger("lrfinder")
+
+_ATTRIBUTES = ("lr", "learning_rate")
+
+
+class LRFinder(Callback):
+    """Find the learning rate at the start of `Trainer.fit` and train on with it.
+
+    A range test runs on the training data; then everything is put back bit for bit, the suggested learning rate is
+    written into the optimizers' param groups (their ratios stay), into the schedulers that drive them and into the
+    module's ``lr`` or ``learning_rate`` (attribute and ``hparams``), and training starts as if that rate had been set
+    by hand. When the curve does not support a suggestion, every learning rate stays and a warning says why.
+
+    It runs once: not in ``fast_dev_run``, and not when a fit resumes from a checkpoint or continues an earlier fit,
+    whose learning rate stands.
+
+    Args:
+        min_lr: first learning rate of the ladder, of the first param group with a positive one.
+        max_lr: last learning rate.
+        steps: rungs of the ladder, an optimizer step each (with accumulation, several batches each).
+        attribute: name of the module attribute or hyperparameter that `configure_optimizers` reads the learning
+            rate from, where it is neither ``lr`` nor ``learning_rate``.
+        progress: show a progress bar while testing, where the trainer shows one.
+
+    Attributes:
+        suggestion: the `Suggestion`, None before the test. Saved in checkpoints.
+        curve: the raw curve of the test, None before it.
+
+    Raises:
+        InputError: an argument breaks a rule.
+        UnsupportedError: at the start of the fit, the set-up cannot be probed exactly; nothing has been touched.
+    """
+
+    def __init__(
+        self,
+        min_lr: float = 1e-7,
+        max_lr: float = 10.0,
+        steps: int = 100,
+        *,
+        attribute: str | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.ladder = Ladder(min_lr, max_lr, steps)
+        self.attribute = attribute
+        self.progress = progress
+        self.suggestion: Suggestion | None = None
+
+    @property
+    def curve(self) -> Curve | None:
+        """The raw curve of the range test."""
+        return self.suggestion.curves[0] if self.suggestion and self.suggestion.curves else None
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Move to the front, so that the callbacks behind see the run as if the rate had been set by hand."""
+        if stage == "fit":
+            self.suggestion = None
+            if trainer.callbacks[0] is not self:  # rebind: Lightning is iterating over the present list
+                trainer.callbacks = [self, *(callback for callback in trainer.callbacks if callback is not self)]
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Tune, once, when everything is in place and no step has been taken."""
+        if trainer.fast_dev_run:
+            log.info("LRFinder: skipped, fast_dev_run is on")
+            return
+        if trainer.global_step > 0 or trainer.current_epoch > 0:
+            log.info("LRFinder: skipped, training continues from step %d at its learning rate", trainer.global_step)
+            return
+        name = _attribute_of(pl_module, self.attribute)
+        trainee = TrainerTrainee(trainer)
+        with progress_bar(self.progress and trainer.progress_bar_callback is not None) as bar:
+            curve = run_range_test(trainee, self.ladder, bar)
+        suggestion = suggest(curve, steps=_horizon(trainer))
+        if suggestion.lr is not None:
+            written = _write_back(trainer, trainee, suggestion.lr, name)
+            suggestion = suggestion.with_group_lrs(written)
+            log.info("LRFinder: %s", suggestion.headline())
+        else:
+            internals(trainer, "utilities.rank_zero").rank_zero_warn(
+                f"LRFinder left the learning rate as it was: {suggestion.headline()}"
+            )
+        self.suggestion = suggestion
+        _log_hyperparameters(trainer, suggestion, name)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: the suggestion as JSON-ready data."""
+        return {"suggestion": self.suggestion.to_dict()} if self.suggestion else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the suggestion back from a checkpoint."""
+        if "suggestion" in state_dict:
+            self.suggestion = Suggestion.from_dict(state_dict["suggestion"])
+
+
+def _horizon(trainer: Any) -> int | None:
+    steps = trainer.estimated_stepping_batches
+    return int(steps) if math.isfinite(steps) and steps > 0 else None
+
+
+def _attribute_of(module: Any, name: str | None) -> str | None:
+    """Return the name under which the module keeps its learning rate.
+
+    Raises:
+        InputError: the name was given and the module has no number under it.
+    """
+    for candidate in (name,) if name else _ATTRIBUTES:
+        if any(candidate in holder for holder in _holders(module)):
+            return candidate
+    if name:
+        raise InputError(
+            f"attribute must name the learning rate of {type(module).__name__}, got {name!r}: no such number"
+        )
+    return None
+
+
+def _holders(module: Any) -> list[dict[str, Any]]:
+    """Return the dicts in which a module may keep its learning rate, those of plain numbers only."""
+    hparams = module.hparams if hasattr(module, "hparams") else {}
+    holders: list[dict[str, Any]] = [vars(module), hparams]
+    return [_Numbers(holder) for holder in holders]
+
+
+class _Numbers(dict[str, Any]):
+    """The numbers in a dict, written through to it."""
+
+    def __init__(self, holder: dict[str, Any]) -> None:
+        super().__init__({k: v for k, v in holder.items() if isinstance(v, (int, float)) and not isinstance(v, bool)})
+        self._holder = holder
+
+    def write(self, name: str, value: float) -> None:
+        self._holder[name] = value
+
+
+def _set_attribute(module: Any, name: str, lr: float, factor: float) -> None:
+    """Set the number that stands for the learning rate; one that is not the rate itself is scaled along."""
+    for holder in _holders(module):
+        if name in holder:
+            holder.write(name, lr if math.isclose(holder[name] * factor, lr, rel_tol=1e-9) else holder[name] * factor)
+
+
+def _write_back(trainer: Any, trainee: TrainerTrainee, lr: float, name: str | None) -> tuple[float, ...]:
+    """Put ``lr`` where training will read it; return the new learning rate of every param group.
+
+    Preferred: set the module's attribute, let `configure_optimizers` build a second set of optimizers and schedulers
+    (inside a snapshot, so that nothing else it does stays), and copy their settings: just what setting it by hand
+    gives. Where the module has no such attribute, or its optimizers do not follow it, scale what there is.
+    """
+    factor = lr / reference_lr(trainee.lrs())
+    expected = [old * factor for old in trainee.lrs()]
+    schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+    fresh = None
+    if name is not None:
+        with trainee.preserved():
+            _set_attribute(trainee.module, name, lr, factor)
+            try:
+                fresh = configure_again(trainer)
+            except Exception as error:
+                log.info("LRFinder: configure_optimizers cannot run twice (%s); scaling the optimizers instead", error)
+        _set_attribute(trainee.module, name, lr, factor)
+    if fresh is not None and _follows(fresh[0], expected) and len(fresh[1]) == len(schedulers):
+        copy_configuration(trainer.optimizers, schedulers, *fresh)
+        return trainee.lrs()
+    return apply_lr(trainer.optimizers, lr, schedulers)
+
+
+def _follows(optimizers: list[Any], expected: list[float]) -> bool:
+    got = [configured_lr(group) for optimizer in optimizers for group in optimizer.param_groups]
+    return len(got) == len(expected) and all(
+        math.isclose(a, b, rel_tol=1e-6) for a, b in zip(got, expected, strict=True)
+    )
+
+
+def _log_hyperparameters(trainer: Any, suggestion: Suggestion, name: str | None) -> None:
+    """Tell the loggers: the suggestion, and the hyperparameters again with the new rate (Lightning logged the old)."""
+    values: dict[str, Any] = {}
+    module = trainer.lightning_module
+    if module._log_hyperparams:
+        values = dict(module.hparams_initial)
+        if name in values:
+            values[name] = module.hparams[name]
+    values.update({f"lrfinder/{key}": value for key, value in suggestion.summary().items()})
+    for logger in trainer.loggers:
+        logger.log_hyperparams(values)
+        logger.save()

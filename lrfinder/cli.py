@@ -1,0 +1,143 @@
+"""The command line: parse, call, print, exit. 0: a suggestion, 1: refused, 2: bad input, 130: interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from lrfinder import __version__
+from lrfinder.errors import InputError, LRFinderError
+from lrfinder.files import check_writable, read_curve, replace_file
+
+if TYPE_CHECKING:
+    from lrfinder.suggestion import Suggestion
+
+__all__ = ["main"]
+
+_EXAMPLES = """\
+examples:
+  lrfinder suggest                          tune a small network on the bundled handwritten digits
+  lrfinder suggest --curve curve.csv        the answer from a recorded curve (columns lr,loss)
+  lrfinder suggest --json --seed 1          only the JSON document on stdout
+
+exit codes: 0 suggestion, 1 refused, 2 bad input, 130 interrupted
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code."""
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+    except LRFinderError as error:
+        print(f"lrfinder: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("lrfinder: interrupted, nothing was written", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # the reader left; keep Python from complaining once more at shutdown
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    for path, name in ((options.report, "--report"), (options.plot, "--plot"), (options.out, "--out")):
+        if path is not None:
+            check_writable(path, name)
+    suggestion = _from_curve(options) if options.curve else _from_demo(options)
+    _write_files(suggestion, options, "lrfinder " + shlex.join(arguments))
+    if options.json:
+        print(json.dumps(suggestion.to_dict(), indent=2, allow_nan=False))
+    else:
+        print(suggestion)
+    if not options.quiet:
+        print(f"Report    {options.report}", file=sys.stderr if options.json else sys.stdout)
+    return 0 if suggestion.lr is not None else 1
+
+
+def _from_curve(options: argparse.Namespace) -> Suggestion:
+    from lrfinder.suggestion import suggest
+
+    curve, document = read_curve(options.curve)
+    horizon = document.get("horizon")
+    if horizon is not None and (isinstance(horizon, bool) or not isinstance(horizon, int)):
+        raise InputError(f"{options.curve}: horizon must be a whole number or null, got {horizon!r}")
+    return suggest(curve, steps=options.steps if options.steps is not None else horizon)
+
+
+def _from_demo(options: argparse.Namespace) -> Suggestion:
+    from lrfinder.sweep import Ladder
+
+    ladder = Ladder(options.min_lr, options.max_lr, options.test_steps)  # complain before torch is loaded
+    if not options.quiet:
+        print("No target given: tuning a small network on the bundled handwritten digits.", file=sys.stderr)
+
+    from lrfinder.demo import digits_demo
+    from lrfinder.loop import range_test
+    from lrfinder.progress import progress_bar
+    from lrfinder.suggestion import suggest
+
+    demo = digits_demo(options.seed)
+    with progress_bar(not options.quiet) as bar:
+        curve = range_test(
+            demo.model, demo.optimizer, demo.loss_fn, demo.loader,
+            min_lr=ladder.min_lr, max_lr=ladder.max_lr, steps=ladder.steps, progress=bar,
+        )  # fmt: skip
+    suggestion = suggest(curve, steps=options.steps if options.steps is not None else demo.steps)
+    return suggestion.with_environment(device=str(demo.images.device), seed=options.seed)
+
+
+def _write_files(suggestion: Suggestion, options: argparse.Namespace, command: str) -> None:
+    from lrfinder.report import report_html, report_png
+
+    if options.out is not None:
+        replace_file(options.out, json.dumps(suggestion.to_dict(), indent=2, allow_nan=False) + "\n")
+    if options.plot is not None:
+        replace_file(options.plot, report_png(suggestion))
+    replace_file(options.report, report_html(suggestion, command))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lrfinder",
+        description="Which learning rate, and how should it decay?",
+        epilog="See: lrfinder suggest --help",
+    )
+    parser.add_argument("--version", action="version", version=f"lrfinder {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    suggest = commands.add_parser(
+        "suggest",
+        help="suggest a learning rate",
+        description="Suggest a peak learning rate from a range test.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    suggest.add_argument("--curve", metavar="FILE", help="use this recorded curve (CSV or JSON) instead of training")
+    suggest.add_argument("--steps", type=_count, metavar="N", help="optimizer steps you will train for")
+    suggest.add_argument("--min-lr", type=float, default=1e-7, metavar="LR", help="first rate tried (%(default)g)")
+    suggest.add_argument("--max-lr", type=float, default=10.0, metavar="LR", help="last rate tried (%(default)g)")
+    suggest.add_argument("--test-steps", type=_count, default=100, metavar="N", help="steps of the test (%(default)s)")
+    suggest.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and batches (%(default)s)")
+    suggest.add_argument("--report", default="lrfinder-report.html", metavar="PATH", help="HTML page (%(default)s)")
+    suggest.add_argument("--plot", metavar="PATH.png", help="also write the curve as a picture")
+    suggest.add_argument("--out", metavar="PATH.json", help="also write the JSON document")
+    suggest.add_argument("--json", action="store_true", help="print only the JSON document")
+    suggest.add_argument("--quiet", action="store_true", help="no progress, no notes")
+    return parser
+
+
+def _count(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
+    return number

@@ -1,0 +1,162 @@
+"""`Curve`: the raw record of a range test, learning rate by learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lrfinder.errors import InputError
+
+__all__ = ["MIN_POINTS", "Curve"]
+
+MIN_POINTS = 10
+"""Fewest points a curve may have: with fewer, the six parameters of the fit have no degrees of freedom to err with."""
+
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Loss against learning rate, exactly as measured: never smoothed, clipped or normalised.
+
+    Point ``i`` holds the learning rate of optimizer step ``i`` and the loss of the batch of that step, computed
+    *before* the update, as every range-finder records it. What ``lr[i]`` did is therefore seen in ``loss[i + 1]``;
+    `lrfinder.fit` pairs them so.
+
+    Attributes:
+        lr: (n,) float64, strictly increasing, > 0: the learning rate of the reference param group.
+        loss: (n,) float64, raw; the last values may be inf or NaN where training blew up.
+        step: (n,) int64, strictly increasing: optimizer steps since the start of the test.
+        stage: what was run; "range" is a range test.
+        seconds: wall time of the recording, None where unknown.
+        group_ratios: each param group's learning rate divided by ``lr``.
+        caveats: what the recording could not do, in sentences.
+
+    Raises:
+        InputError: lengths differ, fewer than ten points, a learning rate is not positive and finite, or they do
+            not increase.
+    """
+
+    lr: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    step: NDArray[np.int64]
+    stage: str = "range"
+    seconds: float | None = None
+    group_ratios: tuple[float, ...] = (1.0,)
+    caveats: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        lr: ArrayLike,
+        loss: ArrayLike,
+        step: ArrayLike | None = None,
+        *,
+        stage: str = "range",
+        seconds: float | None = None,
+        group_ratios: Sequence[float] = (1.0,),
+        caveats: Sequence[str] = (),
+    ) -> None:
+        lrs, losses = np.array(lr, dtype=np.float64), np.array(loss, dtype=np.float64)
+        steps = np.arange(lrs.size) if step is None else np.array(step, dtype=np.int64)
+        _check(lrs, losses, steps)
+        for array in (lrs, losses, steps):
+            array.setflags(write=False)
+        for name, value in (
+            ("lr", lrs),
+            ("loss", losses),
+            ("step", steps),
+            ("stage", stage),
+            ("seconds", seconds),
+            ("group_ratios", tuple(float(ratio) for ratio in group_ratios)),
+            ("caveats", tuple(caveats)),
+        ):
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return int(self.lr.size)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Curve) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # holds arrays, like numpy.ndarray itself
+
+    def __repr__(self) -> str:
+        return f"Curve({self.stage}: {len(self)} points, lr {self.lr[0]:.3g} to {self.lr[-1]:.3g})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the curve as JSON-ready data; non-finite losses become the strings NaN, Infinity and -Infinity."""
+        return {
+            "stage": self.stage,
+            "lr": self.lr.tolist(),
+            "loss": [_number_to_json(value) for value in self.loss.tolist()],
+            "step": self.step.tolist(),
+            "seconds": self.seconds,
+            "group_ratios": list(self.group_ratios),
+            "caveats": list(self.caveats),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], name: str = "curve") -> Curve:
+        """Rebuild a curve from `to_dict`, or from any mapping with the lists ``lr`` and ``loss``.
+
+        Raises:
+            InputError: a field is missing or has the wrong type; the text begins with ``name``.
+        """
+        for field in ("lr", "loss"):
+            if not isinstance(data.get(field), list):
+                raise InputError(f"{name}: needs a list of numbers {field!r}, got {type(data.get(field)).__name__}")
+        try:
+            return cls(
+                lr=[_number_from_json(value) for value in data["lr"]],
+                loss=[_number_from_json(value) for value in data["loss"]],
+                step=data.get("step"),
+                stage=str(data.get("stage", "range")),
+                seconds=None if data.get("seconds") is None else float(data["seconds"]),
+                group_ratios=[float(ratio) for ratio in data.get("group_ratios") or (1.0,)],
+                caveats=[str(caveat) for caveat in data.get("caveats") or ()],
+            )
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{name}: every value must be a number ({error})") from None
+
+
+def _check(lr: NDArray[np.float64], loss: NDArray[np.float64], step: NDArray[np.int64]) -> None:
+    for name, array in (("lr", lr), ("loss", loss), ("step", step)):
+        if array.ndim != 1 or array.size != lr.size:
+            raise InputError(
+                f"lr, loss and step must be lists of one length, got {name} of shape {array.shape} with lr {lr.shape}"
+            )
+    if lr.size < MIN_POINTS:
+        raise InputError(f"a curve needs at least {MIN_POINTS} points, got {lr.size}: record more steps")
+    bad = np.flatnonzero(~(np.isfinite(lr) & (lr > 0)))
+    if bad.size:
+        raise InputError(f"every lr must be positive and finite, got lr = {lr[bad[0]]:g} at point {bad[0] + 1}")
+    for name, array in (("lr", lr), ("step", step)):
+        falls = np.flatnonzero(np.diff(array) <= 0)
+        if falls.size:
+            i = int(falls[0])
+            raise InputError(
+                f"{name} must be strictly increasing, got {array[i + 1]:g} after {array[i]:g} at point {i + 2}"
+            )
+
+
+def _number_to_json(value: float) -> float | str:
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _number_from_json(value: object) -> float:
+    if isinstance(value, str):
+        if value not in _NON_FINITE:
+            raise ValueError(f"got {value!r}")
+        return _NON_FINITE[value]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"got {value!r}")
+    return float(value)

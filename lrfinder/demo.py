@@ -1,0 +1,84 @@
+"""The bundled example: a small network on real handwritten digits, ready to be tuned."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from importlib.resources import files
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+__all__ = ["Demo", "digits", "digits_demo"]
+
+_TRAINING = 1400  # images; the other 397 validate
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What a training loop needs.
+
+    Attributes:
+        model: a convolutional network with batch normalisation, 10 logits for (n, 1, 8, 8) float32 images.
+        optimizer: SGD with momentum 0.9, at the usual first guess of 0.1.
+        loss_fn: cross-entropy, in nats.
+        loader: shuffled training batches of 32 images.
+        images: (397, 1, 8, 8) float32, for validation.
+        labels: (397,) int64.
+        steps: optimizer steps of a full training run.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    loss_fn: nn.Module
+    loader: DataLoader[tuple[Tensor, ...]]
+    images: Tensor
+    labels: Tensor
+    steps: int
+
+
+def digits() -> tuple[Tensor, Tensor]:
+    """Return the 1,797 digits: images (n, 1, 8, 8) float32 in [0, 1], labels (n,) int64."""
+    with (files("lrfinder") / "data" / "digits.csv.gz").open("rb") as packed, gzip.open(packed, "rt") as text:
+        table = np.loadtxt(text, delimiter=",", dtype=np.int64)
+    images = torch.from_numpy(table[:, :64]).float().div(16).reshape(-1, 1, 8, 8)
+    return images, torch.from_numpy(table[:, 64].copy())
+
+
+def digits_demo(seed: int = 0, device: str | torch.device | None = None) -> Demo:
+    """Build the example; equal seeds give equal networks and batches.
+
+    Args:
+        seed: of weights, split and shuffling.
+        device: where the network runs; the GPU if there is one, else the CPU.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    images, labels = digits()
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    train, validation = order[:_TRAINING], order[_TRAINING:]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+            nn.Conv2d(16, 32, 3, padding=1, stride=2, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
+            nn.Flatten(), nn.Linear(32 * 4 * 4, 10),
+        ).to(device)  # fmt: skip
+    loader = DataLoader(
+        TensorDataset(images[train], labels[train]),
+        batch_size=32,
+        shuffle=True,
+        drop_last=True,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    return Demo(
+        model,
+        optimizer,
+        nn.CrossEntropyLoss(),
+        loader,
+        images[validation].to(device),
+        labels[validation].to(device),
+        430,
+    )

@@ -1,0 +1,24 @@
+"""Every error that lrfinder raises on purpose.
+
+    LRFinderError
+    ├── InputError        (also ValueError)    an argument, a file or a loader breaks a rule; the CLI exits with 2
+    └── UnsupportedError  (also RuntimeError)  a set-up that cannot be probed exactly; raised before anything is touched
+
+A curve that does not support a suggestion is not an error: `suggest` returns a refused `Suggestion`.
+"""
+
+from __future__ import annotations
+
+__all__ = ["InputError", "LRFinderError", "UnsupportedError"]
+
+
+class LRFinderError(Exception):
+    """Base of the tree: catch it to catch everything lrfinder raises on purpose."""
+
+
+class InputError(LRFinderError, ValueError):
+    """An argument, file or loader breaks a rule; the text names it, the rule and the value got."""
+
+
+class UnsupportedError(LRFinderError, RuntimeError):
+    """A set-up that lrfinder cannot probe without leaving a trace; nothing has been touched."""

@@ -1,0 +1,141 @@
+"""Files named by the user: curves read as plain data, results replaced atomically."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lrfinder.curve import Curve
+from lrfinder.errors import InputError
+
+__all__ = ["check_writable", "read_curve", "replace_file", "write_curve_csv"]
+
+SCHEMA_VERSION = 1
+_MAX_BYTES = 64 * 2**20  # a curve is a few kB; a larger file is the wrong file
+
+
+def read_curve(path: str | Path) -> tuple[Curve, Mapping[str, Any]]:
+    """Read a recorded curve from CSV (columns ``lr,loss``, optional ``step,stage``) or from JSON.
+
+    JSON may be the document written by ``lrfinder suggest --out``, or any object with the lists ``lr`` and ``loss``
+    (torch-lr-finder's ``history`` is one).
+
+    Returns:
+        The curve, and the JSON document around it (empty for CSV).
+
+    Raises:
+        InputError: the file is missing, unreadable, or breaks a rule; the text names file, field and value.
+    """
+    path = Path(path)
+    text = _read_text(path)
+    if path.suffix.lower() == ".json" or text.lstrip().startswith("{"):
+        return _curve_from_json(text, str(path))
+    return _curve_from_csv(text, str(path)), {}
+
+
+def write_curve_csv(curve: Curve, path: str | Path) -> None:
+    """Write ``step,lr,loss,stage`` with every digit, so that `read_curve` gives back equal numbers."""
+    rows = [f"{s},{lr!r},{loss!r},{curve.stage}\n" for s, lr, loss in _rows(curve)]
+    replace_file(path, "step,lr,loss,stage\n" + "".join(rows))
+
+
+def replace_file(path: str | Path, content: str | bytes) -> None:
+    """Write ``content`` to ``path`` so that a reader sees the old file or the whole new one, never a part.
+
+    Raises:
+        InputError: the folder does not exist or cannot be written.
+    """
+    path = Path(path)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(data)
+        if path.exists():
+            temporary.chmod(path.stat().st_mode & 0o777)
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path, argument: str) -> None:
+    """Raise now if ``path`` could not be written later, before minutes are spent on what goes there.
+
+    Raises:
+        InputError: naming the ``argument``, the path and why.
+    """
+    path = Path(path)
+    folder = path.parent
+    if path.is_dir():
+        raise InputError(f"{argument} must name a file, got the folder {path}")
+    if not folder.is_dir():
+        raise InputError(f"{argument}: the folder {folder} does not exist, create it first")
+    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise InputError(f"{argument}: {path} cannot be written, choose another path or fix its permissions")
+
+
+def _rows(curve: Curve) -> list[tuple[int, float, float]]:
+    return list(zip(curve.step.tolist(), curve.lr.tolist(), curve.loss.tolist(), strict=True))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise InputError(f"{path}: larger than {_MAX_BYTES // 2**20} MiB, which no recorded curve is")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file, expected CSV with columns lr,loss or JSON") from None
+
+
+def _curve_from_json(text: str, name: str) -> tuple[Curve, Mapping[str, Any]]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name}: not valid JSON ({error})") from None
+    if not isinstance(document, dict):
+        raise InputError(f"{name}: expected a JSON object, got {type(document).__name__}")
+    if "curves" not in document:
+        return Curve.from_dict(document, name), {}
+    version = document.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise InputError(f"{name}: schema_version must be {SCHEMA_VERSION}, got {version!r}")
+    curves = document["curves"]
+    if not isinstance(curves, list) or not all(isinstance(curve, dict) for curve in curves):
+        raise InputError(f"{name}: curves must be a list of objects")
+    ranges = [curve for curve in curves if curve.get("stage") == "range"]
+    if len(ranges) != 1:
+        raise InputError(f"{name}: curves must hold one curve with stage 'range', got {len(ranges)}")
+    return Curve.from_dict(ranges[0], name), document
+
+
+def _curve_from_csv(text: str, name: str) -> Curve:
+    reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
+    columns = [column.strip().lower() for column in reader.fieldnames or ()]
+    missing = [column for column in ("lr", "loss") if column not in columns]
+    if missing:
+        raise InputError(f"{name}: needs the columns lr and loss, got {','.join(columns) or 'an empty file'}")
+    reader.fieldnames = columns
+    values: dict[str, list[float]] = {column: [] for column in ("lr", "loss", "step") if column in columns}
+    for row in reader:
+        if (row.get("stage") or "range") != "range":
+            raise InputError(f"{name}, line {reader.line_num}: stage must be 'range', got {row['stage']!r}")
+        for column, numbers in values.items():
+            try:
+                numbers.append(float(row[column]))
+            except (TypeError, ValueError):
+                raise InputError(
+                    f"{name}, line {reader.line_num}: {column} must be a number, got {row[column]!r}"
+                ) from None
+    if not all(step.is_integer() for step in values.get("step", ())):
+        raise InputError(f"{name}: every step must be a whole number")
+    try:
+        return Curve(values["lr"], values["loss"], values.get("step"))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None

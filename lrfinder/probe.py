@@ -1,0 +1,92 @@
+"""Running a range test on anything that can take a training step at a given learning rate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lrfinder.curve import Curve
+from lrfinder.sweep import Ladder, last_step
+from lrfinder.writeback import scaled_lrs
+
+__all__ = ["Progress", "Trainee", "run_range_test"]
+
+READ_EVERY = 10
+"""Steps between two looks at the losses: each look waits for the device. What ran past the end is discarded."""
+
+Progress = Callable[[int, int], None]
+"""Called after each step with (steps done, steps planned)."""
+
+
+class Trainee(Protocol):
+    """A model in training that can be probed: the only thing that differs between plain torch and Lightning."""
+
+    def lrs(self) -> tuple[float, ...]:
+        """Return the configured learning rate of every param group, over all optimizers."""
+
+    def set_lrs(self, lrs: Sequence[float]) -> None:
+        """Set the learning rate of every param group, in the order of `lrs`."""
+
+    def step(self) -> Tensor:
+        """Take one optimizer step on the next batch; return the loss before the update, 0-d, detached."""
+
+    def caveats(self) -> tuple[str, ...]:
+        """Say what about the steps taken so far weakens their evidence."""
+
+    def preserved(self) -> AbstractContextManager[None]:
+        """Snapshot everything a step may change on entry and put it back, bit for bit, on every way out."""
+
+
+def run_range_test(trainee: Trainee, ladder: Ladder, progress: Progress | None = None) -> Curve:
+    """Climb the ladder, one optimizer step per rung, and leave the trainee as it was.
+
+    The reference group takes the ladder's learning rates; the others keep their ratio to it. Losses stay on the
+    device and are read every ten steps; the climb ends by `lrfinder.sweep.last_step`, at the same rung however
+    often they are read. An error that the user's step raises *because* training had blown up before (an assertion
+    on finite values, say) ends the climb too; any other error passes through, after the state is back.
+
+    Returns:
+        The raw curve, up to the rung where it ended.
+
+    Raises:
+        InputError: no positive learning rate, or fewer than ten steps could be taken.
+    """
+    with trainee.preserved():
+        ratios = scaled_lrs(trainee.lrs(), 1.0)
+        started = time.perf_counter()
+        losses = _climb(trainee, ladder, ratios, progress)
+        seconds = time.perf_counter() - started
+        caveats = trainee.caveats()
+    keep, _ = last_step(losses)
+    return Curve(ladder.lrs()[:keep], losses[:keep], seconds=seconds, group_ratios=ratios, caveats=caveats)
+
+
+def _climb(trainee: Trainee, ladder: Ladder, ratios: Sequence[float], progress: Progress | None) -> list[float]:
+    losses: list[float] = []
+    unread: list[Tensor] = []
+    for rung, lr in enumerate(ladder.lrs().tolist(), start=1):
+        trainee.set_lrs([ratio * lr for ratio in ratios])
+        try:
+            unread.append(trainee.step())
+        except Exception:
+            losses += _read(unread)
+            if last_step(losses)[1]:
+                return losses
+            raise
+        if rung % READ_EVERY == 0 or rung == ladder.steps:
+            losses += _read(unread)
+            unread.clear()
+            if last_step(losses)[1]:
+                return losses
+        if progress is not None:
+            progress(rung, ladder.steps)
+    return losses
+
+
+def _read(unread: list[Tensor]) -> list[float]:
+    return torch.stack(unread).tolist() if unread else []

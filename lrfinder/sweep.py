@@ -1,0 +1,106 @@
+"""The learning-rate ladder of a range test, and the rule that ends the climb."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lrfinder.curve import MIN_POINTS
+from lrfinder.errors import InputError
+
+__all__ = ["Ladder", "last_step", "noise"]
+
+_LEFT_FOR_GOOD = 3.0
+"""Left for good: this many times the whole improvement lost again. A catapult (Lewkowycz et al. 2020,
+arXiv 2003.02218, section 2) returns from a rise of about the improvement itself, so it is given more."""
+
+_NOISE_SIGMAS = 12.0
+"""Where nothing was learnt there is no improvement to measure by: then this many standard deviations of noise."""
+
+_TAIL = 4
+"""Rungs kept after leaving for good: the growth per rung there tells where stability ended (`lrfinder.divergence`)."""
+
+_ROUNDING = 2.0**-17
+"""Losses come from float32 (2**-24) through sums: differences below this share of the loss are rounding."""
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Learning rates of a range test: ``lr[i] = min_lr * (max_lr / min_lr) ** (i / (steps - 1))``.
+
+    Attributes:
+        min_lr: first learning rate, exact.
+        max_lr: last learning rate, exact.
+        steps: number of rungs, one optimizer step each.
+
+    Raises:
+        InputError: not ``0 < min_lr < max_lr < inf``, or fewer than ten steps.
+
+    >>> Ladder(1e-3, 1e1, 10).lrs()[[0, -1]].tolist()
+    [0.001, 10.0]
+    """
+
+    min_lr: float = 1e-7
+    max_lr: float = 10.0
+    steps: int = 100
+
+    def __post_init__(self) -> None:
+        for name, value in (("min_lr", self.min_lr), ("max_lr", self.max_lr)):
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name} must be positive and finite, got {name} = {value:g}")
+        if self.min_lr >= self.max_lr:
+            raise InputError(f"min_lr must be below max_lr, got min_lr = {self.min_lr:g}, max_lr = {self.max_lr:g}")
+        if self.steps < MIN_POINTS:
+            raise InputError(f"steps of the range test must be at least {MIN_POINTS}, got {self.steps}")
+
+    def lrs(self) -> NDArray[np.float64]:
+        """Return the rungs: (steps,) float64, strictly increasing, first and last exact."""
+        lrs: NDArray[np.float64] = np.geomspace(self.min_lr, self.max_lr, self.steps)
+        lrs[0], lrs[-1] = self.min_lr, self.max_lr
+        return lrs
+
+
+def noise(loss: ArrayLike) -> float:
+    """Robust standard deviation of what changes from one loss to the next without trend.
+
+    Second differences remove any linear trend; their median absolute value over ``0.6745 * sqrt(6)`` is the standard
+    deviation of independent normal noise, and a blow-up at the end does not move it. Zero for fewer than three values.
+    """
+    values = np.asarray(loss, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if values.size < 3:
+        return 0.0
+    return float(np.median(np.abs(np.diff(values, n=2)))) / (0.6744897501960817 * math.sqrt(6.0))
+
+
+def last_step(loss: ArrayLike) -> tuple[int, bool]:
+    """Where a range test ends: ``(points to keep, diverged)``.
+
+    It ends at the first non-finite loss (that point is kept, as evidence), or four rungs after
+    ``loss - best > 3 * (first - best)``. First, best and current loss are medians of three neighbours, so that one
+    unlucky batch neither raises the hopes nor ends the test. The rule knows differences only: it is the same for
+    a scaled, shifted or negative loss.
+
+    >>> last_step([-5.0] * 40)
+    (40, False)
+    >>> last_step([1.0] * 12 + [float("nan"), 1.0])
+    (13, True)
+    """
+    values = np.asarray(loss, dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(values))
+    finite = values[: bad[0]] if bad.size else values
+    if finite.size >= MIN_POINTS:
+        smooth = np.median(np.lib.stride_tricks.sliding_window_view(finite, 3), axis=1)
+        best = np.minimum.accumulate(smooth)
+        floor = _ROUNDING * float(np.max(np.abs(finite[:MIN_POINTS])))
+        sigmas = _NOISE_SIGMAS * np.array([noise(finite[: i + 3]) for i in range(smooth.size)])
+        allowed = np.maximum(np.maximum(_LEFT_FOR_GOOD * (smooth[0] - best), sigmas), floor)
+        gone = np.flatnonzero(smooth - best > allowed)
+        gone = gone[gone >= MIN_POINTS - 3]
+        if gone.size:
+            end = int(gone[0]) + 3 + _TAIL
+            return min(end, finite.size + bool(bad.size)), True
+    return (int(bad[0]) + 1, True) if bad.size else (values.size, False)
