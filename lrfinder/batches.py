@@ -60,7 +60,7 @@ def endless(loader: Iterable[Any]) -> Iterator[Any]:
     """
     while True:
         count = 0
-        for count, batch in enumerate(loader, start=1):
+        for count, batch in enumerate(loader, start=1):  # noqa: B007  # read after the loop
             yield batch
         if count < 2:
             raise InputError(

@@ -128,38 +128,33 @@ def _attribute_of(module: Any, name: str | None) -> str | None:
         InputError: the name was given and the module has no number under it.
     """
     for candidate in (name,) if name else _ATTRIBUTES:
-        if any(candidate in holder for holder in _holders(module)):
+        if _is_number(getattr(module, candidate, None)) or _is_number(_hparams(module).get(candidate)):
             return candidate
     if name:
-        raise InputError(
-            f"attribute must name the learning rate of {type(module).__name__}, got {name!r}: no such number"
-        )
+        raise InputError(f"attribute must name a number of {type(module).__name__}, got {name!r}, which is none")
     return None
-
-
-def _holders(module: Any) -> list[dict[str, Any]]:
-    """Return the dicts in which a module may keep its learning rate, those of plain numbers only."""
-    hparams = module.hparams if hasattr(module, "hparams") else {}
-    holders: list[dict[str, Any]] = [vars(module), hparams]
-    return [_Numbers(holder) for holder in holders]
-
-
-class _Numbers(dict[str, Any]):
-    """The numbers in a dict, written through to it."""
-
-    def __init__(self, holder: dict[str, Any]) -> None:
-        super().__init__({k: v for k, v in holder.items() if isinstance(v, (int, float)) and not isinstance(v, bool)})
-        self._holder = holder
-
-    def write(self, name: str, value: float) -> None:
-        self._holder[name] = value
 
 
 def _set_attribute(module: Any, name: str, lr: float, factor: float) -> None:
     """Set the number that stands for the learning rate; one that is not the rate itself is scaled along."""
-    for holder in _holders(module):
-        if name in holder:
-            holder.write(name, lr if math.isclose(holder[name] * factor, lr, rel_tol=1e-9) else holder[name] * factor)
+
+    def scaled(value: float) -> float:
+        return lr if math.isclose(value * factor, lr, rel_tol=1e-9) else value * factor
+
+    if _is_number(value := getattr(module, name, None)):
+        setattr(module, name, scaled(value))
+    if _is_number(value := _hparams(module).get(name)):
+        _hparams(module)[name] = scaled(value)
+
+
+def _hparams(module: Any) -> dict[str, Any]:
+    """Return the module's hyperparameters, without creating them as Lightning's property does."""
+    hparams: dict[str, Any] = getattr(module, "_hparams", {})
+    return hparams
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _write_back(trainer: Any, trainee: TrainerTrainee, lr: float, name: str | None) -> tuple[float, ...]:

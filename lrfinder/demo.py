@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 __all__ = ["Demo", "digits", "digits_demo"]
 
 _TRAINING = 1400  # images; the other 397 validate
+_STEPS = 430  # ten epochs
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,5 @@ def digits_demo(seed: int = 0, device: str | torch.device | None = None) -> Demo
         generator=torch.Generator().manual_seed(seed),
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    return Demo(
-        model,
-        optimizer,
-        nn.CrossEntropyLoss(),
-        loader,
-        images[validation].to(device),
-        labels[validation].to(device),
-        430,
-    )
+    held_out = images[validation].to(device), labels[validation].to(device)
+    return Demo(model, optimizer, nn.CrossEntropyLoss(), loader, *held_out, steps=_STEPS)

@@ -1,10 +1,10 @@
 """Where gradient descent stops being stable, read off the way a range test blows up.
 
 A ramp finds the limit late. Along the sharpest direction a step multiplies the error by ``1 - lr * sharpness``: while
-the ladder passes ``lr = 1 / sharpness`` the error all but vanishes, and beyond the limit ``2 / sharpness`` it must grow
-back from there before the loss shows it. On a quadratic, however fine the ladder, it is back at its initial size only at
-``lr = 12.6 / sharpness`` (the root of the dilogarithm ``Re Li2``), six times too late. But the growth from rung to rung
-tells the sharpness, and with it the limit.
+the ladder passes ``lr = 1 / sharpness`` the error all but vanishes, and beyond the limit ``2 / sharpness`` it must
+grow back from there before the loss shows it. On a quadratic, however fine the ladder, it is back at its initial size
+only at ``lr = 12.6 / sharpness`` (the root of the dilogarithm ``Re Li2``), six times too late. But the growth from rung
+to rung tells the sharpness, and with it the limit.
 """
 
 from __future__ import annotations

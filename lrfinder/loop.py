@@ -106,7 +106,7 @@ class _Loop:
             return loss
 
         if isinstance(self.optimizer, torch.optim.LBFGS):  # evaluates the closure several times per step
-            self.optimizer.step(closure)
+            self.optimizer.step(closure)  # type: ignore[no-untyped-call]
         else:
             closure()
             self.optimizer.step()

@@ -50,7 +50,7 @@ _FOREIGN = (
 """Machinery that holds caches, handles and locks of the process: putting its dicts back would break it."""
 
 _DATA_ITEMS = 1000
-"""A larger container reached through a data set holds the data, not its state: its slots are kept, not their insides."""
+"""A larger container reached through a data set holds the data, not its state: kept, but not looked into."""
 _DATA_BYTES = 2**20
 """A larger tensor or array reached through a data set is data: it is not copied."""
 
@@ -223,7 +223,7 @@ def _random_state() -> list[Undo]:
         lambda: torch.set_rng_state(cpu),
         lambda: torch._C._set_grad_enabled(grad),
     ]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         cuda = torch.cuda.get_rng_state_all()
         undos.append(lambda: torch.cuda.set_rng_state_all(cuda))
     if torch.backends.mps.is_available():
@@ -287,7 +287,7 @@ def _setter(obj: object, name: str, value: object) -> Undo:
 
 
 @functools.cache
-def _slot_names(kind: type) -> tuple[str, ...]:
+def _slot_names(kind: Any) -> tuple[str, ...]:
     names: list[str] = []
     for owner in kind.__mro__:
         slots = owner.__dict__.get("__slots__", ())

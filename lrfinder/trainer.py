@@ -35,7 +35,7 @@ _MAX_SKIPPED = 100
 
 
 def internals(trainer: Any, name: str) -> ModuleType:
-    """Import Lightning's module ``name`` from the package the trainer comes from: `lightning` or `pytorch_lightning`."""
+    """Import Lightning's module ``name`` from the package of the trainer, `lightning` or `pytorch_lightning`."""
     for kind in type(trainer).__mro__:
         for root in ("lightning.pytorch", "pytorch_lightning"):
             if kind.__module__.startswith(root + "."):
@@ -85,19 +85,23 @@ class TrainerTrainee:
         self._accumulating = False
 
     def lrs(self) -> tuple[float, ...]:
+        """Return the configured rate of every group, over all optimizers."""
         return tuple(configured_lr(group) for group in self._groups())
 
     def set_lrs(self, lrs: Sequence[float]) -> None:
+        """Set the rate of every group, over all optimizers."""
         for group, lr in zip(self._groups(), lrs, strict=True):
             set_lr(group, lr)
 
     def caveats(self) -> tuple[str, ...]:
+        """Say so where every step sees one batch."""
         if self.trainer.num_training_batches == 1:
             return ("Every step saw the same batch: the curve shows how fast that batch is learnt.",)
         return ()
 
     def step(self) -> Tensor:
-        expected = [float(group["lr"]) for group in self._groups()]
+        """Take one optimizer step, over as many batches as the trainer accumulates; return their mean loss."""
+        expected = [group["lr"] for group in self._groups()]
         losses: list[Tensor] = []
         for micro in range(1, self._accumulate + 1):
             self._accumulating = micro < self._accumulate
@@ -114,6 +118,7 @@ class TrainerTrainee:
 
     @contextmanager
     def preserved(self) -> Iterator[None]:
+        """Isolate the module, run the hooks that open an epoch, and put everything back in the end."""
         trainer, started = self.trainer, time.monotonic()
         loop, strategy = trainer.fit_loop, trainer.strategy
         loaders = loop._combined_loader.flattened
@@ -201,7 +206,7 @@ class TrainerTrainee:
 
 
 def configure_again(trainer: Any) -> tuple[list[Any], list[Any]]:
-    """Run the module's `configure_optimizers` once more: fresh ``(optimizers, schedulers)``, not attached to anything."""
+    """Run the module's `configure_optimizers` once more; return its ``(optimizers, schedulers)``, used by nobody."""
     call, core = internals(trainer, "trainer.call"), internals(trainer, "core.optimizer")
     configured = call._call_lightning_module_hook(trainer, "configure_optimizers")
     optimizers, schedulers, _ = core._configure_optimizers(configured)
