@@ -161,7 +161,7 @@ class Snapshot:
                 return
             if storage.nbytes() <= 2 * alias.nbytes or torch._debug_has_internal_overlap(alias) == 1:
                 self._storages.add(storage.data_ptr())
-                saved = storage.clone()
+                saved = storage.clone()  # type: ignore[no-untyped-call]
                 self._undos.append(lambda: _ignore(storage.copy_(saved)))
                 return
         clone = alias.clone()  # a small view into a large storage, a sparse tensor, a tensor subclass
@@ -190,7 +190,7 @@ class Snapshot:
             children.append(content)
         return children
 
-    def _slots(self, obj: object) -> list[object]:
+    def _slots(self, obj: Any) -> list[object]:
         children = []
         for name in _slot_names(type(obj)):
             value = getattr(obj, name, _EMPTY)
@@ -210,7 +210,7 @@ def interrupts_deferred() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        signal.signal(signal.SIGINT, previous or signal.default_int_handler)
         if received:
             signal.raise_signal(signal.SIGINT)
 
