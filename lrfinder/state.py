@@ -192,7 +192,7 @@ class Snapshot:
 
     def _slots(self, obj: Any) -> list[object]:
         children = []
-        for name in _slot_names(type(obj)):
+        for name in _slot_names(type(obj)):  # type: ignore[arg-type]  # a class is hashable
             value = getattr(obj, name, _EMPTY)
             self._undos.append(_setter(obj, name, value))
             children.append(value)
