@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from lrfinder.curve import Curve
@@ -14,7 +15,7 @@ from lrfinder.progress import progress_bar
 from lrfinder.suggestion import Suggestion, suggest
 from lrfinder.sweep import Ladder
 from lrfinder.trainer import TrainerTrainee, configure_again, internals
-from lrfinder.writeback import apply_lr, configured_lr, copy_configuration, reference_lr
+from lrfinder.writeback import apply_lr, configured_lr, copy_configuration, scaled_lrs
 
 if TYPE_CHECKING or "lightning.pytorch" in sys.modules or "pytorch_lightning" not in sys.modules:
     from lightning.pytorch import Callback
@@ -40,7 +41,8 @@ class LRFinder(Callback):
     whose learning rate stands.
 
     Args:
-        min_lr: first learning rate of the ladder, of the first param group with a positive one.
+        min_lr: first learning rate of the ladder, of the param groups at the module's or the optimizer's own ``lr``
+            (of the first group where none is).
         max_lr: last learning rate.
         steps: rungs of the ladder, an optimizer step each (with accumulation, several batches each).
         attribute: name of the module attribute or hyperparameter that `configure_optimizers` reads the learning
@@ -91,7 +93,7 @@ class LRFinder(Callback):
             log.info("LRFinder: skipped, training continues from step %d at its learning rate", trainer.global_step)
             return
         name = _attribute_of(pl_module, self.attribute)
-        trainee = TrainerTrainee(trainer)
+        trainee = TrainerTrainee(trainer, _named(pl_module, name))
         with progress_bar(self.progress and trainer.progress_bar_callback is not None) as bar:
             curve = run_range_test(trainee, self.ladder, bar)
         suggestion = suggest(curve, steps=_horizon(trainer))
@@ -128,11 +130,17 @@ def _attribute_of(module: Any, name: str | None) -> str | None:
         InputError: the name was given and the module has no number under it.
     """
     for candidate in (name,) if name else _ATTRIBUTES:
-        if _is_number(getattr(module, candidate, None)) or _is_number(_hparams(module).get(candidate)):
+        if _named(module, candidate):
             return candidate
     if name:
         raise InputError(f"attribute must name a number of {type(module).__name__}, got {name!r}, which is none")
     return None
+
+
+def _named(module: Any, name: str | None) -> list[float]:
+    """Return the numbers the module keeps under ``name``: its attribute, its hyperparameter."""
+    held = (getattr(module, name, None), _hparams(module).get(name)) if name else ()
+    return [float(value) for value in held if _is_number(value)]
 
 
 def _set_attribute(module: Any, name: str, lr: float, factor: float) -> None:
@@ -164,8 +172,8 @@ def _write_back(trainer: Any, trainee: TrainerTrainee, lr: float, name: str | No
     (inside a snapshot, so that nothing else it does stays), and copy their settings: just what setting it by hand
     gives. Where the module has no such attribute, or its optimizers do not follow it, scale what there is.
     """
-    factor = lr / reference_lr(trainee.lrs())
-    expected = [old * factor for old in trainee.lrs()]
+    reference = trainee.reference()
+    factor, expected = lr / reference, scaled_lrs(trainee.lrs(), lr, reference)
     schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
     fresh = None
     if name is not None:
@@ -179,10 +187,10 @@ def _write_back(trainer: Any, trainee: TrainerTrainee, lr: float, name: str | No
     if fresh is not None and _follows(fresh[0], expected) and len(fresh[1]) == len(schedulers):
         copy_configuration(trainer.optimizers, schedulers, *fresh)
         return trainee.lrs()
-    return apply_lr(trainer.optimizers, lr, schedulers)
+    return apply_lr(trainer.optimizers, lr, schedulers, reference)
 
 
-def _follows(optimizers: list[Any], expected: list[float]) -> bool:
+def _follows(optimizers: list[Any], expected: Sequence[float]) -> bool:
     got = [configured_lr(group) for optimizer in optimizers for group in optimizer.param_groups]
     return len(got) == len(expected) and all(
         math.isclose(a, b, rel_tol=1e-6) for a, b in zip(got, expected, strict=True)

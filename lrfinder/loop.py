@@ -16,7 +16,7 @@ from lrfinder.errors import InputError
 from lrfinder.probe import Progress, run_range_test
 from lrfinder.state import Snapshot, interrupts_deferred
 from lrfinder.sweep import Ladder
-from lrfinder.writeback import configured_lr, set_lr
+from lrfinder.writeback import configured_lr, own_lrs, reference_lr, set_lr
 
 __all__ = ["range_test"]
 
@@ -45,7 +45,7 @@ def range_test(
         loss_fn: ``loss_fn(model(inputs), targets)`` for batches ``(inputs, targets)``, ``loss_fn(model(batch))`` for
             any other; returns a scalar.
         loader: yields batches; iterable more than once, at least two batches.
-        min_lr: first learning rate, of the first param group with a positive one.
+        min_lr: first learning rate, of the groups at the optimizer's own ``lr`` (the first group where none is).
         max_lr: last learning rate.
         steps: rungs of the ladder, at least 10. The test ends earlier where training blows up.
         train_step: replaces forward, backward and `optimizer.step` with your own, for AMP, clipping, accumulation or
@@ -87,6 +87,9 @@ class _Loop:
 
     def lrs(self) -> tuple[float, ...]:
         return tuple(configured_lr(group) for group in self.optimizer.param_groups)
+
+    def reference(self) -> float:
+        return reference_lr(self.lrs(), own_lrs([self.optimizer]))
 
     def set_lrs(self, lrs: Sequence[float]) -> None:
         for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):

@@ -29,6 +29,9 @@ class Trainee(Protocol):
     def lrs(self) -> tuple[float, ...]:
         """Return the configured learning rate of every param group, over all optimizers."""
 
+    def reference(self) -> float:
+        """Return the one of `lrs` that is searched and quoted, while the other groups keep their ratio to it."""
+
     def set_lrs(self, lrs: Sequence[float]) -> None:
         """Set the learning rate of every param group, in the order of `lrs`."""
 
@@ -45,7 +48,7 @@ class Trainee(Protocol):
 def run_range_test(trainee: Trainee, ladder: Ladder, progress: Progress | None = None) -> Curve:
     """Climb the ladder, one optimizer step per rung, and leave the trainee as it was.
 
-    The reference group takes the ladder's learning rates; the others keep their ratio to it. Losses stay on the
+    The groups at the reference rate take the ladder's learning rates; the others keep their ratio to it. Losses stay on the
     device and are read every ten steps; the climb ends by `lrfinder.sweep.last_step`, at the same rung however
     often they are read. An error that the user's step raises *because* training had blown up before (an assertion
     on finite values, say) ends the climb too; any other error passes through, after the state is back.
@@ -57,7 +60,7 @@ def run_range_test(trainee: Trainee, ladder: Ladder, progress: Progress | None =
         InputError: no positive learning rate, or fewer than ten steps could be taken.
     """
     with trainee.preserved():
-        ratios = scaled_lrs(trainee.lrs(), 1.0)
+        ratios = scaled_lrs(trainee.lrs(), 1.0, trainee.reference())
         started = time.perf_counter()
         losses = _climb(trainee, ladder, ratios, progress)
         seconds = time.perf_counter() - started

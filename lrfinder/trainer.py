@@ -22,7 +22,7 @@ from torch import Tensor
 from lrfinder.batches import data_of, endless, loaders_in, side_loader
 from lrfinder.errors import InputError, UnsupportedError
 from lrfinder.state import Snapshot, interrupts_deferred
-from lrfinder.writeback import configured_lr, set_lr
+from lrfinder.writeback import configured_lr, own_lrs, reference_lr, set_lr
 
 __all__ = ["TrainerTrainee", "check_supported", "configure_again", "internals"]
 
@@ -73,10 +73,12 @@ class TrainerTrainee:
 
     Args:
         trainer: inside ``fit``, at `on_train_start`: loaders, optimizers and a restored checkpoint are in place.
+        named: the learning rates that the module names, in order of preference.
     """
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: Any, named: Sequence[float] = ()) -> None:
         check_supported(trainer)
+        self._named = named
         self.trainer, self.module = trainer, trainer.lightning_module
         self._call = internals(trainer, "trainer.call")
         self._batches: Iterator[Any] = iter(())
@@ -87,6 +89,10 @@ class TrainerTrainee:
     def lrs(self) -> tuple[float, ...]:
         """Return the configured rate of every group, over all optimizers."""
         return tuple(configured_lr(group) for group in self._groups())
+
+    def reference(self) -> float:
+        """Return the rate the module names, else the optimizers' own, else the first."""
+        return reference_lr(self.lrs(), [*self._named, *own_lrs(self.trainer.optimizers)])
 
     def set_lrs(self, lrs: Sequence[float]) -> None:
         """Set the rate of every group, over all optimizers."""

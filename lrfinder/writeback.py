@@ -11,7 +11,7 @@ from lrfinder.errors import InputError
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-__all__ = ["apply_lr", "configured_lr", "copy_configuration", "reference_lr", "scaled_lrs", "set_lr"]
+__all__ = ["apply_lr", "configured_lr", "copy_configuration", "own_lrs", "reference_lr", "scaled_lrs", "set_lr"]
 
 _SCALED_KEYS = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
 """What schedulers keep in a param group in units of the learning rate; floors like `eta_min` stay absolute."""
@@ -29,8 +29,11 @@ def configured_lr(group: Mapping[str, Any]) -> float:
     return float(group.get("max_lr", group.get("initial_lr", group["lr"])))
 
 
-def reference_lr(lrs: Sequence[float]) -> float:
-    """Return the learning rate that others keep their ratio to: that of the first group with a positive one.
+def reference_lr(lrs: Sequence[float], named: Iterable[float] = ()) -> float:
+    """Return the learning rate that is searched and quoted, while the other groups keep their ratio to it.
+
+    The first of the ``named`` rates (what the person sets: the module's ``lr``, the optimizer's own ``lr``) that a
+    group is at; where none is, that of the first group with a positive rate.
 
     Raises:
         InputError: no group has one.
@@ -41,12 +44,16 @@ def reference_lr(lrs: Sequence[float]) -> float:
             "optimizer must have a param group with lr > 0, for the groups to keep their ratios, got "
             + ("no param groups" if not lrs else "lr = " + ", ".join(f"{lr:g}" for lr in lrs))
         )
-    return positive[0]
+    return next((lr for lr in named if lr in positive), positive[0])
 
 
-def scaled_lrs(lrs: Sequence[float], lr: float) -> tuple[float, ...]:
-    """Return ``lrs`` scaled together so that the reference becomes exactly ``lr``."""
-    reference = reference_lr(lrs)
+def own_lrs(optimizers: Iterable[Optimizer]) -> list[float]:
+    """Return the ``lr`` that each optimizer was made with, which groups without one of their own have."""
+    return [float(optimizer.defaults["lr"]) for optimizer in optimizers if optimizer.defaults.get("lr") is not None]
+
+
+def scaled_lrs(lrs: Sequence[float], lr: float, reference: float) -> tuple[float, ...]:
+    """Return ``lrs`` scaled together so that ``reference`` becomes exactly ``lr``."""
     return tuple(old / reference * lr for old in lrs)
 
 
@@ -58,16 +65,19 @@ def set_lr(group: dict[str, Any], lr: float, key: str = "lr") -> None:
         group[key] = lr
 
 
-def apply_lr(optimizers: Iterable[Optimizer], lr: float, schedulers: Iterable[Any] = ()) -> tuple[float, ...]:
-    """Make ``lr`` the configured learning rate of the reference group; the others keep their ratio to it.
+def apply_lr(
+    optimizers: Iterable[Optimizer], lr: float, schedulers: Iterable[Any] = (), reference: float | None = None
+) -> tuple[float, ...]:
+    """Make ``lr`` the learning rate of the groups at ``reference``; the others keep their ratio to it.
 
     Every value in units of the learning rate is scaled with it: in the param groups, in the optimizers' defaults and
     in the schedulers, children included. Absolute floors (``eta_min``, ``min_lrs``) stay.
 
     Args:
-        optimizers: scaled together; the reference is the first param group with a positive learning rate.
+        optimizers: scaled together.
         lr: the new learning rate, > 0.
         schedulers: those that drive the optimizers, if they exist already.
+        reference: the rate that becomes ``lr``; by default the optimizers' own, see `reference_lr`.
 
     Returns:
         The new configured learning rate of every param group.
@@ -80,7 +90,8 @@ def apply_lr(optimizers: Iterable[Optimizer], lr: float, schedulers: Iterable[An
     optimizers = list(optimizers)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     old = [configured_lr(group) for group in groups]
-    new, factor = scaled_lrs(old, lr), lr / reference_lr(old)
+    reference = reference_lr(old, own_lrs(optimizers)) if reference is None else reference
+    new, factor = scaled_lrs(old, lr, reference), lr / reference
     for group, was, becomes in zip(groups, old, new, strict=True):
         for key in _SCALED_KEYS:
             if key in group:
