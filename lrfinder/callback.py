@@ -92,13 +92,13 @@ class LRFinder(Callback):
         if trainer.global_step > 0 or trainer.current_epoch > 0:
             log.info("LRFinder: skipped, training continues from step %d at its learning rate", trainer.global_step)
             return
-        name = _attribute_of(pl_module, self.attribute)
-        trainee = TrainerTrainee(trainer, _named(pl_module, name))
+        names = _names(pl_module, self.attribute)
+        trainee = TrainerTrainee(trainer, [value for name in names for value in _numbers(pl_module, name)])
         with progress_bar(self.progress and trainer.progress_bar_callback is not None) as bar:
             curve = run_range_test(trainee, self.ladder, bar)
         suggestion = suggest(curve, steps=_horizon(trainer))
         if suggestion.lr is not None:
-            written = _write_back(trainer, trainee, suggestion.lr, name)
+            written = _write_back(trainer, trainee, suggestion.lr, names)
             suggestion = suggestion.with_group_lrs(written)
             log.info("LRFinder: %s", suggestion.headline())
         else:
@@ -106,7 +106,7 @@ class LRFinder(Callback):
                 f"LRFinder left the learning rate as it was: {suggestion.headline()}"
             )
         self.suggestion = suggestion
-        _log_hyperparameters(trainer, suggestion, name)
+        _log_hyperparameters(trainer, suggestion, names)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: the suggestion as JSON-ready data."""
@@ -123,36 +123,34 @@ def _horizon(trainer: Any) -> int | None:
     return int(steps) if math.isfinite(steps) and steps > 0 else None
 
 
-def _attribute_of(module: Any, name: str | None) -> str | None:
-    """Return the name under which the module keeps its learning rate.
+def _names(module: Any, name: str | None) -> list[str]:
+    """Return the names under which the module keeps its learning rate.
 
     Raises:
         InputError: the name was given and the module has no number under it.
     """
-    for candidate in (name,) if name else _ATTRIBUTES:
-        if _named(module, candidate):
-            return candidate
-    if name:
+    if name and not _numbers(module, name):
         raise InputError(f"attribute must name a number of {type(module).__name__}, got {name!r}, which is none")
-    return None
+    return [candidate for candidate in ((name,) if name else _ATTRIBUTES) if _numbers(module, candidate)]
 
 
-def _named(module: Any, name: str | None) -> list[float]:
-    """Return the numbers the module keeps under ``name``: its attribute, its hyperparameter."""
-    held = (getattr(module, name, None), _hparams(module).get(name)) if name else ()
+def _numbers(module: Any, name: str) -> list[float]:
+    """Return the numbers the module keeps under a name: its attribute, its hyperparameter."""
+    held = (getattr(module, name, None), _hparams(module).get(name))
     return [float(value) for value in held if _is_number(value)]
 
 
-def _set_attribute(module: Any, name: str, lr: float, factor: float) -> None:
-    """Set the number that stands for the learning rate; one that is not the rate itself is scaled along."""
+def _set_numbers(module: Any, names: Sequence[str], lr: float, factor: float) -> None:
+    """Set the numbers that stand for the learning rate; one that is not the rate itself is scaled along."""
 
     def scaled(value: float) -> float:
         return lr if math.isclose(value * factor, lr, rel_tol=1e-9) else value * factor
 
-    if _is_number(value := getattr(module, name, None)):
-        setattr(module, name, scaled(value))
-    if _is_number(value := _hparams(module).get(name)):
-        _hparams(module)[name] = scaled(value)
+    for name in names:
+        if _is_number(value := getattr(module, name, None)):
+            setattr(module, name, scaled(value))
+        if _is_number(value := _hparams(module).get(name)):
+            _hparams(module)[name] = scaled(value)
 
 
 def _hparams(module: Any) -> dict[str, Any]:
@@ -165,7 +163,7 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _write_back(trainer: Any, trainee: TrainerTrainee, lr: float, name: str | None) -> tuple[float, ...]:
+def _write_back(trainer: Any, trainee: TrainerTrainee, lr: float, names: Sequence[str]) -> tuple[float, ...]:
     """Put ``lr`` where training will read it; return the new learning rate of every param group.
 
     Preferred: set the module's attribute, let `configure_optimizers` build a second set of optimizers and schedulers
@@ -176,14 +174,14 @@ def _write_back(trainer: Any, trainee: TrainerTrainee, lr: float, name: str | No
     factor, expected = lr / reference, scaled_lrs(trainee.lrs(), lr, reference)
     schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
     fresh = None
-    if name is not None:
+    if names:
         with trainee.preserved():
-            _set_attribute(trainee.module, name, lr, factor)
+            _set_numbers(trainee.module, names, lr, factor)
             try:
                 fresh = configure_again(trainer)
             except Exception as error:
                 log.info("LRFinder: configure_optimizers cannot run twice (%s); scaling the optimizers instead", error)
-        _set_attribute(trainee.module, name, lr, factor)
+        _set_numbers(trainee.module, names, lr, factor)
     if fresh is not None and _follows(fresh[0], expected) and len(fresh[1]) == len(schedulers):
         copy_configuration(trainer.optimizers, schedulers, *fresh)
         return trainee.lrs()
@@ -197,14 +195,13 @@ def _follows(optimizers: list[Any], expected: Sequence[float]) -> bool:
     )
 
 
-def _log_hyperparameters(trainer: Any, suggestion: Suggestion, name: str | None) -> None:
+def _log_hyperparameters(trainer: Any, suggestion: Suggestion, names: Sequence[str]) -> None:
     """Tell the loggers: the suggestion, and the hyperparameters again with the new rate (Lightning logged the old)."""
     values: dict[str, Any] = {}
     module = trainer.lightning_module
     if module._log_hyperparams:
         values = dict(module.hparams_initial)
-        if name in values:
-            values[name] = module.hparams[name]
+        values.update({name: module.hparams[name] for name in names if name in values})
     values.update({f"lrfinder/{key}": value for key, value in suggestion.summary().items()})
     for logger in trainer.loggers:
         logger.log_hyperparams(values)

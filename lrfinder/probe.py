@@ -48,8 +48,8 @@ class Trainee(Protocol):
 def run_range_test(trainee: Trainee, ladder: Ladder, progress: Progress | None = None) -> Curve:
     """Climb the ladder, one optimizer step per rung, and leave the trainee as it was.
 
-    The groups at the reference rate take the ladder's learning rates; the others keep their ratio to it. Losses stay on the
-    device and are read every ten steps; the climb ends by `lrfinder.sweep.last_step`, at the same rung however
+    The groups at the reference rate take the ladder's learning rates; the others keep their ratio to it. Losses stay
+    on the device and are read every ten steps; the climb ends by `lrfinder.sweep.last_step`, at the same rung however
     often they are read. An error that the user's step raises *because* training had blown up before (an assertion
     on finite values, say) ends the climb too; any other error passes through, after the state is back.
 

@@ -42,6 +42,7 @@ _ATOMS = (
     types.CodeType, torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, np.dtype, np.generic,
     logging.Logger, threading.Thread, weakref.ref, weakref.ProxyType,
 )  # fmt: skip
+_GENERATORS = (random.Random, np.random.RandomState, np.random.Generator, torch.Generator)
 _ONE_SHOT = (types.GeneratorType, io.IOBase, itertools.count, itertools.cycle, map, filter, zip, enumerate)
 _FOREIGN = (
     "torch._dynamo", "torch._inductor", "torch._functorch", "torch.jit", "torch.distributed", "torch.multiprocessing",
@@ -111,7 +112,7 @@ class Snapshot:
             return self._tensor(obj, data)
         if isinstance(obj, np.ndarray):
             return self._array(obj, data)
-        if isinstance(obj, (random.Random, np.random.RandomState, np.random.Generator, torch.Generator)):
+        if isinstance(obj, _GENERATORS):
             self._undos.append(_generator_state(obj))
             return ()
         children: list[object] = []
@@ -310,7 +311,7 @@ def _same_memory(a: Tensor, b: Tensor) -> bool:
 
 
 def _is_foreign(obj: object) -> bool:
-    if isinstance(obj, (dict, list, tuple, set, frozenset, deque, Tensor, np.ndarray)):
+    if isinstance(obj, (dict, list, tuple, set, frozenset, deque, Tensor, np.ndarray, *_GENERATORS)):
         return False
     holder = obj if isinstance(obj, types.FunctionType) else type(obj)
     module = getattr(holder, "__module__", None) or ""

@@ -47,8 +47,8 @@ class Reason(Enum):
         " parameters that the loss depends on."
     )
     RISING = (
-        "The loss only rose: no learning rate tried made it fall. Lower min_lr, and check the sign of the loss; a model"
-        " that is trained already may have nothing left to gain."
+        "The loss rose without having fallen first. Lower min_lr or take more steps, and check the sign of the loss; a"
+        " model that is trained already may have nothing left to gain."
     )
     NOISY = (
         "The noise from batch to batch hides whether the loss fell. Take more steps in the range test, or larger"
@@ -267,9 +267,9 @@ def _refusal(fit: RangeFit | None) -> Reason | None:
     if fit is None:
         return Reason.TRUNCATED
     if fit.evidence < _EVIDENCE:
-        if fit.evidence_of_rise >= _EVIDENCE or fit.diverged:
-            return Reason.RISING
-        return Reason.NOISY if fit.evidence >= _FAINT else Reason.FLAT
+        if fit.evidence >= _FAINT:
+            return Reason.NOISY
+        return Reason.RISING if fit.evidence_of_rise >= _EVIDENCE or fit.diverged else Reason.FLAT
     return Reason.EDGE if fit.at_edge and not fit.diverged else None
 
 

@@ -1,0 +1,421 @@
+"""The promise: with the callback, training is bit-identical to training with that learning rate set by hand."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+)
+from runs import INPUTS, TARGETS, Manual, Net, Stream, assert_same, fit, loader
+from torch.optim import lr_scheduler
+from torch.utils.data import DataLoader, TensorDataset
+
+from lrfinder import InputError, LRFinder, Suggestion, UnsupportedError
+
+pytestmark = [
+    # Lightning's own remarks on workers, log intervals and its internals; ours are tested by name below.
+    pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore:You requested to overfit"),
+    pytest.mark.filterwarnings("ignore:Trying to infer the `batch_size`"),
+    pytest.mark.filterwarnings("ignore:The ``compute`` method of metric"),
+    pytest.mark.filterwarnings("ignore:`LightningModule.configure_optimizers` returned `None`"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+]
+
+
+def finder(**options):
+    return LRFinder(1e-5, 10.0, 90, **options)
+
+
+def by_hand(tmp_path, callback=None, others=list, **options):
+    """Fit with the callback, then without it at the rate it wrote, and compare everything."""
+    callback = callback or finder()
+    trainer, run = fit(tmp_path / "tuned", [*others(), callback], **options)
+    assert callback.suggestion.lr is not None
+    assert trainer.lightning_module.lr != 0.01
+    _, reference = fit(tmp_path / "by hand", others(), **{**options, "lr": trainer.lightning_module.lr})
+    assert_same(run, reference)
+    return trainer, callback
+
+
+def optimizers(make):
+    return lambda lr: Net(lr, make)
+
+
+def scheduled(make, interval="step"):
+    def configure(net):
+        optimizer = torch.optim.SGD(net.parameters(), lr=net.lr, momentum=0.9)
+        return [optimizer], [{"scheduler": make(optimizer, net.lr), "interval": interval}]
+
+    return optimizers(configure)
+
+
+def two_groups(net):
+    groups = [{"params": net.body.parameters(), "lr": net.lr / 10}, {"params": net.head.parameters()}]
+    return torch.optim.AdamW(groups, lr=net.lr)
+
+
+def tensor_rate(net):
+    return torch.optim.Adam(net.parameters(), lr=torch.tensor(net.lr), foreach=False, capturable=False)
+
+
+OPTIMIZERS = {
+    "momentum": Net,
+    "adam": optimizers(lambda net: torch.optim.Adam(net.parameters(), lr=net.lr)),
+    "adamw with two groups": optimizers(two_groups),
+    "adagrad": optimizers(lambda net: torch.optim.Adagrad(net.parameters(), lr=net.lr)),
+    "rmsprop": optimizers(lambda net: torch.optim.RMSprop(net.parameters(), lr=net.lr)),
+    "lbfgs": optimizers(lambda net: torch.optim.LBFGS([*net.body.parameters(), *net.head.parameters()], lr=net.lr)),
+    "tensor rate": optimizers(tensor_rate),
+    "two by hand": Manual,
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_is_as_by_hand_with_every_optimizer(tmp_path, name):
+    by_hand(tmp_path, module=OPTIMIZERS[name], loaders=lambda: loader(batch_size=64 if name == "lbfgs" else 16))
+
+
+SCHEDULERS = {
+    "cosine": lambda o, lr: lr_scheduler.CosineAnnealingLR(o, 32),
+    "warmup then cosine": lambda o, lr: lr_scheduler.SequentialLR(
+        o, [lr_scheduler.LinearLR(o, 0.1, total_iters=5), lr_scheduler.CosineAnnealingLR(o, 27)], [5]
+    ),
+    "one cycle": lambda o, lr: lr_scheduler.OneCycleLR(o, max_lr=lr, total_steps=40),
+    "lambda": lambda o, lr: lr_scheduler.LambdaLR(o, lambda step: 1 / (1 + step)),
+    "chained": lambda o, lr: lr_scheduler.ChainedScheduler(
+        [lr_scheduler.ConstantLR(o, 0.5, 4), lr_scheduler.ExponentialLR(o, 0.9)]
+    ),
+    "cyclic": lambda o, lr: lr_scheduler.CyclicLR(o, lr / 10, lr, step_size_up=5),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_schedulers_follow_the_new_rate(tmp_path, name):
+    by_hand(tmp_path, module=scheduled(SCHEDULERS[name]))
+
+
+TRAINERS = {
+    "accumulation": {"accumulate_grad_batches": 3},
+    "clipping by norm": {"gradient_clip_val": 0.1},
+    "clipping by value": {"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"},
+    "max steps": {"max_epochs": -1, "max_steps": 21},
+    "limited batches": {"limit_train_batches": 5},
+    "bfloat16": {"precision": "bf16-mixed"},
+    "double precision": {"precision": "64-true"},
+    "overfit": {"overfit_batches": 3},
+    "no validation": {"limit_val_batches": 0},
+}
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_training_is_as_by_hand_under_every_trainer_option(tmp_path, name):
+    by_hand(tmp_path, **TRAINERS[name])
+
+
+LOADERS = {
+    "workers": lambda: loader(num_workers=1),
+    "persistent workers": lambda: loader(num_workers=2, persistent_workers=True),
+    "own generator": lambda: loader(generator=torch.Generator().manual_seed(3)),
+    "stateful stream": lambda: DataLoader(Stream(), batch_size=16),
+    "two loaders": lambda: pl.utilities.CombinedLoader([loader(), loader(batch_size=8)], "max_size_cycle"),
+    "no DataLoader": lambda: Slices(),
+}
+
+
+class Slices:
+    """A loader of its own kind, which counts its epochs."""
+
+    def __init__(self):
+        self.epochs = 0
+
+    def __iter__(self):
+        self.epochs += 1
+        for start in range(0, 256, 16):
+            yield INPUTS[start : start + 16].roll(self.epochs, 0), TARGETS[start : start + 16].roll(self.epochs, 0)
+
+
+class Pairs(Net):
+    """Takes the first of two batches."""
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch[0], batch_idx)
+
+    def validation_step(self, batch, batch_idx):
+        """Plain batches."""
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_the_data_come_in_the_order_they_would_have(tmp_path, name):
+    by_hand(tmp_path, loaders=LOADERS[name], module=Pairs if name == "two loaders" else Net)
+
+
+def watchers():
+    return [
+        EarlyStopping("val_loss", patience=1),
+        ModelCheckpoint(monitor="val_loss", save_last=True),
+        LearningRateMonitor("step"),
+        StochasticWeightAveraging(0.02, swa_epoch_start=1),
+    ]
+
+
+def test_other_callbacks_see_nothing(tmp_path):
+    by_hand(tmp_path, others=watchers)
+
+
+def test_accumulation_from_a_scheduler_is_probed_as_it_will_train(tmp_path):
+    by_hand(tmp_path, others=lambda: [GradientAccumulationScheduler({0: 2, 1: 4})])
+
+
+class Hyper(Net):
+    """Keeps its learning rate among the hyperparameters only."""
+
+    def __init__(self, learning_rate=0.01):
+        super().__init__(learning_rate)
+        self.save_hyperparameters()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.hparams.learning_rate)
+
+
+def test_hyperparameters_carry_the_new_rate_into_logs_and_checkpoints(tmp_path):
+    callback = finder()
+    trainer, _ = fit(tmp_path, [callback], module=Hyper)
+    assert trainer.lightning_module.hparams.learning_rate == callback.suggestion.lr
+    assert f"learning_rate: {callback.suggestion.lr}" in (tmp_path / "hparams.yaml").read_text()
+    checkpoint = torch.load(next(tmp_path.rglob("*.ckpt")), weights_only=True)
+    assert checkpoint["hyper_parameters"]["learning_rate"] == callback.suggestion.lr
+
+
+def test_a_rate_without_a_name_is_written_into_the_groups(tmp_path):
+    def configure(net):
+        return torch.optim.SGD(
+            [{"params": net.body.parameters()}, {"params": net.head.parameters(), "lr": 0.5}], lr=0.05
+        )
+
+    callback = finder()
+    trainer, _ = fit(tmp_path, [callback], module=optimizers(configure))
+    first, second = (group["lr"] for group in trainer.optimizers[0].param_groups)
+    assert first == callback.suggestion.lr
+    assert second == pytest.approx(10 * first, rel=1e-12)
+    assert callback.suggestion.param_group_lrs == (first, second)
+
+
+def test_a_rate_under_another_name_is_found_by_that_name(tmp_path):
+    class Named(Net):
+        def __init__(self, lr):
+            super().__init__(lr)
+            del self.lr
+            self.step_size, self.lr = 0.02, None
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=self.step_size)
+
+    callback = finder(attribute="step_size")
+    trainer, _ = fit(tmp_path, [callback], module=Named)
+    assert trainer.lightning_module.step_size == callback.suggestion.lr
+    with pytest.raises(InputError, match="attribute must name a number of Named, got 'rate'"):
+        fit(tmp_path / "again", [finder(attribute="rate")], module=Named)
+
+
+def test_the_suggestion_is_kept_logged_and_survives_a_checkpoint(tmp_path):
+    callback = finder()
+    fit(tmp_path, [callback])
+    assert isinstance(callback.suggestion, Suggestion)
+    assert callback.suggestion.horizon == 32
+    assert len(callback.curve) == callback.suggestion.steps_spent <= 90
+    assert f"lrfinder/lr: {callback.suggestion.lr}" in (tmp_path / "hparams.yaml").read_text()
+    state = json.loads(json.dumps(callback.state_dict()))
+    other = finder()
+    other.load_state_dict(state)
+    assert other.suggestion == callback.suggestion
+
+
+def test_a_resumed_fit_is_left_alone(tmp_path):
+    callback = finder()
+    fit(tmp_path / "first", [callback], max_epochs=1)
+    path = next((tmp_path / "first").rglob("*.ckpt"))
+
+    def resume(folder, callbacks):
+        pl.seed_everything(1, verbose=False)
+        model = Net(0.01)
+        fresh = pl.Trainer(
+            accelerator="cpu", max_epochs=2, callbacks=callbacks, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+        )  # fmt: skip
+        fresh.fit(model, loader(), ckpt_path=path)
+        return model.record
+
+    again = finder()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the checkpoint names a callback that the reference run does not have
+        assert resume(tmp_path / "a", [again]) == resume(tmp_path / "b", [])
+    assert again.suggestion == callback.suggestion
+
+
+def test_fast_dev_run_is_left_alone(tmp_path):
+    callback = finder()
+    fit(tmp_path, [callback], fast_dev_run=2)
+    assert callback.suggestion is None
+
+
+class Failing(Net):
+    """Raises in the n-th training step while armed."""
+
+    def __init__(self, lr, error, at):
+        super().__init__(lr)
+        self.bomb = {"at": at, "error": error}
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        if self.bomb["at"] == len(self.record):
+            raise self.bomb["error"]
+        return loss
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt(), torch.OutOfMemoryError("no")])
+def test_when_the_range_test_raises_nothing_has_changed(tmp_path, error):
+    model = Failing(0.01, error, at=25)
+    before = {name: value.clone() for name, value in [*model.named_parameters(), *model.named_buffers()]}
+    trainer = pl.Trainer(
+        accelerator="cpu", callbacks=[finder()], logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=tmp_path, max_epochs=1,
+    )  # fmt: skip
+    with pytest.raises((type(error), SystemExit)):
+        trainer.fit(model, loader())
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        assert torch.equal(value, before[name]), name
+    assert (model.seen, model.history, model.record) == (0, [], [])
+    assert trainer.global_step == 0
+    assert len(trainer.callbacks) >= 1  # not left isolated
+    assert "log" not in vars(model)
+    assert not list(tmp_path.iterdir())
+
+
+def test_after_a_failed_test_the_same_module_trains_as_if_it_had_never_been(tmp_path):
+    models = []
+
+    def failing(lr):
+        models.append(Failing(lr, RuntimeError("no"), at=25))
+        return models[-1]
+
+    with pytest.raises(RuntimeError, match="no"):
+        fit(tmp_path / "fails", [finder()], module=failing)
+    models[0].bomb["at"] = -1
+    pl.seed_everything(7, verbose=False)
+    fresh = Failing(0.01, RuntimeError("no"), at=-1)  # what fit() would build from this seed
+    assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), fresh.parameters(), strict=True))
+    _, run = fit(tmp_path / "a", module=lambda lr: [Failing(lr, None, -1), models[0]][1])
+    _, reference = fit(tmp_path / "b", module=lambda lr: Failing(lr, None, -1))
+    assert_same(run, reference)
+
+
+class Flat(Net):
+    """Its loss does not depend on its parameters' values."""
+
+    def loss(self, batch):
+        return sum(parameter.sum() for parameter in self.parameters()) * 0.0 + 2.5
+
+
+def test_a_refusal_leaves_every_rate_and_warns(tmp_path):
+    callback = finder()
+    with pytest.warns(UserWarning, match="LRFinder left the learning rate as it was: refused. The loss did not change"):
+        _, run = fit(tmp_path / "tuned", [callback], module=Flat)
+    assert callback.suggestion.status == "refused"
+    assert callback.curve.loss.tolist() == [2.5] * 90
+    _, reference = fit(tmp_path / "plain", module=Flat)
+    assert_same(run, reference)
+
+
+def test_a_full_batch_run_is_tuned_with_a_caveat(tmp_path):
+    callback = finder()
+    fit(tmp_path, [callback], loaders=lambda: loader(batch_size=256), max_epochs=3)
+    assert "Every step saw the same batch" in callback.suggestion.caveats[0]
+
+
+def refused(tmp_path, match, kind=UnsupportedError, **options):
+    with pytest.raises(kind, match=match):
+        fit(tmp_path, [finder()], **options)
+    assert not [path for path in tmp_path.rglob("*") if path.suffix == ".ckpt"]
+
+
+def test_a_one_shot_loader_is_refused(tmp_path):
+    refused(tmp_path, "loader must be iterable more than once", loaders=lambda: iter(list(loader())))
+
+
+def test_a_rate_set_in_optimizer_step_is_refused(tmp_path):
+    class Warming(Net):
+        def optimizer_step(self, epoch, batch_idx, optimizer, closure):
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr * min(1.0, (self.global_step + 1) / 10)
+            optimizer.step(closure)
+
+    refused(tmp_path, "move warmup and decay into an lr_scheduler", module=Warming)
+
+
+def test_manual_optimization_without_a_loss_is_refused(tmp_path):
+    class Silent(Manual):
+        def training_step(self, batch, batch_idx):
+            super().training_step(batch, batch_idx)
+
+    refused(tmp_path, "training_step must return the loss", module=Silent)
+
+
+def test_training_without_an_optimizer_is_refused(tmp_path):
+    refused(tmp_path, "must return an optimizer", InputError, module=optimizers(lambda net: None))
+
+
+def test_an_empty_epoch_is_no_accident_of_ours(tmp_path):
+    callback = finder()
+    fit(tmp_path, [callback], limit_train_batches=0)
+    assert callback.suggestion is None
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(InputError, match="min_lr must be below max_lr, got min_lr = 1, max_lr"):
+        LRFinder(1.0, 0.1)
+    with pytest.raises(InputError, match="at least 10, got 3"):
+        LRFinder(steps=3)
+
+
+def test_the_other_lightning_package_works_too(tmp_path):
+    pytorch_lightning = pytest.importorskip("pytorch_lightning")
+
+    class Other(pytorch_lightning.LightningModule):
+        def __init__(self, lr):
+            super().__init__()
+            self.lr, self.net, self.losses = lr, torch.nn.Linear(8, 3), []
+
+        def training_step(self, batch, batch_idx):
+            loss = torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+            self.log("loss", loss)
+            self.losses.append(loss.item())
+            return loss
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+    def train(lr, callbacks):
+        pytorch_lightning.seed_everything(0, verbose=False)
+        model = Other(lr)
+        pytorch_lightning.Trainer(
+            accelerator="cpu", max_epochs=2, callbacks=callbacks, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+        ).fit(model, DataLoader(TensorDataset(INPUTS, TARGETS), 16, shuffle=True))  # fmt: skip
+        return model
+
+    callback = finder()
+    tuned = train(0.01, [callback])
+    assert tuned.lr == callback.suggestion.lr
+    assert tuned.losses == train(tuned.lr, []).losses
