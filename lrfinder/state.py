@@ -5,7 +5,8 @@
 once, remembers every mutable container shallowly and every tensor by value, and refills the same objects, so that
 identities and outside references survive.
 
-What it cannot see, by design: class attributes, module globals, files, sockets and other processes.
+What it cannot see, by design: class attributes, globals that no function reached names itself, the insides of C objects
+(caches of `functools.lru_cache`, attributes of scripted modules), files, loggers, threads and other processes.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import functools
 import io
 import itertools
 import logging
+import operator
 import random
 import signal
+import sysconfig
 import threading
 import types
 import weakref
@@ -28,7 +31,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
-from torch.utils.data import Dataset
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from lrfinder.errors import UnsupportedError
 
@@ -38,17 +43,24 @@ Undo = Callable[[], None]
 _EMPTY: Any = type  # marks a slot or attribute without a value; an atom, so that it is never walked
 
 _ATOMS = (
-    type(None), bool, int, float, complex, str, bytes, range, slice, type, types.ModuleType, types.BuiltinFunctionType,
-    types.CodeType, torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, np.dtype, np.generic,
-    logging.Logger, threading.Thread, weakref.ref, weakref.ProxyType,
+    type(None), bool, int, float, complex, str, bytes, range, slice, type, types.ModuleType, types.CodeType,
+    torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, np.dtype, np.generic,
+    logging.Logger, threading.Thread, random.SystemRandom,
 )  # fmt: skip
-_GENERATORS = (random.Random, np.random.RandomState, np.random.Generator, torch.Generator)
-_ONE_SHOT = (types.GeneratorType, io.IOBase, itertools.count, itertools.cycle, map, filter, zip, enumerate)
+_PROXIES = (weakref.ProxyType, weakref.CallableProxyType)  # pass for what they stand for, and raise once that is gone
+_GENERATORS = (random.Random, np.random.RandomState, np.random.Generator, np.random.BitGenerator, torch.Generator)
 _FOREIGN = (
     "torch._dynamo", "torch._inductor", "torch._functorch", "torch.jit", "torch.distributed", "torch.multiprocessing",
-    "torch.fx", "torch._C", "multiprocessing", "concurrent", "asyncio", "threading", "_thread", "logging", "importlib",
+    "torch.fx", "torch._C", "torch.utils.tensorboard", "multiprocessing", "concurrent", "asyncio", "threading",
+    "_thread", "queue", "contextlib", "logging", "importlib", "tensorboard", "tensorboardX", "wandb", "mlflow",
 )  # fmt: skip
 """Machinery that holds caches, handles and locks of the process: putting its dicts back would break it."""
+
+_ITERATORS_OF = ("builtins", "itertools", "_csv")
+"""Modules whose iterators hide where they are."""
+
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+"""Where installed code lies: no person keeps the state of a step in the globals of that."""
 
 _DATA_ITEMS = 1000
 """A larger container reached through a data set holds the data, not its state: kept, but not looked into."""
@@ -68,43 +80,57 @@ class Snapshot:
         leave: objects not to look into.
 
     Raises:
-        UnsupportedError: a lazy parameter without a shape, or data drawn from a generator or an open file, which
-            cannot be wound back.
+        UnsupportedError: a lazy parameter without a shape, or a generator, another one-shot iterator, or data drawn
+            from an open file, which cannot be wound back.
     """
 
     def __init__(self, *roots: object, data: Iterable[object] = (), leave: Iterable[object] = ()) -> None:
         self._undos: list[Undo] = _random_state()
         self._alive: dict[int, object] = {id(obj): obj for obj in leave}  # holding on to them keeps ids unique
         self._storages: set[int] = set()
-        for root in data:
-            self._walk(root, is_data=True)
-        for root in roots:
-            self._walk(root, is_data=False)
+        self._grad_mode = torch.is_grad_enabled()
+        # Last in, first out, and state before data: what a data set shares with the model is kept whole.
+        pending, pending_data = [*roots], [*data]
+        while pending or pending_data:
+            is_data = not pending
+            self._visit((pending or pending_data).pop(), is_data, pending, pending_data)
 
     def keep(self, obj: object, name: str) -> None:
         """Remember one attribute of an object that is not walked, by identity."""
         self._undos.append(_setter(obj, name, getattr(obj, name, _EMPTY)))
 
     def restore(self) -> None:
-        """Put everything back, in place. May be called again."""
+        """Put everything back, in place. May be called again.
+
+        What cannot be put back (a tensor whose memory was freed, say) keeps nothing else from it; the first such error
+        is raised in the end.
+        """
+        errors = []
         with torch.no_grad():
             for undo in self._undos:
-                undo()
+                try:
+                    undo()
+                except Exception as error:
+                    errors.append(error)
+        torch._C._set_grad_enabled(self._grad_mode)
+        if errors:
+            raise errors[0]
 
-    def _walk(self, root: object, is_data: bool) -> None:
-        pending = [(root, is_data)]
-        while pending:
-            obj, data = pending.pop()
-            if isinstance(obj, _ATOMS) or id(obj) in self._alive or _is_foreign(obj):
-                continue
-            self._alive[id(obj)] = obj
-            data = data or isinstance(obj, Dataset)
-            if data and isinstance(obj, _ONE_SHOT):
-                raise UnsupportedError(
-                    f"the data holds a {type(obj).__name__}, which cannot be wound back after probing:"
-                    " build it inside __iter__ or __getitem__ instead"
-                )
-            pending.extend((child, data) for child in self._record(obj, data))
+    def _visit(self, obj: object, data: bool, pending: list[object], pending_data: list[object]) -> None:
+        if _is_atom(obj) or id(obj) in self._alive:
+            return
+        if isinstance(obj, Dataset) and not data:
+            pending_data.append(obj)
+            return
+        self._alive[id(obj)] = obj
+        if _is_one_shot(obj, data):
+            raise UnsupportedError(
+                f"{'the data' if data else 'what a step uses'} holds a {type(obj).__name__}, which cannot be wound back"
+                f" after probing: {'build it inside __iter__ or __getitem__' if data else 'make it anew in each step'}"
+                " instead"
+            )
+        if not _is_foreign(obj):
+            (pending_data if data else pending).extend(self._record(obj, data))
 
     def _record(self, obj: Any, data: bool) -> Iterable[object]:
         """Remember how to undo changes to ``obj`` itself; return what it refers to."""
@@ -118,32 +144,44 @@ class Snapshot:
         children: list[object] = []
         if isinstance(obj, (dict, list, deque, set, bytearray)):
             self._undos.append(_refill(obj))
-        if isinstance(obj, dict):
-            children += _descend(obj.values(), len(obj), data) + _descend(obj.keys(), len(obj), data)
-        elif isinstance(obj, (list, tuple, deque, set, frozenset, types.MappingProxyType)):
+        if isinstance(obj, (dict, types.MappingProxyType)):
+            items = dict.items(obj) if isinstance(obj, dict) else obj.items()
+            children += _descend(itertools.chain(*items), len(items), data)
+        elif isinstance(obj, (list, tuple, deque, set, frozenset)):
             children += _descend(obj, len(obj), data)
         elif isinstance(obj, types.FunctionType):
             children += self._function(obj)
         elif isinstance(obj, types.MethodType):
             children += (obj.__self__, obj.__func__)
+        elif isinstance(obj, types.BuiltinMethodType):
+            children.append(obj.__self__)
         elif isinstance(obj, functools.partial):
             children += (obj.func, obj.args, obj.keywords)
+        elif isinstance(obj, weakref.ref):
+            children.append(obj())
         children += self._slots(obj)
         if isinstance(attributes := getattr(obj, "__dict__", None), dict):
+            if isinstance(obj, DataLoader):  # its live iterator is full of queues and processes
+                self._alive.setdefault(id(attributes.get("_iterator")), attributes.get("_iterator"))
             children.append(attributes)
         if isinstance(obj, torch.jit.ScriptModule):
-            children += [*obj.parameters(recurse=False), *obj.buffers(recurse=False)]
+            self._undos.append(functools.partial(setattr, obj, "training", obj.training))
+            children += [*obj.children(), *obj.parameters(recurse=False), *obj.buffers(recurse=False)]
         return children
 
     def _tensor(self, tensor: Tensor, data: bool) -> Iterable[object]:
         if is_lazy(tensor):
             raise UnsupportedError("a lazy parameter has no shape yet: run one batch through the model first")
-        if tensor.is_meta or (data and tensor.nbytes > _DATA_BYTES):
+        if tensor.is_meta or (data and _bytes_of(tensor) > _DATA_BYTES):
             return ()
-        alias, grad, requires_grad = tensor.detach(), tensor.grad if tensor.is_leaf else None, tensor.requires_grad
+        alias, leaf = tensor.data, tensor.is_leaf  # `data`, unlike `detach()`, leaves the version counter alone
+        grad, requires_grad = tensor.grad if leaf else None, tensor.requires_grad
+        hooks = {name: getattr(tensor, name, None) for name in ("_backward_hooks", "_post_accumulate_grad_hooks")}
         self._copy_content(alias)
 
         def undo() -> None:
+            if leaf and not tensor.is_leaf:  # an in-place operation drew it into a graph
+                tensor.detach_()
             if not _same_memory(tensor, alias):
                 tensor.data = alias
             if tensor.is_leaf:
@@ -151,19 +189,21 @@ class Snapshot:
                     tensor.grad = grad
                 if tensor.requires_grad != requires_grad:
                     tensor.requires_grad_(requires_grad)
+                for name, held in hooks.items():
+                    if getattr(tensor, name, None) is not held:
+                        setattr(tensor, name, held)
 
         self._undos.append(undo)
-        return [grad, vars(tensor)] if vars(tensor) else [grad]
+        return [grad, vars(tensor), *hooks.values()]
 
     def _copy_content(self, alias: Tensor) -> None:
-        if alias.layout == torch.strided and type(alias) in (Tensor, torch.nn.Parameter):
+        if alias.layout == torch.strided and type(alias) is Tensor and not alias.is_nested:
             storage = alias.untyped_storage()
             if storage.nbytes() == 0 or storage.data_ptr() in self._storages:
                 return
             if storage.nbytes() <= 2 * alias.nbytes or torch._debug_has_internal_overlap(alias) == 1:
                 self._storages.add(storage.data_ptr())
-                saved = storage.clone()  # type: ignore[no-untyped-call]
-                self._undos.append(lambda: _ignore(storage.copy_(saved)))
+                self._undos.append(_storage_content(storage))
                 return
         clone = alias.clone()  # a small view into a large storage, a sparse tensor, a tensor subclass
 
@@ -185,10 +225,17 @@ class Snapshot:
         for cell in function.__closure__ or ():
             try:
                 content = cell.cell_contents
-            except ValueError:  # an empty cell
-                continue
-            self._undos.append(_setter(cell, "cell_contents", content))
+            except ValueError:
+                content = _EMPTY
+            self._undos.append(_cell_content(cell, content))
             children.append(content)
+        # In a script or a notebook, what a step keeps (a GradScaler, a moving average, a counter) are globals.
+        own = not function.__code__.co_filename.startswith(_LIBRARIES)
+        for name in _names(function.__code__) & function.__globals__.keys() if own else ():
+            value = function.__globals__[name]
+            self._undos.append(functools.partial(function.__globals__.__setitem__, name, value))
+            if not isinstance(value, types.FunctionType) or value.__globals__ is function.__globals__:
+                children.append(value)
         return children
 
     def _slots(self, obj: Any) -> list[object]:
@@ -217,12 +264,11 @@ def interrupts_deferred() -> Iterator[None]:
 
 
 def _random_state() -> list[Undo]:
-    python, array, cpu, grad = random.getstate(), np.random.get_state(), torch.get_rng_state(), torch.is_grad_enabled()
+    python, array, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     undos: list[Undo] = [
         lambda: random.setstate(python),
         lambda: np.random.set_state(array),
         lambda: torch.set_rng_state(cpu),
-        lambda: torch._C._set_grad_enabled(grad),
     ]
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         cuda = torch.cuda.get_rng_state_all()
@@ -237,42 +283,74 @@ def _generator_state(generator: Any) -> Undo:
     if isinstance(generator, random.Random):
         state = generator.getstate()
         return lambda: generator.setstate(state)
-    if isinstance(generator, np.random.Generator):
-        bits = generator.bit_generator.state
-        return lambda: setattr(generator.bit_generator, "state", bits)
-    saved = generator.get_state()
+    if isinstance(generator, (np.random.Generator, np.random.BitGenerator)):
+        source: Any = getattr(generator, "bit_generator", generator)
+        bits = source.state
+        return lambda: setattr(source, "state", bits)
+    saved = generator.get_state(legacy=False) if isinstance(generator, np.random.RandomState) else generator.get_state()
     return lambda: _ignore(generator.set_state(saved))
 
 
 def _refill(container: Any) -> Undo:
-    """Return what empties ``container`` and fills it with what it holds now, unless it still holds just that."""
-    if isinstance(container, dict):
-        items = list(container.items())
-        base = OrderedDict if isinstance(container, OrderedDict) else dict
+    """Return what empties ``container`` and fills it with what it holds now, unless it still holds just that.
 
-        def undo_dict() -> None:
-            now = list(container.items())
-            if len(now) != len(items) or any(
-                a is not c or b is not d for (a, b), (c, d) in zip(now, items, strict=True)
-            ):
-                base.clear(container)
-                for key, value in items:
-                    base.__setitem__(container, key, value)
-
-        return undo_dict
-    held = list(container)
+    By the methods of the built-in type, whatever a subclass made of them.
+    """
+    if isinstance(container, bytearray):
+        content = bytes(container)
+        return lambda: container.__setitem__(slice(None), content)
+    kind: Any = next(kind for kind in (OrderedDict, dict, list, deque, set) if isinstance(container, kind))
+    parts = kind.items if issubclass(kind, dict) else kind.__iter__
+    held = list(parts(container))
 
     def undo() -> None:
-        now = list(container)
-        if len(now) != len(held) or any(a is not b for a, b in zip(now, held, strict=True)):
-            container.clear()
-            (container.update if isinstance(container, set) else container.extend)(held)
+        now = list(parts(container))
+        if issubclass(kind, dict):
+            if not _same_objects([*itertools.chain(*now)], [*itertools.chain(*held)]):
+                kind.clear(container)
+                for key, value in held:
+                    kind.__setitem__(container, key, value)
+        elif not _same_objects(now, held):
+            kind.clear(container)
+            (kind.update if kind is set else kind.extend)(container, held)
 
     return undo
 
 
+def _same_objects(first: list[object], second: list[object]) -> bool:
+    return len(first) == len(second) and all(map(operator.is_, first, second))
+
+
+def _storage_content(storage: Any) -> Undo:
+    saved = storage.clone()
+
+    def undo() -> None:
+        if storage.nbytes() != saved.nbytes():
+            storage.resize_(saved.nbytes())
+        storage.copy_(saved)
+
+    return undo
+
+
+def _cell_content(cell: types.CellType, content: Any) -> Undo:
+    def undo() -> None:
+        if content is _EMPTY:
+            del cell.cell_contents
+        else:
+            cell.cell_contents = content
+
+    return undo
+
+
+@functools.cache
+def _names(code: types.CodeType) -> frozenset[str]:
+    """Return the names that ``code`` and the functions within it look up by name: globals, and attributes besides."""
+    nested = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return frozenset(code.co_names).union(*map(_names, nested))
+
+
 def _descend(items: Iterable[object], count: int, data: bool) -> list[object]:
-    return [] if data and count > _DATA_ITEMS else [item for item in items if not isinstance(item, _ATOMS)]
+    return [] if data and count > _DATA_ITEMS else [item for item in items if not _is_atom(item)]
 
 
 def _setter(obj: object, name: str, value: object) -> Undo:
@@ -299,25 +377,45 @@ def _slot_names(kind: Any) -> tuple[str, ...]:
 
 
 def _same_memory(a: Tensor, b: Tensor) -> bool:
-    if a.layout != torch.strided or b.layout != torch.strided:
-        return a.layout == b.layout
-    return (a.shape, a.stride(), a.dtype, a.device, a.data_ptr()) == (
-        b.shape,
-        b.stride(),
-        b.dtype,
-        b.device,
-        b.data_ptr(),
-    )
+    if a.layout != torch.strided or b.layout != torch.strided or a.is_nested or b.is_nested:
+        return False
+    return _geometry(a) == _geometry(b)
+
+
+def _geometry(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, tensor.data_ptr()
+
+
+def _bytes_of(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _is_atom(obj: object) -> bool:
+    return type(obj) in _PROXIES or isinstance(obj, _ATOMS)
 
 
 def _is_foreign(obj: object) -> bool:
     if isinstance(obj, (dict, list, tuple, set, frozenset, deque, Tensor, np.ndarray, *_GENERATORS)):
         return False
-    holder = obj if isinstance(obj, types.FunctionType) else type(obj)
-    module = getattr(holder, "__module__", None) or ""
-    if isinstance(obj, types.FunctionType) and module.split(".")[0] in ("torch", "lightning", "pytorch_lightning"):
+    if isinstance(obj, types.FunctionType) and _is_in(obj, ("torch", "lightning", "pytorch_lightning")):
         return True
-    return module.startswith(_FOREIGN) and not isinstance(obj, (torch.nn.Module, Iterator))
+    return _is_in(obj, _FOREIGN) and not isinstance(obj, (torch.nn.Module, Optimizer))
+
+
+def _is_in(obj: object, packages: tuple[str, ...]) -> bool:
+    """Whether a function, or the class of any other object, is defined in one of ``packages``."""
+    module = getattr(obj if isinstance(obj, types.FunctionType) else type(obj), "__module__", None) or ""
+    return f"{module}.".startswith(tuple(f"{package}." for package in packages))
+
+
+def _is_one_shot(obj: Any, data: bool) -> bool:
+    """Whether ``obj`` is drawn from where nothing can be put back. A file of the model's is taken for a log."""
+    if isinstance(obj, types.GeneratorType):
+        return obj.gi_frame is not None  # not yet exhausted
+    if isinstance(obj, io.IOBase):
+        return data
+    hidden = _is_in(obj, _FOREIGN) or (_is_in(obj, _ITERATORS_OF) and not hasattr(obj, "__dict__"))
+    return isinstance(obj, _BaseDataLoaderIter) or (isinstance(obj, Iterator) and hidden)
 
 
 def _ignore(_: object) -> None:
