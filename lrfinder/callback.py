@@ -17,10 +17,11 @@ from lrfinder.sweep import Ladder
 from lrfinder.trainer import TrainerTrainee, configure_again, internals
 from lrfinder.writeback import apply_lr, configured_lr, copy_configuration, scaled_lrs
 
-if TYPE_CHECKING or "lightning.pytorch" in sys.modules or "pytorch_lightning" not in sys.modules:
+if TYPE_CHECKING or not {"lightning.pytorch", "pytorch_lightning"} & set(sys.modules):
     from lightning.pytorch import Callback
-else:  # the user's Trainer comes from here; loading the other copy of Lightning would cost seconds
-    from pytorch_lightning import Callback
+else:  # a Callback of every copy of Lightning in use; loading the other copy would cost seconds
+    _copies = [sys.modules[name] for name in ("lightning.pytorch", "pytorch_lightning") if name in sys.modules]
+    Callback = type("Callback", tuple(copy.Callback for copy in _copies), {})
 
 __all__ = ["LRFinder"]
 
@@ -198,11 +199,17 @@ def _follows(optimizers: list[Any], expected: Sequence[float]) -> bool:
 def _log_hyperparameters(trainer: Any, suggestion: Suggestion, names: Sequence[str]) -> None:
     """Tell the loggers: the suggestion, and the hyperparameters again with the new rate (Lightning logged the old)."""
     values: dict[str, Any] = {}
-    module = trainer.lightning_module
-    if module._log_hyperparams:
-        values = dict(module.hparams_initial)
+    module, datamodule = trainer.lightning_module, trainer.datamodule
+    if suggestion.lr is not None and module._log_hyperparams:
+        values.update(module.hparams_initial)
         values.update({name: module.hparams[name] for name in names if name in values})
+        if datamodule is not None and datamodule._log_hyperparams:
+            values.update(datamodule.hparams_initial)
+        values.pop("_class_path", None)  # LightningCLI's own
     values.update({f"lrfinder/{key}": value for key, value in suggestion.summary().items()})
     for logger in trainer.loggers:
-        logger.log_hyperparams(values)
-        logger.save()
+        try:
+            logger.log_hyperparams(values)
+            logger.save()
+        except Exception as error:  # MLflow, for one, forbids to change a value; no reason to lose the run
+            log.warning("LRFinder: %s did not take the suggestion: %s", type(logger).__name__, error)

@@ -79,11 +79,14 @@ def _from_demo(options: argparse.Namespace) -> Suggestion:
     if not options.quiet:
         print("No target given: tuning a small network on the bundled handwritten digits.", file=sys.stderr)
 
+    import torch
+
     from lrfinder.demo import digits_demo
     from lrfinder.loop import range_test
     from lrfinder.progress import progress_bar
     from lrfinder.suggestion import suggest
 
+    torch.set_num_threads(1)  # for a network this small, more threads only wait for each other
     demo = digits_demo(options.seed)
     with progress_bar(not options.quiet) as bar:
         curve = range_test(

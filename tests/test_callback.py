@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import warnings
 
 import lightning.pytorch as pl
@@ -17,7 +19,7 @@ from lightning.pytorch.callbacks import (
 )
 from runs import INPUTS, TARGETS, Manual, Net, Stream, assert_same, fit, loader
 from torch.optim import lr_scheduler
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 from lrfinder import InputError, LRFinder, Suggestion, UnsupportedError
 
@@ -389,33 +391,44 @@ def test_bad_arguments_are_named():
         LRFinder(steps=3)
 
 
-def test_the_other_lightning_package_works_too(tmp_path):
-    pytorch_lightning = pytest.importorskip("pytorch_lightning")
+OTHER_PACKAGE = """
+import sys
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+from lrfinder import LRFinder
 
-    class Other(pytorch_lightning.LightningModule):
-        def __init__(self, lr):
-            super().__init__()
-            self.lr, self.net, self.losses = lr, torch.nn.Linear(8, 3), []
+class Net(pl.LightningModule):
+    def __init__(self, lr):
+        super().__init__()
+        self.lr, self.net, self.losses = lr, torch.nn.Linear(8, 3), []
 
-        def training_step(self, batch, batch_idx):
-            loss = torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
-            self.log("loss", loss)
-            self.losses.append(loss.item())
-            return loss
+    def training_step(self, batch, batch_idx):
+        loss = torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+        self.log("loss", loss)
+        self.losses.append(loss.item())
+        return loss
 
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), lr=self.lr)
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
 
-    def train(lr, callbacks):
-        pytorch_lightning.seed_everything(0, verbose=False)
-        model = Other(lr)
-        pytorch_lightning.Trainer(
-            accelerator="cpu", max_epochs=2, callbacks=callbacks, logger=False, enable_checkpointing=False,
-            enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
-        ).fit(model, DataLoader(TensorDataset(INPUTS, TARGETS), 16, shuffle=True))  # fmt: skip
-        return model
+def train(lr, callbacks):
+    pl.seed_everything(0)
+    model, inputs = Net(lr), torch.randn(256, 8)
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=2, callbacks=callbacks, logger=False,
+                         enable_checkpointing=False, enable_progress_bar=False)
+    trainer.fit(model, DataLoader(TensorDataset(inputs, inputs[:, :3].argmax(1)), 16, shuffle=True))
+    return model
 
-    callback = finder()
-    tuned = train(0.01, [callback])
-    assert tuned.lr == callback.suggestion.lr
-    assert tuned.losses == train(tuned.lr, []).losses
+finder = LRFinder(1e-5, 10, 90)
+tuned = train(0.01, [finder])
+assert tuned.lr == finder.suggestion.lr != 0.01
+assert tuned.losses == train(tuned.lr, []).losses
+assert "lightning.pytorch" not in sys.modules
+"""
+
+
+def test_users_of_the_package_pytorch_lightning_are_served_too(tmp_path):
+    pytest.importorskip("pytorch_lightning")
+    done = subprocess.run([sys.executable, "-c", OTHER_PACKAGE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

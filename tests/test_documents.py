@@ -1,0 +1,68 @@
+"""README and docs: their Python runs, their links lead somewhere, their commands are those of CI."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
+def test_the_python_of_a_page_runs_as_printed(page, tmp_path):
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(blocks(page, "python")), encoding="utf-8")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Peak LR" in done.stdout or page.name != "README.md"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_inside_the_project_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path) if path else page
+        assert file.exists(), f"{page.name}: {target}"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, target
+
+
+def test_the_readme_holds_the_two_commands_that_ci_runs():
+    commands = re.findall(r"^pip install -c constraints.txt -e .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert commands == [
+        "pip install -c constraints.txt -e . && lrfinder suggest",
+        "pip install -c constraints.txt -e '.[test]' && pytest",
+    ]
+
+
+def test_the_command_lines_of_the_readme_are_understood(tmp_path):
+    lines = [line.split("#")[0].split() for block in blocks(ROOT / "README.md", "bash") for line in block.splitlines()]
+    ours = [words[1:] for words in lines if words and words[0] == "lrfinder"]
+    assert ours
+    (tmp_path / "curve.csv").write_text(
+        "lr,loss\n" + "".join(f"{10 ** (i / 9 - 5)},{2 - i / 40 if i < 36 else 2 + (i - 36)}\n" for i in range(45))
+    )
+    for words in ours:
+        done = subprocess.run(
+            [sys.executable, "-m", "lrfinder", *words], capture_output=True, text=True, cwd=tmp_path, check=False
+        )
+        assert done.returncode == 0, (words, done.stderr)
+
+
+def test_malicious_releases_of_lightning_are_excluded_everywhere():
+    for requirement in re.findall(r'"((?:pytorch-)?lightning\b[^"]*)"', (ROOT / "pyproject.toml").read_text()):
+        if any(sign in requirement for sign in "<>=!"):
+            assert "!= 2.6.2" in requirement, requirement
+            assert "!= 2.6.3" in requirement, requirement

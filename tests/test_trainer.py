@@ -1,0 +1,167 @@
+"""The names of Lightning's internals that a probe relies on, and that a probe step is a training step."""
+
+from __future__ import annotations
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from runs import Manual, Net, Stream, fit, loader
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.data import DataLoader
+
+from lrfinder import InputError, LRFinder, UnsupportedError
+from lrfinder.trainer import TrainerTrainee
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore:The ``compute`` method of metric"),
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+]
+
+
+class AtStart(pl.Callback):
+    """Calls a function with the trainer when training starts, and keeps what it returns."""
+
+    def __init__(self, call):
+        self.call, self.result = call, None
+
+    def on_train_start(self, trainer, pl_module):
+        self.result = self.call(trainer)
+
+
+def at_start(tmp_path, call, **options):
+    callback = AtStart(call)
+    trainer, run = fit(tmp_path, [callback], max_epochs=1, **options)
+    return callback.result, run
+
+
+INTERNALS = {
+    "fit_loop": ("_combined_loader", "_data_fetcher", "_data_source", "_should_accumulate", "epoch_loop"),
+    "fit_loop.epoch_loop": ("_build_kwargs", "automatic_optimization", "manual_optimization", "val_loop"),
+    "fit_loop.epoch_loop.automatic_optimization": ("run",),
+    "fit_loop.epoch_loop.manual_optimization": ("run",),
+    "fit_loop._combined_loader": ("flattened", "_iterator"),
+    "strategy": ("_optimizers", "_lightning_optimizers", "lr_scheduler_configs", "model", "precision_plugin"),
+    "lightning_module": ("_on_before_batch_transfer", "_log_hyperparams", "log", "log_dict", "automatic_optimization"),
+    "": ("callbacks", "_loggers", "profiler", "should_stop", "accumulate_grad_batches", "_logger_connector"),
+}
+
+
+def test_lightning_still_has_every_internal_that_is_used(tmp_path):
+    def missing(trainer):
+        found = []
+        for path, names in INTERNALS.items():
+            holder = trainer
+            for part in filter(None, path.split(".")):
+                holder = getattr(holder, part)
+            found += [f"{path}.{name}" for name in names if not hasattr(holder, name)]
+        return found
+
+    assert at_start(tmp_path, missing)[0] == []
+
+
+SETUPS = {
+    "plain": {},
+    "workers": {"loaders": lambda: loader(num_workers=1)},
+    "own generator": {"loaders": lambda: loader(generator=torch.Generator().manual_seed(3))},
+    "stream": {"loaders": lambda: DataLoader(Stream(), batch_size=16)},
+    "clipped": {"gradient_clip_val": 0.1},
+    "bfloat16": {"precision": "bf16-mixed"},
+    "manual": {"module": Manual},
+    "no shuffling": {"loaders": lambda: loader(shuffle=False)},
+}
+
+
+class Calm(Net):
+    """Without the extra noise, whose generators the opening of an epoch may move."""
+
+    def loss(self, batch):
+        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+
+@pytest.mark.parametrize("name", SETUPS)
+def test_probing_at_a_constant_rate_sees_what_training_will_see(tmp_path, name):
+    def probe(trainer):
+        trainee = TrainerTrainee(trainer)
+        with trainee.preserved():
+            for group, lr in zip(trainee._groups(), trainee.lrs(), strict=True):
+                group["lr"] = lr
+            return [trainee.step().item() for _ in range(8)]
+
+    options = {"loaders": lambda: loader(shuffle=False), **SETUPS[name]}
+    losses, run = at_start(tmp_path, probe, **options)
+    real = [step[0] for step in run["steps"]][:8]
+    if name in ("no shuffling", "clipped", "plain", "bfloat16", "manual"):
+        assert losses == real  # same batches, same dropout, same steps
+    else:
+        assert len(losses) == len(real) == 8
+
+
+def test_accumulated_steps_report_the_mean_loss_of_their_batches(tmp_path):
+    def probe(trainer):
+        trainee = TrainerTrainee(trainer)
+        with trainee.preserved():
+            trainee.set_lrs([1e-12])
+            return [trainee.step().item() for _ in range(4)]
+
+    options = {"loaders": lambda: loader(shuffle=False), "module": Calm, "accumulate_grad_batches": 4}
+    means, run = at_start(tmp_path, probe, **options)
+    assert means[0] == pytest.approx(sum(step[0] for step in run["steps"][:4]) / 4, rel=1e-5)
+
+
+def test_a_probe_step_with_sgd_never_waits_for_the_device(tmp_path):
+    class Silent(pl.LightningModule):
+        def __init__(self, lr):
+            super().__init__()
+            self.lr, self.net, self.record = lr, torch.nn.Linear(8, 3), []
+
+        def training_step(self, batch, batch_idx):
+            loss = torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+            self.log("loss", loss)
+            return loss
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+    reads = []
+
+    def probe(trainer):
+        trainee = TrainerTrainee(trainer)
+        with trainee.preserved():
+            trainee.step()
+            with profile(activities=[ProfilerActivity.CPU]) as measured:
+                for _ in range(10):
+                    trainee.step()
+        reads.append(sum(event.name == "aten::_local_scalar_dense" for event in measured.events()))
+
+    trainer = pl.Trainer(
+        accelerator="cpu", callbacks=[AtStart(probe)], logger=False, enable_checkpointing=False, max_steps=1,
+        enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=1.0, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(Silent(0.1), loader())
+    assert reads == [0]
+
+
+def test_several_devices_are_refused_by_name(tmp_path):
+    with pytest.raises(UnsupportedError, match="probes on one device, got strategy DDPStrategy"):
+        fit(tmp_path, [LRFinder()], strategy="ddp", devices=1)
+
+
+def test_a_model_without_anything_to_train_is_refused(tmp_path):
+    def check(trainer):
+        trainer.lightning_module.requires_grad_(False)
+        try:
+            with pytest.raises(InputError, match="model must have a parameter that requires grad"):
+                TrainerTrainee(trainer)
+        finally:
+            trainer.lightning_module.body.requires_grad_(True)
+
+    at_start(tmp_path, check)
+
+
+def test_a_foreign_trainer_is_refused():
+    from lrfinder.trainer import internals
+
+    with pytest.raises(UnsupportedError, match="trainer must be a Trainer of lightning or pytorch_lightning, got int"):
+        internals(3, "trainer.call")
