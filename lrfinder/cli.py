@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shlex
 import sys
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
-        sys.stdout.flush()
+        print(end="", flush=True)  # notices a closed pipe now; unlike sys.stdout.flush, minds no missing stdout
     except LRFinderError as error:
         print(f"lrfinder: {error}", file=sys.stderr)
         code = 2
@@ -51,7 +52,7 @@ def _run(arguments: list[str]) -> int:
     for path, name in ((options.report, "--report"), (options.plot, "--plot"), (options.out, "--out")):
         if path is not None:
             check_writable(path, name)
-    suggestion = _from_curve(options) if options.curve else _from_demo(options)
+    suggestion = _from_demo(options) if options.curve is None else _from_curve(options)
     _write_files(suggestion, options, "lrfinder " + shlex.join(arguments))
     if options.json:
         print(json.dumps(suggestion.to_dict(), indent=2, allow_nan=False))
@@ -67,8 +68,8 @@ def _from_curve(options: argparse.Namespace) -> Suggestion:
 
     curve, document = read_curve(options.curve)
     horizon = document.get("horizon")
-    if horizon is not None and (isinstance(horizon, bool) or not isinstance(horizon, int)):
-        raise InputError(f"{options.curve}: horizon must be a whole number or null, got {horizon!r}")
+    if horizon is not None and (isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1):
+        raise InputError(f"{options.curve}: horizon must be a positive whole number or null, got {horizon!r:.60}")
     return suggest(curve, steps=options.steps if options.steps is not None else horizon)
 
 
@@ -107,8 +108,19 @@ def _write_files(suggestion: Suggestion, options: argparse.Namespace, command: s
     replace_file(options.report, report_html(suggestion, command))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Leaves in the two ways that `main` knows: bad input is one line, a closed pipe is no fault."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        print(end="", flush=True)
+        super().exit(status, message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="lrfinder",
         description="Which learning rate, and how should it decay?",
         epilog="See: lrfinder suggest --help",
@@ -127,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     suggest.add_argument("--min-lr", type=float, default=1e-7, metavar="LR", help="first rate tried (%(default)g)")
     suggest.add_argument("--max-lr", type=float, default=10.0, metavar="LR", help="last rate tried (%(default)g)")
     suggest.add_argument("--test-steps", type=_count, default=100, metavar="N", help="steps of the test (%(default)s)")
-    suggest.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and batches (%(default)s)")
+    suggest.add_argument("--seed", type=_seed, default=0, metavar="N", help="of weights and batches (%(default)s)")
     suggest.add_argument("--report", default="lrfinder-report.html", metavar="PATH", help="HTML page (%(default)s)")
     suggest.add_argument("--plot", metavar="PATH.png", help="also write the curve as a picture")
     suggest.add_argument("--out", metavar="PATH.json", help="also write the JSON document")
@@ -137,10 +149,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
+    return _whole(text, 1, "of at least 1")
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0, "from 0 to 2**64 - 1", 2**64 - 1)  # what torch takes
+
+
+def _whole(text: str, least: int, rule: str, most: float = math.inf) -> int:
     try:
         number = int(text)
     except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
+        number = least - 1
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"must be a whole number {rule}, got {text}")
     return number

@@ -33,13 +33,13 @@ class Curve:
         loss: (n,) float64, raw; the last values may be inf or NaN where training blew up.
         step: (n,) int64, strictly increasing: optimizer steps since the start of the test.
         stage: what was run; "range" is a range test.
-        seconds: wall time of the recording, None where unknown.
-        group_ratios: each param group's learning rate divided by ``lr``.
+        seconds: wall time of the recording, >= 0; None where unknown.
+        group_ratios: each param group's learning rate divided by ``lr``, >= 0.
         caveats: what the recording could not do, in sentences.
 
     Raises:
-        InputError: lengths differ, fewer than ten points, a learning rate is not positive and finite, or they do
-            not increase.
+        InputError: lengths differ, fewer than ten points, a learning rate is not positive and finite, they do not
+            increase, or another field breaks the rule stated with it.
     """
 
     lr: NDArray[np.float64]
@@ -62,8 +62,13 @@ class Curve:
         caveats: Sequence[str] = (),
     ) -> None:
         lrs, losses = np.array(lr, dtype=np.float64), np.array(loss, dtype=np.float64)
-        steps = np.arange(lrs.size) if step is None else np.array(step, dtype=np.int64)
+        steps = np.arange(lrs.size) if step is None else _whole(step)
         _check(lrs, losses, steps)
+        for ratio in group_ratios:
+            if not (math.isfinite(ratio) and ratio >= 0):
+                raise InputError(f"group_ratios must be finite and at least 0, got {ratio:g}")
+        if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
+            raise InputError(f"seconds must be finite and at least 0, got seconds = {seconds:g}")
         for array in (lrs, losses, steps):
             array.setflags(write=False)
         for name, value in (
@@ -122,7 +127,7 @@ class Curve:
             )
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{name}: every value must be a number ({error})") from None
 
 
@@ -146,6 +151,14 @@ def _check(lr: NDArray[np.float64], loss: NDArray[np.float64], step: NDArray[np.
             )
 
 
+def _whole(step: ArrayLike) -> NDArray[np.int64]:
+    exact = np.array(step, dtype=np.float64)
+    bad = np.flatnonzero(~((np.abs(exact) < 2**53) & (exact == np.floor(exact))))
+    if bad.size:
+        raise InputError(f"every step must be a whole number, got step = {exact.flat[bad[0]]:g} at point {bad[0] + 1}")
+    return exact.astype(np.int64)
+
+
 def _number_to_json(value: float) -> float | str:
     if math.isfinite(value):
         return value
@@ -155,8 +168,8 @@ def _number_to_json(value: float) -> float | str:
 def _number_from_json(value: object) -> float:
     if isinstance(value, str):
         if value not in _NON_FINITE:
-            raise ValueError(f"got {value!r}")
+            raise ValueError(f"got {value!r:.60}")
         return _NON_FINITE[value]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"got {value!r}")
+        raise TypeError(f"got {value!r:.60}")
     return float(value)

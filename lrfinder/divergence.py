@@ -54,7 +54,7 @@ def blow_up(lr: NDArray[np.float64], loss: NDArray[np.float64]) -> BlowUp | None
     Source: Cohen et al. 2021, "Gradient descent on neural networks typically occurs at the edge of stability",
     section 2 and appendix B (arXiv 2103.00065): limits ``2 / h`` and ``(2 + 2 b) / h``.
     """
-    bottom = int(np.argmin(loss))
+    bottom = loss.size - 1 - int(np.argmin(loss[::-1]))  # the last of equals: growth is measured from above it
     above = loss[bottom + 1 :] - loss[bottom]
     if above.size <= _MIN_RUNGS or np.any(np.diff(above) <= 0):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -34,7 +35,10 @@ def read_curve(path: str | Path) -> tuple[Curve, Mapping[str, Any]]:
     text = _read_text(path)
     if path.suffix.lower() == ".json" or text.lstrip().startswith("{"):
         return _curve_from_json(text, str(path))
-    return _curve_from_csv(text, str(path)), {}
+    try:
+        return _curve_from_csv(text, str(path)), {}
+    except csv.Error as error:
+        raise InputError(f"{path}: not a CSV file ({error})") from None
 
 
 def write_curve_csv(curve: Curve, path: str | Path) -> None:
@@ -46,21 +50,29 @@ def write_curve_csv(curve: Curve, path: str | Path) -> None:
 def replace_file(path: str | Path, content: str | bytes) -> None:
     """Write ``content`` to ``path`` so that a reader sees the old file or the whole new one, never a part.
 
+    Permissions stay, a link stays a link, and what is no regular file (``/dev/null``) is written to, not replaced.
+
     Raises:
         InputError: the folder does not exist or cannot be written.
     """
     path = Path(path)
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # A path that is not UTF-8 reaches us as lone surrogates, which no encoder takes.
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    target = path.resolve() if path.is_symlink() else path
+    temporary = target.with_name(f".{target.name[:50]}.{os.getpid()}.part")
     try:
+        if _is_device(path):
+            path.write_bytes(data)
+            return
         temporary.write_bytes(data)
-        if path.exists():
-            temporary.chmod(path.stat().st_mode & 0o777)
-        temporary.replace(path)
+        if target.exists():
+            temporary.chmod(target.stat().st_mode & 0o777)
+        temporary.replace(target)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # else it would hide why writing failed
+            temporary.unlink()
 
 
 def check_writable(path: str | Path, argument: str) -> None:
@@ -70,13 +82,21 @@ def check_writable(path: str | Path, argument: str) -> None:
         InputError: naming the ``argument``, the path and why.
     """
     path = Path(path)
-    folder = path.parent
-    if path.is_dir():
-        raise InputError(f"{argument} must name a file, got the folder {path}")
-    if not folder.is_dir():
-        raise InputError(f"{argument}: the folder {folder} does not exist, create it first")
-    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise InputError(f"{argument}: {path} cannot be written, choose another path or fix its permissions")
+    try:
+        if path.is_dir():
+            raise InputError(f"{argument} must name a file, got the folder {path}")
+        folder = (path.resolve() if path.is_symlink() else path).parent
+        if not folder.is_dir() and not _is_device(path):
+            raise InputError(f"{argument}: the folder {folder} does not exist, create it first")
+        written = [path] if _is_device(path) else [folder, path] if path.exists() else [folder]
+        if not all(os.access(place, os.W_OK) for place in written):
+            raise InputError(f"{argument}: {path} cannot be written, choose another path or fix its permissions")
+    except OSError as error:
+        raise InputError(f"{argument}: {path} cannot be written: {error.strerror or error}") from None
+
+
+def _is_device(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _rows(curve: Curve) -> list[tuple[int, float, float]]:
@@ -120,22 +140,25 @@ def _curve_from_csv(text: str, name: str) -> Curve:
     columns = [column.strip().lower() for column in reader.fieldnames or ()]
     missing = [column for column in ("lr", "loss") if column not in columns]
     if missing:
-        raise InputError(f"{name}: needs the columns lr and loss, got {','.join(columns) or 'an empty file'}")
+        raise InputError(f"{name}: needs the columns lr and loss, got {_excerpt(','.join(columns))}")
     reader.fieldnames = columns
     values: dict[str, list[float]] = {column: [] for column in ("lr", "loss", "step") if column in columns}
     for row in reader:
         if (row.get("stage") or "range") != "range":
-            raise InputError(f"{name}, line {reader.line_num}: stage must be 'range', got {row['stage']!r}")
+            raise InputError(f"{name}, line {reader.line_num}: stage must be 'range', got {_excerpt(row['stage'])}")
         for column, numbers in values.items():
             try:
                 numbers.append(float(row[column]))
             except (TypeError, ValueError):
                 raise InputError(
-                    f"{name}, line {reader.line_num}: {column} must be a number, got {row[column]!r}"
+                    f"{name}, line {reader.line_num}: {column} must be a number, got {_excerpt(row[column])}"
                 ) from None
-    if not all(step.is_integer() for step in values.get("step", ())):
-        raise InputError(f"{name}: every step must be a whole number")
     try:
         return Curve(values["lr"], values["loss"], values.get("step"))
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
+
+
+def _excerpt(value: object) -> str:
+    """Quote what was found on one short line, whatever it is."""
+    return f"{value!r:.60}"

@@ -27,7 +27,8 @@ _FIRST = 5
 """Losses whose median is the level before learning."""
 
 _DIGITS = 9
-"""Decimals of the losses kept for fitting, in units of their range: far below any noise, far above rounding."""
+"""Decimals kept for fitting, of losses in units of their range and of decades: far below any noise, far above
+rounding."""
 
 _GRID = 2001
 """Points on which the fitted shape is searched for its lowest and steepest places."""
@@ -81,8 +82,7 @@ class RangeFit:
     @property
     def lr_lowest(self) -> float:
         """Where the fitted loss is lowest: to its right training got worse."""
-        xs, ys = self._drawn()
-        return float(10 ** xs[np.argmin(ys)])
+        return float(10 ** self._lowest())
 
     @property
     def lr_diverge(self) -> float | None:
@@ -97,14 +97,12 @@ class RangeFit:
     @property
     def gain(self) -> float:
         """How far the fitted loss falls from the first learning rate to the lowest place, in units of the loss."""
-        _, ys = self._drawn()
-        return float(ys[0] - np.min(ys))
+        return float(self(10**self.x_first) - self(10 ** self._lowest()))
 
     @property
     def at_edge(self) -> bool:
         """Whether the lowest place is the last learning rate tried."""
-        _, ys = self._drawn()
-        return int(np.argmin(ys)) == ys.size - 1
+        return self._lowest() == self.x_last
 
     def standard_error(self, name: str) -> float:
         """Return the standard error of one of `PARAMETERS`; inf where the curve does not determine it."""
@@ -131,6 +129,24 @@ class RangeFit:
         xs = np.linspace(self.x_first, self.x_last, _GRID)
         return xs, np.minimum(_shape(xs, self.parameters, self.unit), self.ceiling)
 
+    def _lowest(self) -> float:
+        """Return log10 of the lowest place: where the rise begins to outweigh the descent.
+
+        It is found where the logarithms of the two slopes cross: on a flat bottom the values differ by rounding only.
+        """
+        _, drop, descent, descent_width, rise, rise_width = self.parameters
+        xs, ys = self._drawn()
+        away = np.abs(xs - descent) / descent_width
+        falling = math.log(max(drop / self.unit, 1e-300)) - math.log(descent_width) - away - 2 * np.log1p(np.exp(-away))
+        rising = (xs - rise) / rise_width - math.log(rise_width)
+        surplus = falling - rising
+        last = int(np.max(np.flatnonzero(surplus > 0), initial=-1))
+        if last < 0 or ys[last] >= ys[0]:
+            return self.x_first
+        if last == xs.size - 1:
+            return self.x_last
+        return float(xs[last] + (xs[last + 1] - xs[last]) * surplus[last] / (surplus[last] - surplus[last + 1]))
+
 
 def usable(curve: Curve) -> tuple[Array, Array, bool]:
     """Return ``(lr, loss, diverged)`` up to where training left for good, finite losses only."""
@@ -142,8 +158,9 @@ def usable(curve: Curve) -> tuple[Array, Array, bool]:
 def fit_range(curve: Curve) -> RangeFit | None:
     """Fit the shape to a range test by robust least squares (soft L1); None where fewer than ten points are usable.
 
-    The loss enters through differences only, and in units of its own range: a scaled or shifted loss gives the scaled
-    and shifted fit. Point ``i`` pairs ``lr[i]`` with ``loss[i + 1]``, the loss that the step at ``lr[i]`` led to.
+    The loss enters through differences only, and in units of its own range, the learning rate in decades above the
+    first: a scaled or shifted loss, or scaled learning rates, give the scaled and shifted fit. Point ``i`` pairs
+    ``lr[i]`` with ``loss[i + 1]``, the loss that the step at ``lr[i]`` led to.
 
     Source: the shape is ours; `scipy.optimize.least_squares` (trust region reflective) fits it, and the covariance is
     its Gauss-Newton approximation, ``inv(J.T @ J)`` times the residual variance.
@@ -151,7 +168,7 @@ def fit_range(curve: Curve) -> RangeFit | None:
     lr, loss, diverged = usable(curve)
     if lr.size < 10:
         return None
-    x, y = np.log10(lr[:-1]), loss[1:]
+    x, y = np.round(np.log10(lr[:-1] / lr[0]), _DIGITS), loss[1:]
     smooth = np.median(np.lib.stride_tricks.sliding_window_view(loss, 3), axis=1)
     first, best, sigma = float(np.median(loss[:_FIRST])), float(smooth.min()), noise(loss)
     improvement = max(first - best, 0.0)
@@ -163,20 +180,21 @@ def fit_range(curve: Curve) -> RangeFit | None:
     z = np.round((np.minimum(y, ceiling) - first) / unit, _DIGITS)
     top = float(np.round((ceiling - first) / unit, _DIGITS))
     soft = float(np.round(max(sigma / unit, 1e-3), _DIGITS))
+    drop = float(np.round(max(improvement / unit, 0.05), _DIGITS))
 
     flat = _solve(lambda p: np.full_like(x, p[0]) - z, [0.0], [(-2.0, 2.0)], soft)
-    span = float(x[-1] - x[0])
-    low, high = float(x[0]), float(x[-1])
+    span = float(x[-1])
+    sharp, narrow = min(0.01, span / 20), min(0.02, span / 10)  # least widths of rise and descent
     lowest = float(x[int(np.argmin(smooth[: x.size]))])
     rising = min(
         (
             _solve(
-                lambda p: np.minimum(p[0] + np.exp((x - p[1]) / p[2]), top) - z,
+                lambda p: np.minimum(p[0] + _growth(x, p[1], p[2]), top) - z,
                 [0.0, start, 0.1],
-                [(-2.0, 2.0), (low, high + span), (0.01, span)],
+                [(-2.0, 2.0), (0.0, 2 * span), (sharp, span)],
                 soft,
             )
-            for start in (high, lowest)
+            for start in (span, lowest)
         ),
         key=lambda fit: fit.cost,
     )
@@ -184,16 +202,17 @@ def fit_range(curve: Curve) -> RangeFit | None:
         (
             _solve(
                 lambda p: np.minimum(_shape(x, p, 1.0), top) - z,
-                [0.0, max(improvement / unit, 0.05), descent, width, max(high, lowest + 0.1), 0.1],
-                [(-2.0, 2.0), (0.0, 4.0), (low, high + 0.5), (0.02, span / 2), (low, high + span), (0.01, span)],
+                [0.0, drop, descent, width, max(span, lowest + 0.1), 0.1],
+                [(-2.0, 2.0), (0.0, 4.0), (0.0, span + 0.5), (narrow, span / 2), (0.0, 2 * span), (sharp, span)],
                 soft,
             )
             for descent, width in ((lowest - 0.3, 0.1), (lowest - 0.8, 0.3), (lowest - 2.0, 0.4))
         ),
         key=lambda fit: fit.cost,
     )
+    x_first = float(np.log10(lr[0]))
     scale = np.array([unit, unit, 1.0, 1.0, 1.0, 1.0])
-    parameters = full.x * scale + np.array([first, 0, 0, 0, 0, 0])
+    parameters = full.x * scale + np.array([first, 0, x_first, 0, x_first, 0])
     below = z < top
     residual = float(np.sqrt(np.sum(full.fun[below] ** 2) / max(int(below.sum()) - 6, 1)))
     return RangeFit(
@@ -202,8 +221,8 @@ def fit_range(curve: Curve) -> RangeFit | None:
         unit=unit,
         ceiling=ceiling,
         noise=residual * unit,
-        x_first=low,
-        x_last=high,
+        x_first=x_first,
+        x_last=x_first + span,
         points=x.size,
         diverged=diverged,
         evidence=_evidence(rising, full, soft),
@@ -214,8 +233,11 @@ def fit_range(curve: Curve) -> RangeFit | None:
 
 def _shape(x: Array, parameters: Array, unit: float) -> Array:
     level, drop, descent, descent_width, rise, rise_width = parameters
-    growth = np.exp(np.minimum((x - rise) / rise_width, 50.0))
-    return np.asarray(level - drop * expit((x - descent) / descent_width) + unit * growth)
+    return np.asarray(level - drop * expit((x - descent) / descent_width) + unit * _growth(x, rise, rise_width))
+
+
+def _growth(x: Array, rise: float, rise_width: float) -> Array:
+    return np.asarray(np.exp(np.minimum((x - rise) / rise_width, 50.0)))  # any more only overflows
 
 
 def _solve(

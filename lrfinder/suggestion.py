@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from lrfinder import __version__
 from lrfinder.curve import Curve
 from lrfinder.errors import InputError
 from lrfinder.fit import RangeFit, fit_range
@@ -199,8 +200,10 @@ class Suggestion:
             raise InputError(f"{name}: the field {field!r} is missing") from None
         except InputError as error:
             raise InputError(f"{name}: {field}: {error}") from None
-        except (TypeError, ValueError, AttributeError):
+        except (TypeError, ValueError, AttributeError, OverflowError):
             raise InputError(f"{name}: the field {field!r} is malformed, got {data[field]!r:.80}") from None
+        if (values["lr"] is None) == (values["reason"] is None):
+            raise InputError(f"{name}: needs either lr or a reason, got lr = {values['lr']!r}")
         return cls(**values)
 
 
@@ -254,8 +257,12 @@ def suggest(curve: Curve, *, steps: int | None = None) -> Suggestion:
 
 def environment() -> dict[str, Any]:
     """Return the versions that decide a result; nothing is imported to learn them."""
-    versions: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
-    for package in ("lrfinder", "torch", "lightning", "numpy", "scipy"):
+    versions: dict[str, Any] = {
+        "lrfinder": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+    }
+    for package in ("torch", "lightning", "numpy", "scipy"):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -96,11 +96,9 @@ def last_step(loss: ArrayLike) -> tuple[int, bool]:
         smooth = np.median(np.lib.stride_tricks.sliding_window_view(finite, 3), axis=1)
         best = np.minimum.accumulate(smooth)
         floor = _ROUNDING * float(np.max(np.abs(finite[:MIN_POINTS])))
-        sigmas = _NOISE_SIGMAS * np.array([noise(finite[: i + 3]) for i in range(smooth.size)])
-        allowed = np.maximum(np.maximum(_LEFT_FOR_GOOD * (smooth[0] - best), sigmas), floor)
-        gone = np.flatnonzero(smooth - best > allowed)
-        gone = gone[gone >= MIN_POINTS - 3]
-        if gone.size:
-            end = int(gone[0]) + 3 + _TAIL
-            return min(end, finite.size + bool(bad.size)), True
+        lost = smooth - best
+        high = np.flatnonzero(lost > np.maximum(_LEFT_FOR_GOOD * (smooth[0] - best), floor))
+        for i in high[high >= MIN_POINTS - 3].tolist():
+            if lost[i] > _NOISE_SIGMAS * noise(finite[: i + 3]):
+                return min(i + 3 + _TAIL, finite.size + bool(bad.size)), True
     return (int(bad[0]) + 1, True) if bad.size else (values.size, False)
