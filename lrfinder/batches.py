@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Any
 
 import torch
@@ -19,15 +19,18 @@ def side_loader(loader: Any) -> Any:
     """Return a loader over the same data whose iteration leaves the given one's iterator and workers alone.
 
     Raises:
-        UnsupportedError: the loader can be iterated only once.
+        InputError: it is no iterable.
+        UnsupportedError: it can be iterated only once.
     """
+    if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
+        raise InputError(f"loader must be iterable, got a {type(loader).__name__}")
     if isinstance(loader, Iterator):
         raise UnsupportedError(
             f"loader must be iterable more than once, got a {type(loader).__name__}:"
             " what the probe reads would be missing from training; pass the DataLoader or a list instead"
         )
     if not isinstance(loader, DataLoader):
-        return loader
+        return _with_side_loaders(loader)
     side = copy.copy(loader)
     # Persistent workers hang on `_iterator`, which iter() would reset under the loader's owner. A DataLoader refuses
     # to set these by assignment.
@@ -35,15 +38,31 @@ def side_loader(loader: Any) -> Any:
     return side
 
 
-def data_of(loader: Any) -> list[object]:
-    """Return what of a loader keeps state between batches: sampler, generator, data set (the loader itself if foreign).
+def _with_side_loaders(loader: Any) -> Any:
+    """Return a copy of a wrapper around torch loaders with persistent workers that holds side loaders instead."""
+    held = getattr(loader, "__dict__", {})
+    sides = {
+        name: side_loader(value)
+        for name, value in held.items()
+        if isinstance(value, DataLoader) and value.persistent_workers
+    }
+    if not sides:
+        return loader
+    wrapper = copy.copy(loader)
+    vars(wrapper).update(sides)
+    return wrapper
 
-    With worker processes the data set is theirs: this process never draws from its own copy.
+
+def data_of(loader: Any) -> list[object]:
+    """Return what of a loader may keep state between batches: samplers, generator, collate function, data set.
+
+    Of a torch loader that is all but its live iterator, and but the data set where worker processes draw from theirs.
+    Any other loader is returned as a whole.
     """
     if not isinstance(loader, DataLoader):
         return [loader]
-    held = [loader.batch_sampler, loader.sampler, loader.generator]
-    return held if loader.num_workers else [*held, loader.dataset]
+    left = ("_iterator", "dataset") if loader.num_workers else ("_iterator",)
+    return [value for name, value in vars(loader).items() if name not in left]
 
 
 def loaders_in(loaders: Iterable[Any]) -> list[DataLoader[Any]]:
@@ -72,13 +91,22 @@ def endless(loader: Iterable[Any]) -> Iterator[Any]:
 
 
 def moved(batch: Any, device: torch.device) -> Any:
-    """Return the batch with every tensor on ``device``, through lists, tuples, named tuples, mappings and ``.to``."""
+    """Return a copy of the batch with every tensor on ``device``, through lists, tuples, named tuples and mappings.
+
+    A copy, for a step that edits its batch must not edit what a list of batches or a data set keeps. Other objects are
+    moved by their own ``.to``, where they have it.
+    """
     if isinstance(batch, Tensor):
+        return batch.to(device, copy=True)
+    if callable(getattr(batch, "to", None)):  # before tuples: a PackedSequence is one, and keeps a part on the CPU
         return batch.to(device)
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(moved(item, device) for item in batch))
     if isinstance(batch, (list, tuple)):
         return type(batch)(moved(item, device) for item in batch)
-    if isinstance(batch, dict):
-        return {key: moved(value, device) for key, value in batch.items()}
-    return batch.to(device) if hasattr(batch, "to") else batch
+    if isinstance(batch, MutableMapping):
+        result = copy.copy(batch)
+        for key, value in batch.items():
+            result[key] = moved(value, device)
+        return result
+    return batch

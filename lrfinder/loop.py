@@ -104,8 +104,8 @@ class _Loop:
         def closure() -> Tensor:
             self.optimizer.zero_grad()
             loss = self._loss(batch)
+            losses.append(_scalar(loss, "loss_fn"))  # a copy: a loss may share memory with a parameter
             loss.backward()  # type: ignore[no-untyped-call]
-            losses.append(loss)
             return loss
 
         if isinstance(self.optimizer, torch.optim.LBFGS):  # evaluates the closure several times per step
@@ -113,7 +113,7 @@ class _Loop:
         else:
             closure()
             self.optimizer.step()
-        return _scalar(losses[0], "loss_fn")
+        return losses[0]
 
     def caveats(self) -> tuple[str, ...]:
         return ()

@@ -10,7 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lrfinder.curve import Curve
+from lrfinder.curve import MIN_POINTS, Curve
+from lrfinder.errors import InputError
 from lrfinder.sweep import Ladder, last_step
 from lrfinder.writeback import scaled_lrs
 
@@ -57,7 +58,7 @@ def run_range_test(trainee: Trainee, ladder: Ladder, progress: Progress | None =
         The raw curve, up to the rung where it ended.
 
     Raises:
-        InputError: no positive learning rate, or fewer than ten steps could be taken.
+        InputError: no positive learning rate, or the loss blew up within the first ten steps.
     """
     with trainee.preserved():
         ratios = scaled_lrs(trainee.lrs(), 1.0, trainee.reference())
@@ -66,6 +67,11 @@ def run_range_test(trainee: Trainee, ladder: Ladder, progress: Progress | None =
         seconds = time.perf_counter() - started
         caveats = trainee.caveats()
     keep, _ = last_step(losses)
+    if keep < MIN_POINTS:
+        raise InputError(
+            f"loss must stay finite for the first {MIN_POINTS} steps, got {losses[keep - 1]:g} at step {keep} with"
+            f" lr = {ladder.lrs()[keep - 1]:g}: lower min_lr, or check data and loss"
+        )
     return Curve(ladder.lrs()[:keep], losses[:keep], seconds=seconds, group_ratios=ratios, caveats=caveats)
 
 
