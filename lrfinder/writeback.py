@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from lrfinder.errors import InputError
@@ -11,7 +12,16 @@ from lrfinder.errors import InputError
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-__all__ = ["apply_lr", "configured_lr", "copy_configuration", "own_lrs", "reference_lr", "scaled_lrs", "set_lr"]
+__all__ = [
+    "apply_lr",
+    "configured_lr",
+    "configured_lrs",
+    "copy_configuration",
+    "own_lrs",
+    "reference_lr",
+    "scaled_lrs",
+    "set_lr",
+]
 
 _SCALED_KEYS = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
 """What schedulers keep in a param group in units of the learning rate; floors like `eta_min` stay absolute."""
@@ -27,6 +37,18 @@ def configured_lr(group: Mapping[str, Any]) -> float:
     other in ``initial_lr``.
     """
     return float(group.get("max_lr", group.get("initial_lr", group["lr"])))
+
+
+def configured_lrs(optimizers: Iterable[Optimizer], schedulers: Iterable[Any] = ()) -> list[float]:
+    """Return `configured_lr` of every param group, or the peak that a `CyclicLR`, which keeps it to itself, drives to."""
+    peaks = {
+        id(group): float(peak)
+        for scheduler in _with_children(schedulers)
+        if hasattr(scheduler, "max_lrs")
+        for group, peak in zip(scheduler.optimizer.param_groups, scheduler.max_lrs, strict=True)
+    }
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    return [max(configured_lr(group), peaks.get(id(group), 0.0)) for group in groups]
 
 
 def reference_lr(lrs: Sequence[float], named: Iterable[float] = ()) -> float:
@@ -57,8 +79,8 @@ def scaled_lrs(lrs: Sequence[float], lr: float, reference: float) -> tuple[float
     return tuple(old / reference * lr for old in lrs)
 
 
-def set_lr(group: dict[str, Any], lr: float, key: str = "lr") -> None:
-    """Set a learning rate in a param group, in place where it is a tensor (as capturable optimizers need)."""
+def set_lr(group: Any, lr: float, key: Any = "lr") -> None:
+    """Set a rate in a param group or a scheduler's list, in place where it is a tensor (capturable optimizers)."""
     if hasattr(group[key], "fill_"):
         group[key].fill_(lr)
     else:
@@ -76,7 +98,7 @@ def apply_lr(
     Args:
         optimizers: scaled together.
         lr: the new learning rate, > 0.
-        schedulers: those that drive the optimizers, if they exist already.
+        schedulers: those that drive the optimizers, if they exist already. A cyclic one's ``max_lr`` becomes the peak.
         reference: the rate that becomes ``lr``; by default the optimizers' own, see `reference_lr`.
 
     Returns:
@@ -87,23 +109,16 @@ def apply_lr(
     """
     if not (math.isfinite(lr) and lr > 0):
         raise InputError(f"lr must be positive and finite, got lr = {lr:g}")
-    optimizers = list(optimizers)
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-    old = [configured_lr(group) for group in groups]
+    optimizers, schedulers = list(optimizers), list(_with_children(schedulers))
+    old = configured_lrs(optimizers, schedulers)
     reference = reference_lr(old, own_lrs(optimizers)) if reference is None else reference
     new, factor = scaled_lrs(old, lr, reference), lr / reference
-    for group, was, becomes in zip(groups, old, new, strict=True):
-        for key in _SCALED_KEYS:
-            if key in group:
-                value = float(group[key])
-                set_lr(group, becomes if value == was else value * factor, key)
     exact = dict(zip(old, new, strict=True))
-    for optimizer in optimizers:
-        default = optimizer.defaults.get("lr")
-        if default is not None:
-            optimizer.defaults["lr"] = exact.get(float(default), float(default) * factor)
-    for scheduler in schedulers:
-        _scale_scheduler(scheduler, exact, factor)
+    # All are read before any is set: groups may share one tensor, and schedulers one list.
+    places = [*_places(optimizers, schedulers)]
+    values = [float(holder[key]) for holder, key in places]
+    for (holder, key), value in zip(places, values, strict=True):
+        set_lr(holder, exact.get(value, value * factor), key)
     return new
 
 
@@ -130,14 +145,27 @@ def _copy_scheduler(scheduler: Any, source: Any) -> None:
     children = getattr(scheduler, "_schedulers", ())
     for child, child_source in zip(children, getattr(source, "_schedulers", ()), strict=True):
         _copy_scheduler(child, child_source)
-    kept = {"optimizer", "_schedulers"}
-    vars(scheduler).update({name: value for name, value in vars(source).items() if name not in kept})
+    for name, value in vars(source).items():
+        if name not in ("optimizer", "_schedulers"):
+            own_method = isinstance(value, MethodType) and value.__self__ is source
+            vars(scheduler)[name] = MethodType(value.__func__, scheduler) if own_method else value
 
 
-def _scale_scheduler(scheduler: Any, exact: Mapping[float, float], factor: float) -> None:
-    for child in getattr(scheduler, "_schedulers", ()):
-        _scale_scheduler(child, exact, factor)
-    for name in _SCALED_ATTRIBUTES:
-        values = getattr(scheduler, name, None)
-        if isinstance(values, list):
-            values[:] = [exact.get(float(value), float(value) * factor) for value in values]
+def _with_children(schedulers: Iterable[Any]) -> Iterator[Any]:
+    for scheduler in schedulers:
+        yield scheduler
+        yield from _with_children(getattr(scheduler, "_schedulers", ()))
+
+
+def _places(optimizers: Iterable[Optimizer], schedulers: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield every ``(holder, key)`` where a value in units of the learning rate stands."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            yield from ((group, key) for key in _SCALED_KEYS if key in group)
+        if optimizer.defaults.get("lr") is not None:
+            yield optimizer.defaults, "lr"
+    for scheduler in schedulers:
+        for name in _SCALED_ATTRIBUTES:
+            values = getattr(scheduler, name, None)
+            if isinstance(values, list):
+                yield from ((values, index) for index in range(len(values)))
