@@ -30,6 +30,9 @@ _DIGITS = 9
 """Decimals kept for fitting, of losses in units of their range and of decades: far below any noise, far above
 rounding."""
 
+_STARTS = ((0.3, 0.1), (0.8, 0.3), (2.0, 0.4))
+"""Where the search for the descent begins: decades below the lowest loss, and the width there. The best fit counts."""
+
 _GRID = 2001
 """Points on which the fitted shape is searched for its lowest and steepest places."""
 
@@ -202,11 +205,11 @@ def fit_range(curve: Curve) -> RangeFit | None:
         (
             _solve(
                 lambda p: np.minimum(_shape(x, p, 1.0), top) - z,
-                [0.0, drop, descent, width, max(span, lowest + 0.1), 0.1],
+                [0.0, drop, lowest - below, width, max(span, lowest + 0.1), 0.1],
                 [(-2.0, 2.0), (0.0, 4.0), (0.0, span + 0.5), (narrow, span / 2), (0.0, 2 * span), (sharp, span)],
                 soft,
             )
-            for descent, width in ((lowest - 0.3, 0.1), (lowest - 0.8, 0.3), (lowest - 2.0, 0.4))
+            for below, width in _STARTS
         ),
         key=lambda fit: fit.cost,
     )

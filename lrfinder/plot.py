@@ -25,8 +25,8 @@ class CurveView(NamedTuple):
     Attributes:
         lr: (n,) learning rates measured.
         loss: (n,) raw losses; those above ``top`` are drawn at the upper edge.
-        fit_lr: (m,) learning rates at which the fit is drawn; empty where there is none.
-        fit_loss: (m,) the fitted loss there, shifted to the steps that show it.
+        fit_lr: (m,) learning rates at which the fit is drawn, where it is below its ceiling; empty without a fit.
+        fit_loss: (m,) the fitted loss there.
         bottom: lower end of the loss axis.
         top: upper end of the loss axis.
         lr_limit: where training stops being stable; None where it never did.
@@ -65,6 +65,8 @@ def curve_view(curve: Curve) -> CurveView:
         high = min(high, fit.ceiling)
         fit_lr = np.geomspace(10**fit.x_first, 10**fit.x_last, 400)
         fit_loss = fit(fit_lr)
+        below = fit_loss < fit.ceiling
+        fit_lr, fit_loss = fit_lr[below], fit_loss[below]
     margin = 0.06 * (high - low) or max(abs(low), 1.0) * 0.06
     limit = None if fit is None else fit.lr_diverge
     return CurveView(curve.lr, curve.loss, fit_lr, fit_loss, low - margin, high + margin, limit)

@@ -31,8 +31,7 @@ _SPREAD = 0.5
 decade from task to task. That spread, not the fit, is what the interval is made of."""
 
 _EVIDENCE = 9.0
-"""Log-likelihood ratio of a descent. In 150 curves of pure noise each, the fit found at most 4.7 (normal), 5.1
-(Student's t, 3 degrees of freedom) and 8.4 (autocorrelation 0.5); in the 36 of docs/range-test.md at least 10."""
+"""Log-likelihood ratio of a descent that noise alone hardly reaches (docs/measured.md, "How much evidence")."""
 
 _FAINT = 4.0
 """From here on there may be a descent, but noise alone gives as much now and then."""
@@ -44,8 +43,8 @@ class Reason(Enum):
     """Why there is no suggestion. The text is the sentence shown, remedy included."""
 
     FLAT = (
-        "The loss did not change with the learning rate. Raise max_lr, and check that the optimizer holds the"
-        " parameters that the loss depends on."
+        "The loss did not change with the learning rate by more than its noise. Raise max_lr, take more steps or larger"
+        " batches, and check that the optimizer holds the parameters that the loss depends on."
     )
     RISING = (
         "The loss rose without having fallen first. Lower min_lr or take more steps, and check the sign of the loss; a"

@@ -26,6 +26,13 @@ def test_the_python_of_a_page_runs_as_printed(page, tmp_path):
     assert "Peak LR" in done.stdout or page.name != "README.md"
 
 
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_the_examples_run(example, tmp_path):
+    done = subprocess.run([sys.executable, example], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Peak LR" in done.stdout
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_inside_the_project_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):

@@ -1,0 +1,35 @@
+"""Find the learning rate of a plain torch loop, then train with it and the recommended decay."""
+
+import torch
+
+from lrfinder import range_test, suggest
+from lrfinder.demo import digits_demo
+
+torch.set_num_threads(1)  # the network is tiny
+demo = digits_demo()
+
+curve = range_test(demo.model, demo.optimizer, demo.loss_fn, demo.loader)
+suggestion = suggest(curve, steps=demo.steps)
+print(suggestion)
+if suggestion.lr is None:
+    raise SystemExit(1)
+
+suggestion.apply(demo.optimizer)
+scheduler = torch.optim.lr_scheduler.LambdaLR(demo.optimizer, suggestion.policy)
+
+step = 0
+while step < demo.steps:
+    for images, labels in demo.loader:
+        if step == demo.steps:
+            break
+        demo.optimizer.zero_grad()
+        loss = demo.loss_fn(demo.model(images.to(demo.images.device)), labels.to(demo.images.device))
+        loss.backward()
+        demo.optimizer.step()
+        scheduler.step()
+        step += 1
+
+demo.model.eval()
+with torch.no_grad():
+    accuracy = (demo.model(demo.images).argmax(1) == demo.labels).float().mean().item()
+print(f"validation accuracy after {step} steps: {accuracy:.1%}")
