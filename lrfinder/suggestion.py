@@ -30,7 +30,7 @@ _SPREAD = 0.5
 `benchmarks/range_rule.py` (docs/range-test.md) the best rate lies there on average, with a standard deviation of half a
 decade from task to task. That spread, not the fit, is what the interval is made of."""
 
-_EVIDENCE = 9.0
+_EVIDENCE = 9.5
 """Log-likelihood ratio of a descent that noise alone hardly reaches (docs/measured.md, "How much evidence")."""
 
 _FAINT = 4.0
