@@ -58,21 +58,13 @@ def replace_file(path: str | Path, content: str | bytes) -> None:
     path = Path(path)
     # A path that is not UTF-8 reaches us as lone surrogates, which no encoder takes.
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
-    target = path.resolve() if path.is_symlink() else path
-    temporary = target.with_name(f".{target.name[:50]}.{os.getpid()}.part")
     try:
         if _is_device(path):
             path.write_bytes(data)
-            return
-        temporary.write_bytes(data)
-        if target.exists():
-            temporary.chmod(target.stat().st_mode & 0o777)
-        temporary.replace(target)
+        else:
+            _replace(path.resolve() if path.is_symlink() else path, data)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):  # else it would hide why writing failed
-            temporary.unlink()
 
 
 def check_writable(path: str | Path, argument: str) -> None:
@@ -93,6 +85,18 @@ def check_writable(path: str | Path, argument: str) -> None:
             raise InputError(f"{argument}: {path} cannot be written, choose another path or fix its permissions")
     except OSError as error:
         raise InputError(f"{argument}: {path} cannot be written: {error.strerror or error}") from None
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name[:50]}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(data)
+        if path.exists():
+            temporary.chmod(path.stat().st_mode & 0o777)
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):  # else it would hide why writing failed
+            temporary.unlink()
 
 
 def _is_device(path: Path) -> bool:

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+
+import numpy as np
+import pytest
+from curves import SPECTRA, descended, pure_noise, random_shape, synthetic
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrfinder import Curve, InputError, Policy, Reason, Suggestion, suggest
+
+ANSWER = ("lr", "lr_low", "lr_high")
+
+# A fit takes a tenth of a second: few examples, the same every time.
+few = settings(max_examples=6, deadline=None, derandomize=True)
+
+
+@functools.cache
+def answered(steps: int | None = None) -> Suggestion:
+    return suggest(synthetic(), steps=steps)
+
+
+def assert_same_answer(one: Suggestion, other: Suggestion, factor: float = 1.0) -> None:
+    assert one.reason == other.reason
+    if one.reason is None:
+        expected = [factor * getattr(one, name) for name in ANSWER]
+        assert [getattr(other, name) for name in ANSWER] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_answer_lies_half_a_decade_below_the_lowest_place_inside_its_interval():
+    suggestion = answered(steps=1000)
+    assert suggestion.status == "ok"
+    assert suggestion.reason is None
+    assert suggestion.lr == pytest.approx(suggestion.fit["lr_lowest"] / math.sqrt(10))
+    assert suggestion.lr_low < suggestion.lr < suggestion.lr_high
+    # The made loss is lowest at 10**-0.76; the spread of half a decade makes 90% of a factor of 6.6 each way.
+    assert suggestion.lr == pytest.approx(10**-1.26, rel=0.1)
+    assert suggestion.lr_high / suggestion.lr == pytest.approx(10 ** (1.645 * 0.5), rel=0.05)
+
+
+@given(st.integers(0, 10**6), st.floats(-6, 6), st.floats(-1000, 1000))
+@few
+def test_scaling_or_shifting_the_loss_leaves_the_answer_alone(seed, decades, shift):
+    curve = random_shape(seed)
+    answer = suggest(curve)
+    assert_same_answer(answer, suggest(Curve(curve.lr, 10**decades * curve.loss)))
+    assert_same_answer(answer, suggest(Curve(curve.lr, curve.loss + shift)))
+
+
+@given(st.integers(0, 10**6), st.floats(-3, 3))
+@few
+def test_scaling_the_learning_rates_scales_the_answer(seed, decades):
+    curve = random_shape(seed)
+    assert_same_answer(suggest(curve), suggest(Curve(10**decades * curve.lr, curve.loss)), 10**decades)
+
+
+def test_a_negative_loss_is_as_good_as_any():
+    curve = synthetic()
+    assert suggest(Curve(curve.lr, curve.loss - 50)).status == "ok"
+
+
+@pytest.mark.parametrize("constant", [1.0, 0.0, -3.0, 0.1 + 0.2, 1e30, 1e-30])
+def test_a_constant_loss_is_refused_and_its_curve_holds_exactly_that_constant(constant):
+    suggestion = suggest(Curve(np.geomspace(1e-7, 10, 100), [constant] * 100))
+    assert suggestion.reason is Reason.FLAT
+    assert set(suggestion.curves[0].loss) == {constant}
+
+
+# More of them in `benchmarks/evidence.py`, where the threshold comes from.
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("kind", ["normal", "student", "autocorrelated"])
+def test_noise_is_refused(kind, seed):
+    assert suggest(pure_noise(kind, seed)).reason in (Reason.FLAT, Reason.NOISY)
+
+
+@functools.cache
+def refused(name: str) -> Suggestion:
+    lr, descent = np.geomspace(1e-7, 10, 100), synthetic(rise=9)
+    rng = np.random.default_rng(3)
+    curve = {
+        "FLAT": lambda: pure_noise("normal", 0),
+        "NOISY": lambda: Curve(lr, 2.3 - 0.1 * (lr / (lr + 0.01)) + 0.1 * rng.standard_normal(100)),
+        "RISING": lambda: Curve(lr, 2.3 + 0.1 * np.arange(100) + 0.02 * rng.standard_normal(100)),
+        "EDGE": lambda: Curve(descent.lr[:60], descent.loss[:60]),
+        "TRUNCATED": lambda: Curve(lr, [2.3, 2.3, 2.2, 9.0, 1e9, math.inf] + [math.nan] * 94),
+    }[name]()
+    return suggest(curve, steps=1000)
+
+
+@pytest.mark.parametrize("name", [reason.name for reason in Reason])
+def test_each_refusal_gives_its_reason_a_remedy_and_no_number(name):
+    suggestion = refused(name)
+    assert suggestion.reason is Reason[name]
+    assert suggestion.status == "refused"
+    assert [getattr(suggestion, field) for field in ANSWER] == [None] * 3
+    assert suggestion.param_group_lrs == ()
+    assert suggestion.policy is None
+    assert suggestion.reason.value in str(suggestion)
+    assert any(word in suggestion.reason.value for word in ("Raise", "Lower", "Take"))
+    with pytest.raises(InputError, match="no learning rate to apply"):
+        suggestion.apply(None)
+
+
+def test_a_plateau_that_only_blows_up_is_refused_as_rising():
+    lr = np.geomspace(1e-7, 10, 100)
+    loss = 2.3 + np.exp((np.log10(lr) + 1) / 0.1) + 0.01 * np.random.default_rng(0).standard_normal(100)
+    assert suggest(Curve(lr, np.minimum(loss, 1e6))).reason is Reason.RISING
+
+
+def test_the_answer_stays_below_the_limit_that_the_blow_up_shows():
+    suggestion = suggest(descended(SPECTRA["power law"]))
+    assert suggestion.lr <= 2.0 / math.sqrt(10) * 1.01
+    assert suggestion.lr_high <= 2.0 * 1.01
+
+
+def test_a_noisier_curve_is_answered_less_surely():
+    clean, noisy = (suggest(synthetic(noise=noise)) for noise in (0.02, 0.3))
+    assert clean.lr_high / clean.lr_low < noisy.lr_high / noisy.lr_low
+
+
+@pytest.mark.parametrize("steps", [0, -5, 1.5, "100", True])
+def test_a_number_of_steps_that_is_none_is_named(steps):
+    with pytest.raises(InputError, match=f"steps must be a positive whole number .*, got steps = {steps!r}"):
+        suggest(synthetic(), steps=steps)
+
+
+def test_the_number_of_steps_decides_the_policy_and_is_missed_where_it_is_not_given():
+    known, unknown = answered(steps=1000), answered()
+    assert (known.policy, known.horizon) == (Policy("wsd", 1000), 1000)
+    assert (unknown.policy, unknown.horizon) == (Policy("constant"), None)
+    assert any("give steps" in caveat for caveat in unknown.caveats)
+    assert not any("give steps" in caveat for caveat in known.caveats)
+
+
+def test_doubts_are_caveats():
+    curve = synthetic(rise=0.9)  # the loss turns, but training does not diverge before the last rate
+    suggestion = suggest(Curve(curve.lr, curve.loss, caveats=["Said by the recording."]), steps=50)
+    assert suggestion.status == "ok"
+    text = " ".join(suggestion.caveats)
+    for doubt in ("Said by the recording.", "little longer than the range test", "never diverged"):
+        assert doubt in text
+
+
+def test_every_param_group_keeps_its_ratio():
+    curve = synthetic()
+    suggestion = suggest(Curve(curve.lr, curve.loss, group_ratios=[1.0, 0.1]))
+    assert suggestion.param_group_lrs == pytest.approx([suggestion.lr, suggestion.lr / 10])
+    assert "Groups" in dict(suggestion.lines())
+
+
+def test_steps_and_seconds_are_those_of_the_curve():
+    curve = synthetic()
+    suggestion = suggest(Curve(curve.lr, curve.loss, np.arange(100) * 3, seconds=1.5))
+    assert (suggestion.steps_spent, suggestion.seconds) == (298, 1.5)
+
+
+@pytest.mark.parametrize("name", ["OK", *(reason.name for reason in Reason)])
+def test_json_gives_back_the_same_suggestion(name):
+    suggestion = answered(steps=1000) if name == "OK" else refused(name)
+    suggestion = suggestion.with_environment(device="cpu", seed=3)
+    document = json.loads(json.dumps(suggestion.to_dict(), allow_nan=False))
+    assert Suggestion.from_dict(document) == suggestion
+    assert document["status"] == suggestion.status
+
+
+def test_the_fields_of_the_json_document_are_pinned():
+    document = answered(steps=1000).to_dict()
+    assert list(document) == [
+        *("schema_version", "status", "reason", "lr", "lr_low", "lr_high", "param_group_lrs", "policy"),
+        *("alternatives", "method", "horizon", "steps_spent", "seconds", "caveats", "curves", "fit", "environment"),
+    ]
+    assert document["schema_version"] == 1
+    assert {"lrfinder", "python", "platform", "torch", "lightning", "numpy", "scipy"} <= set(document["environment"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema_version": 2}, "schema_version must be 1, got 2"),
+        ({"lr": "fast"}, "the field 'lr' is malformed, got 'fast'"),
+        ({"lr": None}, "needs either lr or a reason, got lr = None"),
+        ({"reason": "Because."}, "the field 'reason' is malformed, got 'Because.'"),
+        ({"reason": Reason.FLAT.value}, "needs either lr or a reason, got lr = "),
+        ({"policy": {"name": "linear"}}, "the field '.*' is missing"),
+        ({"policy": {"name": "fast", "total_steps": 1, "warmup_steps": 0}}, "policy: name must be one of"),
+        ({"horizon": math.inf}, "the field 'horizon' is malformed, got inf"),
+        ({"curves": [{"lr": [1.0]}]}, "curves: .*'loss'"),
+        ({"curves": [3]}, "the field 'curves' is malformed"),
+    ],
+)
+def test_a_malformed_document_is_named(change, message):
+    document = answered().to_dict() | change
+    with pytest.raises(InputError, match=f"^saved.json: {message}"):
+        Suggestion.from_dict(document, "saved.json")
+
+
+def test_a_missing_field_is_named():
+    document = answered().to_dict()
+    del document["method"]
+    with pytest.raises(InputError, match="suggestion: the field 'method' is missing"):
+        Suggestion.from_dict(document)
+
+
+def test_the_answer_in_words():
+    suggestion = dataclasses.replace(
+        answered(steps=1000), lr=0.0123456, lr_low=0.002, lr_high=0.07, seconds=2.0, caveats=("Beware.",)
+    )
+    assert suggestion.headline() == "learning rate 0.0123, 90% interval 0.002 to 0.07"
+    assert str(suggestion).splitlines() == [
+        "Peak LR   0.0123",
+        "Interval  0.002 to 0.07 (90%)",
+        "Policy    constant, then linear to zero over the last 40% of 1000 steps",
+        "Spent     100 steps, 2.0 s",
+        "Caveat    Beware.",
+    ]
+
+
+def test_a_refusal_in_words():
+    suggestion = refused("FLAT")
+    assert suggestion.headline() == f"refused. {Reason.FLAT.value}"
+    assert str(suggestion).splitlines() == [f"Refused   {Reason.FLAT.value}", "Spent     100 steps"]
+
+
+def test_the_scalars_for_a_logger_hold_no_text_of_the_curve():
+    assert answered().summary().keys() == {*("status", "lr", "lr_low", "lr_high", "method", "horizon", "steps_spent")}

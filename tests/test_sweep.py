@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrfinder import InputError
+from lrfinder.sweep import Ladder, last_step, noise
+
+
+@given(st.floats(1e-12, 1e3), st.floats(1.01, 1e12), st.integers(10, 500))
+def test_a_ladder_is_geometric_and_exact_at_both_ends(lowest, ratio, steps):
+    lrs = Ladder(lowest, lowest * ratio, steps).lrs()
+    assert (lrs[0], lrs[-1], lrs.size) == (lowest, lowest * ratio, steps)
+    assert np.all(np.diff(lrs) > 0)
+    np.testing.assert_allclose(lrs[1:] / lrs[:-1], ratio ** (1 / (steps - 1)), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0.0, 1.0), "min_lr must be positive and finite, got min_lr = 0"),
+        ((-1.0, 1.0), "min_lr must be positive and finite, got min_lr = -1"),
+        ((math.nan, 1.0), "min_lr must be positive and finite, got min_lr = nan"),
+        ((0.1, math.inf), "max_lr must be positive and finite, got max_lr = inf"),
+        ((1.0, 0.1), r"min_lr must be below max_lr, got min_lr = 1, max_lr = 0\.1"),
+        ((1.0, 1.0), "min_lr must be below max_lr, got min_lr = 1, max_lr = 1"),
+        ((0.1, 1.0, 9), "steps of the range test must be at least 10, got 9"),
+    ],
+)
+def test_a_ladder_names_the_argument_the_rule_and_the_value(arguments, message):
+    with pytest.raises(InputError, match=message):
+        Ladder(*arguments)
+
+
+def test_noise_measures_normal_noise_whatever_the_trend_and_the_end():
+    losses = 0.3 * np.random.default_rng(0).standard_normal(10_000) - np.arange(10_000)
+    assert noise(losses) == pytest.approx(0.3, rel=0.03)
+    assert noise([*losses, *np.geomspace(1, 1e30, 20), math.nan, math.inf]) == pytest.approx(0.3, rel=0.03)
+
+
+@pytest.mark.parametrize("losses", [[], [1.0], [1.0, 5.0], [1.0] * 9, [2.0, 4.0, 6.0, 8.0, math.nan]])
+def test_no_noise_where_none_can_be_seen(losses):
+    assert noise(losses) == 0.0
+
+
+def descending(blow_up: list[float]) -> list[float]:
+    return [*np.linspace(3.0, 1.0, 30), *blow_up]
+
+
+@given(
+    losses=st.lists(st.integers(-50, 50), min_size=10, max_size=60),
+    climb=st.lists(st.integers(50, 1000), max_size=10),
+    octave=st.integers(-40, 40),
+    shift=st.integers(-10_000, 10_000),
+)
+def test_the_end_does_not_know_the_unit_the_origin_or_the_sign_of_the_loss(losses, climb, octave, shift):
+    # Whole numbers and powers of two: no rounding, so that the very same decisions must be taken.
+    values = np.array(losses + sorted(climb), dtype=np.float64)
+    assert last_step(2.0**octave * (values + shift)) == last_step(values)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.integers(1, 300))
+def test_a_constant_never_ends_the_test(value, count):
+    assert last_step([value] * count) == (count, False)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", [0, 5, 9, 10, 35])
+def test_the_first_loss_that_is_not_finite_ends_the_test_and_is_kept(bad, place):
+    losses = [1.0] * 40
+    losses[place] = bad
+    assert last_step([*losses, bad]) == (place + 1, True)
+
+
+@given(st.integers(0, 49), st.floats(-1e6, 1e6))
+def test_a_lone_spike_does_not_end_the_test(place, height):
+    losses = list(np.linspace(3.0, 1.0, 50))
+    losses[place] += height
+    assert last_step(losses) == (50, False)
+
+
+@given(st.integers(0, 47), st.integers(1, 3))
+def test_noise_does_not_end_the_test(seed, spread):
+    losses = 2.0 + spread * np.random.default_rng(seed).standard_normal(200)
+    assert last_step(losses) == (200, False)
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1.0, -100.0), (1e-20, 0.0), (1e20, 0.0)])
+def test_quick_divergence_ends_the_test_four_rungs_after_it_is_sure(scale, offset):
+    losses = np.array(descending([2.0**k for k in range(30)]))
+    # 8 is the first loss above 1 + 3 * (2.9 - 1); as a median of three it is known with 16, its right neighbour.
+    sure = losses.tolist().index(16.0)
+    assert last_step(scale * (losses + offset)) == (sure + 1 + 4, True)
+
+
+def test_divergence_that_comes_back_is_no_divergence():
+    catapult = [1.5, 2.5, 3.5, 4.5, 3.5, 2.5, 1.5]  # up by less than three times the improvement
+    assert last_step(descending(catapult + [0.9] * 10)) == (47, False)
+
+
+def test_without_anything_learnt_a_blow_up_still_ends_the_test():
+    losses = [*(2.0 + 0.01 * np.random.default_rng(0).standard_normal(30)), *(2.0 + 0.05 * 2.0 ** np.arange(20))]
+    keep, diverged = last_step(losses)
+    assert diverged
+    assert keep < 45
+
+
+def test_the_end_is_the_same_however_many_losses_are_known():
+    losses = descending([2.0**k for k in range(30)])
+    keep, _ = last_step(losses)
+    for known in range(keep, len(losses)):
+        assert last_step(losses[:known]) == (keep, True)
+
+
+@given(st.lists(st.floats(-1e6, 1e6) | st.just(math.nan) | st.just(math.inf), max_size=40))
+def test_the_end_is_never_past_the_losses_and_never_earlier_than_ten_finite_ones(losses):
+    keep, diverged = last_step(losses)
+    finite = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
+    assert keep <= len(losses)
+    assert keep > 10 or keep == min(finite + 1, len(losses))
+    assert diverged or keep == len(losses) == finite
