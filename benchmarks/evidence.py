@@ -1,6 +1,6 @@
 """How much evidence of a descent pure noise gives, against real range tests: the threshold of refusal.
 
-    python benchmarks/evidence.py benchmarks/range_rule.json        # a minute
+python benchmarks/evidence.py benchmarks/range_rule.json        # a minute
 """
 
 from __future__ import annotations

@@ -8,7 +8,11 @@ from typing import Any
 
 from lrfinder.errors import InputError
 
-__all__ = ["POLICIES", "Policy"]
+__all__ = ["COOLDOWN", "POLICIES", "Policy"]
+
+
+COOLDOWN = 0.4
+"""Share of the decay phase of "wsd" (warmup, stable, decay) in which the rate falls linearly to zero."""
 
 
 def _constant(progress: float) -> float:
@@ -23,7 +27,11 @@ def _cosine(progress: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-POLICIES = {"constant": _constant, "linear": _linear, "cosine": _cosine}
+def _wsd(progress: float) -> float:
+    return min(1.0, (1.0 - progress) / COOLDOWN)
+
+
+POLICIES = {"constant": _constant, "linear": _linear, "cosine": _cosine, "wsd": _wsd}
 """Decay after warmup: from progress in [0, 1] to a multiplier, 1 at 0."""
 
 
@@ -74,7 +82,7 @@ class Policy:
         """Return the policy as JSON-ready data; gains are null until they are measured."""
         return {
             "name": self.name,
-            "params": {},
+            "params": {"cooldown": COOLDOWN} if self.name == "wsd" else {},
             "warmup_steps": self.warmup_steps,
             "total_steps": self.total_steps,
             "predicted_gain": None,

@@ -15,7 +15,7 @@ from lrfinder import __version__
 from lrfinder.curve import Curve
 from lrfinder.errors import InputError
 from lrfinder.fit import RangeFit, fit_range
-from lrfinder.schedules import Policy
+from lrfinder.schedules import COOLDOWN, Policy
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -242,7 +242,7 @@ def suggest(curve: Curve, *, steps: int | None = None) -> Suggestion:
         lr_low=low,
         lr_high=high,
         param_group_lrs=() if lr is None else tuple(ratio * lr for ratio in curve.group_ratios),
-        policy=None if lr is None else Policy("constant") if steps is None else Policy("linear", steps),
+        policy=None if lr is None else _policy(steps),
         method=curve.stage,
         horizon=steps,
         steps_spent=int(curve.step[-1]) + 1,
@@ -269,6 +269,16 @@ def environment() -> dict[str, Any]:
     return versions
 
 
+def _policy(steps: int | None) -> Policy:
+    """Return the default: constant, then linear to zero over the last 40%.
+
+    For a 124M language model over 50,000 steps, each schedule at its own best rate, it ends within 0.01 nats of the
+    best one, a constant rate 0.15 above (runs of Schaipp et al. 2025, arXiv 2501.18965); on short trainings it loses
+    less progress than a decay from the first step on (docs/measured.md).
+    """
+    return Policy("constant") if steps is None else Policy("wsd", steps)
+
+
 def _refusal(fit: RangeFit | None) -> Reason | None:
     if fit is None:
         return Reason.TRUNCATED
@@ -282,7 +292,7 @@ def _refusal(fit: RangeFit | None) -> Reason | None:
 def _caveats(fit: RangeFit, steps: int | None) -> list[str]:
     caveats = [
         "A range test gives a bracket: the best rate for a whole training is a factor of 3 off on average, up or down.",
-        "The policy is the common default, not measured on this model.",
+        "The policy is a default, not measured on this model.",
     ]
     if steps is None:
         caveats.append("The number of training steps is unknown, so no decay can be laid out: give steps.")
@@ -297,6 +307,7 @@ _POLICY_TEXT = {
     "constant": "constant",
     "linear": "linear to zero over {steps} steps",
     "cosine": "cosine to zero over {steps} steps",
+    "wsd": f"constant, then linear to zero over the last {COOLDOWN:.0%} of {{steps}} steps",
 }
 
 
