@@ -119,9 +119,7 @@ class Snapshot:
     def _visit(self, obj: object, data: bool, pending: list[object], pending_data: list[object]) -> None:
         if _is_atom(obj) or id(obj) in self._alive:
             return
-        if isinstance(obj, Dataset) and not data:
-            pending_data.append(obj)
-            return
+        data = data or isinstance(obj, Dataset)
         self._alive[id(obj)] = obj
         if _is_one_shot(obj, data):
             raise UnsupportedError(
@@ -206,12 +204,7 @@ class Snapshot:
                 self._undos.append(_storage_content(storage))
                 return
         clone = alias.clone()  # a small view into a large storage, a sparse tensor, a tensor subclass
-
-        def undo() -> None:
-            with torch.inference_mode(alias.is_inference()):
-                alias.copy_(clone)
-
-        self._undos.append(undo)
+        self._undos.append(lambda: _ignore(alias.copy_(clone)))
 
     def _array(self, array: np.ndarray[Any, Any], data: bool) -> Iterable[object]:
         if not array.flags.writeable or (data and array.nbytes > _DATA_BYTES):
@@ -234,8 +227,7 @@ class Snapshot:
         for name in _names(function.__code__) & function.__globals__.keys() if own else ():
             value = function.__globals__[name]
             self._undos.append(functools.partial(function.__globals__.__setitem__, name, value))
-            if not isinstance(value, types.FunctionType) or value.__globals__ is function.__globals__:
-                children.append(value)
+            children.append(value)
         return children
 
     def _slots(self, obj: Any) -> list[object]:

@@ -40,7 +40,7 @@ def configured_lr(group: Mapping[str, Any]) -> float:
 
 
 def configured_lrs(optimizers: Iterable[Optimizer], schedulers: Iterable[Any] = ()) -> list[float]:
-    """Return `configured_lr` of every param group, or the peak that a `CyclicLR`, which keeps it to itself, drives to."""
+    """Return `configured_lr` of every param group, or the peak that a `CyclicLR` drives it to and keeps to itself."""
     peaks = {
         id(group): float(peak)
         for scheduler in _with_children(schedulers)

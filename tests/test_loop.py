@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import random
 from collections import namedtuple
 from typing import ClassVar
@@ -119,7 +120,7 @@ class Mixing:
 LOADERS = {
     "shuffled": lambda: DataLoader(numbers(), 8, shuffle=True),
     "own generator": lambda: DataLoader(numbers(), 8, shuffle=True, generator=torch.Generator().manual_seed(9)),
-    "2 workers": lambda: DataLoader(Augmented(), 8, shuffle=True, num_workers=2),
+    "2 workers": lambda: DataLoader(Augmented(), 8, num_workers=2, generator=torch.Generator().manual_seed(9)),
     "2 persistent workers": lambda: DataLoader(Augmented(), 8, shuffle=True, num_workers=2, persistent_workers=True),
     "data with state": lambda: DataLoader(Augmented(), 8, shuffle=True),
     "stream": lambda: DataLoader(Stream(), 8),
@@ -237,15 +238,17 @@ def interrupted(error, model, optimizer, loader):
 
 
 @pytest.mark.parametrize("error", [UserError("at step 7"), KeyboardInterrupt(), SystemExit()])
-@pytest.mark.parametrize("name", ["shuffled", "2 workers"])
+@pytest.mark.parametrize("name", ["shuffled", "2 persistent workers"])
 def test_everything_is_as_before_when_a_step_raises(name, error):
     seeded()
     model, loader = Noisy(), LOADERS[name]()
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     train(model, optimizer, loader)
-    before = Picture(model, optimizer, loader)
-    with pytest.raises(type(error)):
+    before, workers = Picture(model, optimizer, loader), set(multiprocessing.active_children())
+    with pytest.raises(type(error)) as raised:
         interrupted(error, model, optimizer, loader)
+    assert raised.tb is not None  # which holds on to the frames of the test
+    assert set(multiprocessing.active_children()) == workers
     assert before.changes(model, optimizer, loader) == []
 
 
@@ -507,6 +510,24 @@ def test_the_state_of_a_users_own_step_comes_back():
         assert micro == counter[0]
         for batch in loader:
             step(batch)
+
+
+def test_the_state_of_the_loss_function_comes_back():
+    class Centred(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.zeros(()))
+            self.calls = 0
+
+        def forward(self, prediction, target):
+            self.calls += 1
+            self.mean.lerp_(prediction.detach().mean(), 0.1)
+            return (prediction - target - self.mean).square().mean()
+
+    model, loss_fn = Noisy(), Centred()
+    before = Picture(loss_fn)
+    range_test(model, torch.optim.SGD(model.parameters(), 0.1), loss_fn, LOADERS["list"](), **SHORT)
+    assert before.changes(loss_fn) == []
 
 
 class HostReads(TorchDispatchMode):

@@ -161,13 +161,15 @@ def test_an_absolute_floor_stays_where_it_is(make, floor):
 # --- optimizers without schedulers -----------------------------------------------------------------------------------
 
 
-def test_the_reference_takes_exactly_the_new_rate_and_defaults_follow():
+@pytest.mark.parametrize("lr", [NEW, 0.7, 1 / 3, 1e-7 / 3, 0.1 + 0.2])
+def test_the_reference_takes_exactly_the_new_rate_and_defaults_follow(lr):
     optimizer = optimizer_at(OLD)
-    assert apply_lr([optimizer], NEW)[0] == NEW
-    assert [group["lr"] for group in optimizer.param_groups] == [NEW, pytest.approx(NEW / 10)]
-    assert optimizer.defaults["lr"] == NEW
+    scheduler = schedulers.StepLR(optimizer, 5)
+    assert apply_lr([optimizer], lr, [scheduler])[0] == lr
+    assert [group["lr"] for group in optimizer.param_groups] == [lr, pytest.approx(lr / 10)]
+    assert optimizer.defaults["lr"] == scheduler.base_lrs[0] == scheduler.get_last_lr()[0] == lr
     optimizer.add_param_group({"params": [torch.ones(1, requires_grad=True)]})
-    assert optimizer.param_groups[2]["lr"] == NEW
+    assert optimizer.param_groups[2]["lr"] == lr
 
 
 def test_applying_back_and_forth_ends_where_it_began():
