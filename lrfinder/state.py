@@ -291,7 +291,7 @@ def _refill(container: Any) -> Undo:
     if isinstance(container, bytearray):
         content = bytes(container)
         return lambda: container.__setitem__(slice(None), content)
-    kind: Any = next(kind for kind in (OrderedDict, dict, list, deque, set) if isinstance(container, kind))
+    kind = _built_in(type(container))  # type: ignore[arg-type]  # a class is hashable
     parts = kind.items if issubclass(kind, dict) else kind.__iter__
     held = list(parts(container))
 
@@ -307,6 +307,11 @@ def _refill(container: Any) -> Undo:
             (kind.update if kind is set else kind.extend)(container, held)
 
     return undo
+
+
+@functools.cache
+def _built_in(kind: type) -> Any:
+    return next(base for base in (OrderedDict, dict, list, deque, set) if issubclass(kind, base))
 
 
 def _same_objects(first: list[object], second: list[object]) -> bool:
@@ -396,18 +401,25 @@ def _is_foreign(obj: object) -> bool:
 
 def _is_in(obj: object, packages: tuple[str, ...]) -> bool:
     """Whether a function, or the class of any other object, is defined in one of ``packages``."""
-    module = getattr(obj if isinstance(obj, types.FunctionType) else type(obj), "__module__", None) or ""
+    module = getattr(obj if isinstance(obj, types.FunctionType) else type(obj), "__module__", None)
+    return _is_within(module, packages) if isinstance(module, str) else False
+
+
+@functools.cache
+def _is_within(module: str, packages: tuple[str, ...]) -> bool:
     return f"{module}.".startswith(tuple(f"{package}." for package in packages))
 
 
 def _is_one_shot(obj: Any, data: bool) -> bool:
     """Whether ``obj`` is drawn from where nothing can be put back. A file of the model's is taken for a log."""
+    if not isinstance(obj, Iterator):
+        return False
     if isinstance(obj, types.GeneratorType):
         return obj.gi_frame is not None  # not yet exhausted
     if isinstance(obj, io.IOBase):
         return data
-    hidden = _is_in(obj, _FOREIGN) or (_is_in(obj, _ITERATORS_OF) and not hasattr(obj, "__dict__"))
-    return isinstance(obj, _BaseDataLoaderIter) or (isinstance(obj, Iterator) and hidden)
+    hidden = _is_in(obj, _ITERATORS_OF) and not hasattr(obj, "__dict__")
+    return hidden or _is_in(obj, _FOREIGN) or isinstance(obj, _BaseDataLoaderIter)
 
 
 def _ignore(_: object) -> None:
