@@ -15,6 +15,9 @@ from lrfinder.errors import InputError, UnsupportedError
 __all__ = ["data_of", "endless", "loaders_in", "moved", "side_loader"]
 
 
+_END = object()
+
+
 def side_loader(loader: Any) -> Any:
     """Return a loader over the same data whose iteration leaves the given one's iterator and workers alone.
 
@@ -70,24 +73,38 @@ def loaders_in(loaders: Iterable[Any]) -> list[DataLoader[Any]]:
     return [loader for loader in loaders if isinstance(loader, DataLoader)]
 
 
-def endless(loader: Iterable[Any]) -> Iterator[Any]:
-    """Yield batches for ever, epoch after epoch.
+def endless(loader: Iterable[Any], least: int = 2) -> Iterator[Any]:
+    """Return an iterator over batches for ever, epoch after epoch; the first epoch is opened at once.
+
+    Opening an epoch draws a seed for its workers. A run that is about to start has drawn its own already: a probe
+    that then rewinds the generators sees the batches and the dropout that training will see (with workers, and with
+    data without length, other batches: the run has fetched its first ones).
+
+    Args:
+        loader: iterable more than once.
+        least: batches an epoch must have; with only one, every step sees the same batch, and the curve shows how
+            fast that one is memorised.
 
     Raises:
-        InputError: at the end of an epoch without a batch, or with only one: every step would see the same batch, and
-            the curve would show how fast it is memorised.
+        InputError: at the end of an epoch with fewer batches.
     """
+    return _epochs(iter(loader), loader, least)
+
+
+def _epochs(epoch: Iterator[Any], loader: Iterable[Any], least: int) -> Iterator[Any]:
     while True:
         count = 0
-        for count, batch in enumerate(loader, start=1):  # noqa: B007  # read after the loop
+        while (batch := next(epoch, _END)) is not _END:  # a for loop would open Lightning's CombinedLoader anew
+            count += 1
             yield batch
-        if count < 2:
+        if count < least:
             raise InputError(
                 "loader must yield at least two batches per epoch, got none: check data set, drop_last and limits"
                 if count == 0
                 else "loader must yield at least two batches per epoch, got 1: use a smaller batch size, or [batch] * 2"
                 " if you do train on the full batch"
             )
+        epoch = iter(loader)
 
 
 def moved(batch: Any, device: torch.device) -> Any:

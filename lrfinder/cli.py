@@ -52,6 +52,8 @@ def _run(arguments: list[str]) -> int:
     for path, name in ((options.report, "--report"), (options.plot, "--plot"), (options.out, "--out")):
         if path is not None:
             check_writable(path, name)
+    if options.plot is not None and not options.plot.lower().endswith(".png"):
+        raise InputError(f"--plot must name a .png file, got {options.plot}")
     suggestion = _from_demo(options) if options.curve is None else _from_curve(options)
     _write_files(suggestion, options, "lrfinder " + shlex.join(arguments))
     if options.json:

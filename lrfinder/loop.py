@@ -125,6 +125,7 @@ class _Loop:
         try:
             self.model.train()
             self.batches = endless(self.side_loader)
+            snapshot.rewind_random()
             with torch.enable_grad():
                 yield
         finally:

@@ -12,18 +12,13 @@ What it cannot see, by design: class attributes, globals that no function reache
 from __future__ import annotations
 
 import functools
-import io
 import itertools
-import logging
-import operator
-import random
 import signal
-import sysconfig
 import threading
 import types
 import weakref
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,36 +26,24 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
-from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from lrfinder.errors import UnsupportedError
+from lrfinder.kinds import GENERATORS, is_atom, is_foreign, is_one_shot, names_in, own_code, slot_names
+from lrfinder.undo import (
+    EMPTY,
+    Undo,
+    cell_content,
+    generator_state,
+    ignore,
+    random_state,
+    refill,
+    setter,
+    storage_content,
+)
 
 __all__ = ["Snapshot", "interrupts_deferred"]
 
-Undo = Callable[[], None]
-_EMPTY: Any = type  # marks a slot or attribute without a value; an atom, so that it is never walked
-
-_ATOMS = (
-    type(None), bool, int, float, complex, str, bytes, range, slice, type, types.ModuleType, types.CodeType,
-    torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, np.dtype, np.generic,
-    logging.Logger, threading.Thread, random.SystemRandom,
-)  # fmt: skip
-_PROXIES = (weakref.ProxyType, weakref.CallableProxyType)  # pass for what they stand for, and raise once that is gone
-_GENERATORS = (random.Random, np.random.RandomState, np.random.Generator, np.random.BitGenerator, torch.Generator)
-_FOREIGN = (
-    "torch._dynamo", "torch._inductor", "torch._functorch", "torch.jit", "torch.distributed", "torch.multiprocessing",
-    "torch.fx", "torch._C", "torch.utils.tensorboard", "multiprocessing", "concurrent", "asyncio", "threading",
-    "_thread", "queue", "contextlib", "logging", "importlib", "tensorboard", "tensorboardX", "wandb", "mlflow",
-)  # fmt: skip
-"""Machinery that holds caches, handles and locks of the process: putting its dicts back would break it."""
-
-_ITERATORS_OF = ("builtins", "itertools", "_csv")
-"""Modules whose iterators hide where they are."""
-
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
-"""Where installed code lies: no person keeps the state of a step in the globals of that."""
 
 _DATA_ITEMS = 1000
 """A larger container reached through a data set holds the data, not its state: kept, but not looked into."""
@@ -85,7 +68,8 @@ class Snapshot:
     """
 
     def __init__(self, *roots: object, data: Iterable[object] = (), leave: Iterable[object] = ()) -> None:
-        self._undos: list[Undo] = _random_state()
+        self._random: list[Undo] = random_state()
+        self._undos: list[Undo] = []
         self._alive: dict[int, object] = {id(obj): obj for obj in leave}  # holding on to them keeps ids unique
         self._storages: set[int] = set()
         self._grad_mode = torch.is_grad_enabled()
@@ -97,7 +81,12 @@ class Snapshot:
 
     def keep(self, obj: object, name: str) -> None:
         """Remember one attribute of an object that is not walked, by identity."""
-        self._undos.append(_setter(obj, name, getattr(obj, name, _EMPTY)))
+        self._undos.append(setter(obj, name, getattr(obj, name, EMPTY)))
+
+    def rewind_random(self) -> None:
+        """Put back the random number generators alone, those met on the walk included."""
+        for undo in self._random:
+            undo()
 
     def restore(self) -> None:
         """Put everything back, in place. May be called again.
@@ -107,7 +96,7 @@ class Snapshot:
         """
         errors = []
         with torch.no_grad():
-            for undo in self._undos:
+            for undo in (*self._random, *self._undos):
                 try:
                     undo()
                 except Exception as error:
@@ -117,17 +106,17 @@ class Snapshot:
             raise errors[0]
 
     def _visit(self, obj: object, data: bool, pending: list[object], pending_data: list[object]) -> None:
-        if _is_atom(obj) or id(obj) in self._alive:
+        if is_atom(obj) or id(obj) in self._alive:
             return
         data = data or isinstance(obj, Dataset)
         self._alive[id(obj)] = obj
-        if _is_one_shot(obj, data):
+        if is_one_shot(obj, data):
             raise UnsupportedError(
                 f"{'the data' if data else 'what a step uses'} holds a {type(obj).__name__}, which cannot be wound back"
                 f" after probing: {'build it inside __iter__ or __getitem__' if data else 'make it anew in each step'}"
                 " instead"
             )
-        if not _is_foreign(obj):
+        if not is_foreign(obj):
             (pending_data if data else pending).extend(self._record(obj, data))
 
     def _record(self, obj: Any, data: bool) -> Iterable[object]:
@@ -136,12 +125,12 @@ class Snapshot:
             return self._tensor(obj, data)
         if isinstance(obj, np.ndarray):
             return self._array(obj, data)
-        if isinstance(obj, _GENERATORS):
-            self._undos.append(_generator_state(obj))
+        if isinstance(obj, GENERATORS):
+            self._random.append(generator_state(obj))
             return ()
         children: list[object] = []
         if isinstance(obj, (dict, list, deque, set, bytearray)):
-            self._undos.append(_refill(obj))
+            self._undos.append(refill(obj))
         if isinstance(obj, (dict, types.MappingProxyType)):
             items = dict.items(obj) if isinstance(obj, dict) else obj.items()
             children += _descend(itertools.chain(*items), len(items), data)
@@ -201,10 +190,10 @@ class Snapshot:
                 return
             if storage.nbytes() <= 2 * alias.nbytes or torch._debug_has_internal_overlap(alias) == 1:
                 self._storages.add(storage.data_ptr())
-                self._undos.append(_storage_content(storage))
+                self._undos.append(storage_content(storage))
                 return
         clone = alias.clone()  # a small view into a large storage, a sparse tensor, a tensor subclass
-        self._undos.append(lambda: _ignore(alias.copy_(clone)))
+        self._undos.append(lambda: ignore(alias.copy_(clone)))
 
     def _array(self, array: np.ndarray[Any, Any], data: bool) -> Iterable[object]:
         if not array.flags.writeable or (data and array.nbytes > _DATA_BYTES):
@@ -219,12 +208,11 @@ class Snapshot:
             try:
                 content = cell.cell_contents
             except ValueError:
-                content = _EMPTY
-            self._undos.append(_cell_content(cell, content))
+                content = EMPTY
+            self._undos.append(cell_content(cell, content))
             children.append(content)
         # In a script or a notebook, what a step keeps (a GradScaler, a moving average, a counter) are globals.
-        own = not function.__code__.co_filename.startswith(_LIBRARIES)
-        for name in _names(function.__code__) & function.__globals__.keys() if own else ():
+        for name in names_in(function.__code__) & function.__globals__.keys() if own_code(function) else ():
             value = function.__globals__[name]
             self._undos.append(functools.partial(function.__globals__.__setitem__, name, value))
             children.append(value)
@@ -232,9 +220,9 @@ class Snapshot:
 
     def _slots(self, obj: Any) -> list[object]:
         children = []
-        for name in _slot_names(type(obj)):  # type: ignore[arg-type]  # a class is hashable
-            value = getattr(obj, name, _EMPTY)
-            self._undos.append(_setter(obj, name, value))
+        for name in slot_names(type(obj)):  # type: ignore[arg-type]  # a class is hashable
+            value = getattr(obj, name, EMPTY)
+            self._undos.append(setter(obj, name, value))
             children.append(value)
         return children
 
@@ -255,122 +243,8 @@ def interrupts_deferred() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _random_state() -> list[Undo]:
-    python, array, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    undos: list[Undo] = [
-        lambda: random.setstate(python),
-        lambda: np.random.set_state(array),
-        lambda: torch.set_rng_state(cpu),
-    ]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        cuda = torch.cuda.get_rng_state_all()
-        undos.append(lambda: torch.cuda.set_rng_state_all(cuda))
-    if torch.backends.mps.is_available():
-        mps = torch.mps.get_rng_state()
-        undos.append(lambda: torch.mps.set_rng_state(mps))
-    return undos
-
-
-def _generator_state(generator: Any) -> Undo:
-    if isinstance(generator, random.Random):
-        state = generator.getstate()
-        return lambda: generator.setstate(state)
-    if isinstance(generator, (np.random.Generator, np.random.BitGenerator)):
-        source: Any = getattr(generator, "bit_generator", generator)
-        bits = source.state
-        return lambda: setattr(source, "state", bits)
-    saved = generator.get_state(legacy=False) if isinstance(generator, np.random.RandomState) else generator.get_state()
-    return lambda: _ignore(generator.set_state(saved))
-
-
-def _refill(container: Any) -> Undo:
-    """Return what empties ``container`` and fills it with what it holds now, unless it still holds just that.
-
-    By the methods of the built-in type, whatever a subclass made of them.
-    """
-    if isinstance(container, bytearray):
-        content = bytes(container)
-        return lambda: container.__setitem__(slice(None), content)
-    kind = _built_in(type(container))  # type: ignore[arg-type]  # a class is hashable
-    parts = kind.items if issubclass(kind, dict) else kind.__iter__
-    held = list(parts(container))
-
-    def undo() -> None:
-        now = list(parts(container))
-        if issubclass(kind, dict):
-            if not _same_objects([*itertools.chain(*now)], [*itertools.chain(*held)]):
-                kind.clear(container)
-                for key, value in held:
-                    kind.__setitem__(container, key, value)
-        elif not _same_objects(now, held):
-            kind.clear(container)
-            (kind.update if kind is set else kind.extend)(container, held)
-
-    return undo
-
-
-@functools.cache
-def _built_in(kind: type) -> Any:
-    return next(base for base in (OrderedDict, dict, list, deque, set) if issubclass(kind, base))
-
-
-def _same_objects(first: list[object], second: list[object]) -> bool:
-    return len(first) == len(second) and all(map(operator.is_, first, second))
-
-
-def _storage_content(storage: Any) -> Undo:
-    saved = storage.clone()
-
-    def undo() -> None:
-        if storage.nbytes() != saved.nbytes():
-            storage.resize_(saved.nbytes())
-        storage.copy_(saved)
-
-    return undo
-
-
-def _cell_content(cell: types.CellType, content: Any) -> Undo:
-    def undo() -> None:
-        if content is _EMPTY:
-            del cell.cell_contents
-        else:
-            cell.cell_contents = content
-
-    return undo
-
-
-@functools.cache
-def _names(code: types.CodeType) -> frozenset[str]:
-    """Return the names that ``code`` and the functions within it look up by name: globals, and attributes besides."""
-    nested = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
-    return frozenset(code.co_names).union(*map(_names, nested))
-
-
 def _descend(items: Iterable[object], count: int, data: bool) -> list[object]:
-    return [] if data and count > _DATA_ITEMS else [item for item in items if not _is_atom(item)]
-
-
-def _setter(obj: object, name: str, value: object) -> Undo:
-    def undo() -> None:
-        if getattr(obj, name, _EMPTY) is value:
-            return
-        if value is _EMPTY:
-            object.__delattr__(obj, name)
-        else:
-            object.__setattr__(obj, name, value)
-
-    return undo
-
-
-@functools.cache
-def _slot_names(kind: Any) -> tuple[str, ...]:
-    names: list[str] = []
-    for owner in kind.__mro__:
-        slots = owner.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else tuple(slots):
-            private = name.startswith("__") and not name.endswith("__")
-            names.append(f"_{owner.__name__.lstrip('_')}{name}" if private else name)
-    return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
+    return [] if data and count > _DATA_ITEMS else [item for item in items if not is_atom(item)]
 
 
 def _same_memory(a: Tensor, b: Tensor) -> bool:
@@ -385,42 +259,3 @@ def _geometry(tensor: Tensor) -> tuple[object, ...]:
 
 def _bytes_of(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
-
-
-def _is_atom(obj: object) -> bool:
-    return type(obj) in _PROXIES or isinstance(obj, _ATOMS)
-
-
-def _is_foreign(obj: object) -> bool:
-    if isinstance(obj, (dict, list, tuple, set, frozenset, deque, Tensor, np.ndarray, *_GENERATORS)):
-        return False
-    if isinstance(obj, types.FunctionType) and _is_in(obj, ("torch", "lightning", "pytorch_lightning")):
-        return True
-    return _is_in(obj, _FOREIGN) and not isinstance(obj, (torch.nn.Module, Optimizer))
-
-
-def _is_in(obj: object, packages: tuple[str, ...]) -> bool:
-    """Whether a function, or the class of any other object, is defined in one of ``packages``."""
-    module = getattr(obj if isinstance(obj, types.FunctionType) else type(obj), "__module__", None)
-    return _is_within(module, packages) if isinstance(module, str) else False
-
-
-@functools.cache
-def _is_within(module: str, packages: tuple[str, ...]) -> bool:
-    return f"{module}.".startswith(tuple(f"{package}." for package in packages))
-
-
-def _is_one_shot(obj: Any, data: bool) -> bool:
-    """Whether ``obj`` is drawn from where nothing can be put back. A file of the model's is taken for a log."""
-    if not isinstance(obj, Iterator):
-        return False
-    if isinstance(obj, types.GeneratorType):
-        return obj.gi_frame is not None  # not yet exhausted
-    if isinstance(obj, io.IOBase):
-        return data
-    hidden = _is_in(obj, _ITERATORS_OF) and not hasattr(obj, "__dict__")
-    return hidden or _is_in(obj, _FOREIGN) or isinstance(obj, _BaseDataLoaderIter)
-
-
-def _ignore(_: object) -> None:
-    """Turn an expression with a value into a statement of a lambda."""

@@ -138,6 +138,7 @@ class TrainerTrainee:
             snapshot.keep(trainer, name)
         try:
             self._isolate()
+            snapshot.rewind_random()
             with torch.enable_grad():
                 self._hook("on_train_start")
                 strategy.on_train_start()
@@ -171,7 +172,7 @@ class TrainerTrainee:
         side = copy.copy(loop._combined_loader)
         side._iterator = None
         side.flattened = [side_loader(loader) for loader in side.flattened]
-        self._batches = endless(side) if trainer.num_training_batches != 1 else _repeated(side)
+        self._batches = endless(side, least=1 if trainer.num_training_batches == 1 else 2)
 
     def _batch_step(self) -> Tensor:
         for _ in range(_MAX_SKIPPED):
@@ -225,11 +226,6 @@ def _live_data(loop: Any) -> Iterable[object]:
         for name in ("_combined_loader", "_data_fetcher", "_data_source"):
             if (held := getattr(part, name, None)) is not None:
                 yield held
-
-
-def _repeated(loader: Iterable[Any]) -> Iterator[Any]:
-    while True:
-        yield from loader
 
 
 def _no_log(*args: Any, **kwargs: Any) -> None:

@@ -512,6 +512,53 @@ def test_the_state_of_a_users_own_step_comes_back():
             step(batch)
 
 
+SCRIPT = """
+import copy, torch
+from lrfinder import range_test
+
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(), torch.nn.Linear(8, 1))
+average = copy.deepcopy(model)
+optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=100)
+scaler = torch.amp.GradScaler("cpu", growth_interval=3)
+batches = list(torch.randn(6, 8, 4))
+count, losses = 0, []
+
+def update_average():
+    for a, b in zip(average.parameters(), model.parameters()):
+        a.data.lerp_(b.detach(), 0.1)
+
+def step(batch):
+    global count
+    count += 1
+    loss = model(batch).square().mean() * (1 + count)
+    optimizer.zero_grad()
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    scheduler.step()
+    update_average()
+    losses.append(loss.item())
+    return loss
+
+if PROBE:
+    range_test(model, optimizer, None, batches, train_step=step, steps=12, max_lr=0.1)
+for batch in batches:
+    step(batch)
+weights = [value.tolist() for value in [*model.parameters(), *average.parameters()]]
+"""
+
+
+def test_a_script_whose_step_keeps_everything_in_globals_trains_on_as_without():
+    def run(probe):
+        names = {"PROBE": probe}
+        exec(SCRIPT, names)
+        return names["losses"], names["weights"], names["scaler"].get_scale()
+
+    assert run(probe=True) == run(probe=False)
+
+
 def test_the_state_of_the_loss_function_comes_back():
     class Centred(nn.Module):
         def __init__(self):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import lightning.pytorch as pl
 import pytest
 import torch
-from runs import Manual, Net, Stream, fit, loader
+from runs import Manual, Net, fit, loader
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.data import DataLoader
 
 from lrfinder import InputError, LRFinder, UnsupportedError
 from lrfinder.trainer import TrainerTrainee
@@ -32,7 +31,7 @@ class AtStart(pl.Callback):
 
 def at_start(tmp_path, call, **options):
     callback = AtStart(call)
-    trainer, run = fit(tmp_path, [callback], max_epochs=1, **options)
+    _, run = fit(tmp_path, [callback], max_epochs=1, **options)
     return callback.result, run
 
 
@@ -61,41 +60,32 @@ def test_lightning_still_has_every_internal_that_is_used(tmp_path):
     assert at_start(tmp_path, missing)[0] == []
 
 
+# Not with workers or streams: those have drawn their first batches before training starts.
 SETUPS = {
-    "plain": {},
-    "workers": {"loaders": lambda: loader(num_workers=1)},
+    "shuffling": {},
     "own generator": {"loaders": lambda: loader(generator=torch.Generator().manual_seed(3))},
-    "stream": {"loaders": lambda: DataLoader(Stream(), batch_size=16)},
     "clipped": {"gradient_clip_val": 0.1},
     "bfloat16": {"precision": "bf16-mixed"},
     "manual": {"module": Manual},
-    "no shuffling": {"loaders": lambda: loader(shuffle=False)},
 }
 
 
-class Calm(Net):
-    """Without the extra noise, whose generators the opening of an epoch may move."""
-
-    def loss(self, batch):
-        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
-
-
 @pytest.mark.parametrize("name", SETUPS)
-def test_probing_at_a_constant_rate_sees_what_training_will_see(tmp_path, name):
+def test_probing_at_a_constant_rate_sees_the_losses_that_training_will_see(tmp_path, name):
     def probe(trainer):
         trainee = TrainerTrainee(trainer)
         with trainee.preserved():
-            for group, lr in zip(trainee._groups(), trainee.lrs(), strict=True):
-                group["lr"] = lr
             return [trainee.step().item() for _ in range(8)]
 
-    options = {"loaders": lambda: loader(shuffle=False), **SETUPS[name]}
-    losses, run = at_start(tmp_path, probe, **options)
-    real = [step[0] for step in run["steps"]][:8]
-    if name in ("no shuffling", "clipped", "plain", "bfloat16", "manual"):
-        assert losses == real  # same batches, same dropout, same steps
-    else:
-        assert len(losses) == len(real) == 8
+    losses, run = at_start(tmp_path, probe, **SETUPS[name])
+    assert losses == [step[0] for step in run["steps"]][:8]
+
+
+class Calm(Net):
+    """Without the extra noise, whose generators every loss moves."""
+
+    def loss(self, batch):
+        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
 
 
 def test_accumulated_steps_report_the_mean_loss_of_their_batches(tmp_path):
@@ -105,9 +95,8 @@ def test_accumulated_steps_report_the_mean_loss_of_their_batches(tmp_path):
             trainee.set_lrs([1e-12])
             return [trainee.step().item() for _ in range(4)]
 
-    options = {"loaders": lambda: loader(shuffle=False), "module": Calm, "accumulate_grad_batches": 4}
-    means, run = at_start(tmp_path, probe, **options)
-    assert means[0] == pytest.approx(sum(step[0] for step in run["steps"][:4]) / 4, rel=1e-5)
+    means, run = at_start(tmp_path, probe, module=Calm, accumulate_grad_batches=4)
+    assert means[0] == pytest.approx(sum(step[0] for step in run["steps"][:4]) / 4, rel=1e-6)
 
 
 def test_a_probe_step_with_sgd_never_waits_for_the_device(tmp_path):

@@ -1,0 +1,138 @@
+"""How to put single things back: each function looks at one now and returns what undoes every later change to it."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+import random
+import types
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = [
+    "EMPTY",
+    "Undo",
+    "cell_content",
+    "generator_state",
+    "ignore",
+    "random_state",
+    "refill",
+    "setter",
+    "storage_content",
+]
+
+Undo = Callable[[], None]
+
+EMPTY: Any = type  # marks a slot, cell or attribute without a value; a class, so that no walk enters it
+
+
+def random_state() -> list[Undo]:
+    """Of the global generators of Python, NumPy and torch, on every device in use."""
+    python, array, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    undos: list[Undo] = [
+        lambda: random.setstate(python),
+        lambda: np.random.set_state(array),
+        lambda: torch.set_rng_state(cpu),
+    ]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        cuda = torch.cuda.get_rng_state_all()
+        undos.append(lambda: torch.cuda.set_rng_state_all(cuda))
+    if torch.backends.mps.is_available():
+        mps = torch.mps.get_rng_state()
+        undos.append(lambda: torch.mps.set_rng_state(mps))
+    return undos
+
+
+def generator_state(generator: Any) -> Undo:
+    """Of a generator of Python, NumPy or torch."""
+    if isinstance(generator, random.Random):
+        state = generator.getstate()
+        return lambda: generator.setstate(state)
+    if isinstance(generator, (np.random.Generator, np.random.BitGenerator)):
+        source: Any = getattr(generator, "bit_generator", generator)
+        bits = source.state
+        return lambda: setattr(source, "state", bits)
+    saved = generator.get_state(legacy=False) if isinstance(generator, np.random.RandomState) else generator.get_state()
+    return lambda: ignore(generator.set_state(saved))
+
+
+def refill(container: Any) -> Undo:
+    """Return what empties ``container`` and fills it with what it holds now, unless it still holds just that.
+
+    By the methods of the built-in type, whatever a subclass made of them.
+    """
+    if isinstance(container, bytearray):
+        content = bytes(container)
+        return lambda: container.__setitem__(slice(None), content)
+    kind = _built_in(type(container))  # type: ignore[arg-type]  # a class is hashable
+    parts = kind.items if issubclass(kind, dict) else kind.__iter__
+    held = list(parts(container))
+
+    def undo() -> None:
+        now = list(parts(container))
+        if issubclass(kind, dict):
+            if not _same_objects([*itertools.chain(*now)], [*itertools.chain(*held)]):
+                kind.clear(container)
+                for key, value in held:
+                    kind.__setitem__(container, key, value)
+        elif not _same_objects(now, held):
+            kind.clear(container)
+            (kind.update if kind is set else kind.extend)(container, held)
+
+    return undo
+
+
+def storage_content(storage: Any) -> Undo:
+    """Of the memory under one or several tensors: costs one copy of it."""
+    saved = storage.clone()
+
+    def undo() -> None:
+        if storage.nbytes() != saved.nbytes():
+            storage.resize_(saved.nbytes())
+        storage.copy_(saved)
+
+    return undo
+
+
+def cell_content(cell: types.CellType, content: Any) -> Undo:
+    """Of a variable that a closure holds."""
+
+    def undo() -> None:
+        if content is EMPTY:
+            del cell.cell_contents
+        else:
+            cell.cell_contents = content
+
+    return undo
+
+
+def setter(obj: object, name: str, value: object) -> Undo:
+    """Of one attribute: what it refers to, not what that holds."""
+
+    def undo() -> None:
+        if getattr(obj, name, EMPTY) is value:
+            return
+        if value is EMPTY:
+            object.__delattr__(obj, name)
+        else:
+            object.__setattr__(obj, name, value)
+
+    return undo
+
+
+@functools.cache
+def _built_in(kind: type) -> Any:
+    return next(base for base in (OrderedDict, dict, list, deque, set) if issubclass(kind, base))
+
+
+def _same_objects(first: list[object], second: list[object]) -> bool:
+    return len(first) == len(second) and all(map(operator.is_, first, second))
+
+
+def ignore(_: object) -> None:
+    """Turn an expression with a value into a statement of a lambda."""
