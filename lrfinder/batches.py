@@ -76,10 +76,6 @@ def loaders_in(loaders: Iterable[Any]) -> list[DataLoader[Any]]:
 def endless(loader: Iterable[Any], least: int = 2) -> Iterator[Any]:
     """Return an iterator over batches for ever, epoch after epoch; the first epoch is opened at once.
 
-    Opening an epoch draws a seed for its workers. A run that is about to start has drawn its own already: a probe
-    that then rewinds the generators sees the batches and the dropout that training will see (with workers, and with
-    data without length, other batches: the run has fetched its first ones).
-
     Args:
         loader: iterable more than once.
         least: batches an epoch must have; with only one, every step sees the same batch, and the curve shows how

@@ -125,7 +125,6 @@ class _Loop:
         try:
             self.model.train()
             self.batches = endless(self.side_loader)
-            snapshot.rewind_random()
             with torch.enable_grad():
                 yield
         finally:

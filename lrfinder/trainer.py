@@ -138,6 +138,9 @@ class TrainerTrainee:
             snapshot.keep(trainer, name)
         try:
             self._isolate()
+            # Opening an epoch draws a seed, which the run, its own epoch open already, will not draw again: rewound, a
+            # probe sees the batches and the dropout that training will see (unless its first batches are fetched,
+            # by workers or for data without length).
             snapshot.rewind_random()
             with torch.enable_grad():
                 self._hook("on_train_start")
