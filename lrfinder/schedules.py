@@ -50,8 +50,9 @@ class Policy:
     Raises:
         InputError: an unknown name, warmup not below the total, or a decay without a total.
 
-    >>> [round(Policy("linear", 4)(t), 2) for t in range(5)]
-    [1.0, 0.75, 0.5, 0.25, 0.0]
+    Examples:
+        >>> [round(Policy("linear", 4)(t), 2) for t in range(5)]
+        [1.0, 0.75, 0.5, 0.25, 0.0]
     """
 
     name: str

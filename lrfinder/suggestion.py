@@ -220,9 +220,10 @@ def suggest(curve: Curve, *, steps: int | None = None) -> Suggestion:
     Raises:
         InputError: ``steps`` is not a positive whole number.
 
-    >>> from lrfinder import Curve, suggest
-    >>> suggest(Curve([10.0**k for k in range(-9, 3)], [1.0] * 12)).reason.name
-    'FLAT'
+    Examples:
+        >>> from lrfinder import Curve, suggest
+        >>> suggest(Curve([10.0**k for k in range(-9, 3)], [1.0] * 12)).reason.name
+        'FLAT'
     """
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
         raise InputError(f"steps must be a positive whole number of optimizer steps, got steps = {steps!r}")

@@ -58,9 +58,7 @@ class Ladder:
 
     def lrs(self) -> NDArray[np.float64]:
         """Return the rungs: (steps,) float64, strictly increasing, first and last exact."""
-        lrs: NDArray[np.float64] = np.geomspace(self.min_lr, self.max_lr, self.steps)
-        lrs[0], lrs[-1] = self.min_lr, self.max_lr
-        return lrs
+        return np.asarray(np.geomspace(self.min_lr, self.max_lr, self.steps))
 
 
 def noise(loss: ArrayLike) -> float:

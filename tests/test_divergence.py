@@ -71,13 +71,14 @@ def test_a_fit_without_such_a_law_reports_its_lowest_place():
 @pytest.mark.parametrize(
     "end",
     [
-        [1.0, 2.0, 4.0, 8.0],
+        [2.0, 4.0, 8.0, 16.0],
+        [1.0, 2.0, 4.0, 8.0, 16.0],
         [1.0, 2.0, 4.0, 3.0, 9.0, 30.0],
         [1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
         [1.1, 1.2, 1.3, 1.4, 1.5, 1.6],
         [1.0, 1.0, 1.1, 9.0, 9.1, 90.0],
     ],
-    ids=["too few", "not monotone", "flat", "linear", "in jumps"],
+    ids=["too few", "too few after the last lowest", "not monotone", "flat", "linear", "in jumps"],
 )
 def test_an_end_of_another_shape_gives_no_number(end):
     loss = np.array([3.0] * 10 + [1.0] + end)

@@ -73,3 +73,12 @@ def test_malicious_releases_of_lightning_are_excluded_everywhere():
         if any(sign in requirement for sign in "<>=!"):
             assert "!= 2.6.2" in requirement, requirement
             assert "!= 2.6.3" in requirement, requirement
+
+
+def test_every_public_name_is_in_the_api_page():
+    import lrfinder
+
+    page = (ROOT / "docs" / "api.md").read_text()
+    errors = {"InputError", "LRFinderError", "UnsupportedError"}  # shown with their module
+    assert {name for name in lrfinder.__all__ if f"::: lrfinder.{name}\n" not in page} == errors
+    assert "::: lrfinder.errors" in page

@@ -67,6 +67,10 @@ def test_evidence_tells_a_descent_from_noise():
     assert fit_range(pure_noise("normal", 0)).evidence < 4
 
 
+def test_the_search_for_a_fit_does_not_overflow():
+    assert fit_range(pure_noise("autocorrelated", 1216)).noise > 0  # of 900 curves of noise, the one where it did
+
+
 def test_how_high_a_blow_up_goes_does_not_move_the_fit():
     curve = synthetic()
     lr, loss, _ = usable(curve)

@@ -91,10 +91,19 @@ def test_noise_does_not_end_the_test(seed, spread):
 
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1.0, -100.0), (1e-20, 0.0), (1e20, 0.0)])
 def test_quick_divergence_ends_the_test_four_rungs_after_it_is_sure(scale, offset):
-    losses = np.array(descending([2.0**k for k in range(30)]))
-    # 8 is the first loss above 1 + 3 * (2.9 - 1); as a median of three it is known with 16, its right neighbour.
-    sure = losses.tolist().index(16.0)
+    losses = np.array(descending([1.0 + k for k in range(30)]))
+    # 7 is the first loss above 1 + 3 * (2.9 - 1); as a median of three it is known with 8, its right neighbour.
+    sure = losses.tolist().index(8.0)
     assert last_step(scale * (losses + offset)) == (sure + 1 + 4, True)
+
+
+def test_at_least_ten_losses_are_kept_where_the_loss_only_rises():
+    assert last_step(np.arange(40.0)) == (14, True)
+
+
+def test_a_constant_in_single_precision_may_wobble_in_the_last_bit():
+    low = np.float32(2.3)
+    assert last_step([low] * 20 + [np.nextafter(low, np.float32(3))] * 20) == (40, False)
 
 
 def test_divergence_that_comes_back_is_no_divergence():
