@@ -87,6 +87,31 @@ def test_the_loader_starts_anew_when_it_is_exhausted():
     assert list(islice(endless([1, 2, 3]), 7)) == [1, 2, 3, 1, 2, 3, 1]
 
 
+def test_the_first_epoch_is_opened_at_once():
+    """Its shuffling is drawn before the random state goes back to where training starts, as training's own is."""
+
+    class Counted(list):
+        opened = 0
+
+        def __iter__(self):
+            self.opened += 1
+            return super().__iter__()
+
+    loader = Counted([1, 2])
+    batches = endless(loader)
+    assert loader.opened == 1
+    next(batches), next(batches)
+    assert loader.opened == 1
+    next(batches)
+    assert loader.opened == 2
+
+
+def test_a_single_batch_will_do_where_that_is_allowed():
+    assert list(islice(endless([1], least=1), 3)) == [1, 1, 1]
+    with pytest.raises(InputError, match="got none"):
+        next(endless([], least=1))
+
+
 def test_every_epoch_is_shuffled_anew():
     batches = endless(DataLoader(list(range(50)), batch_size=None, shuffle=True))
     first, second = list(islice(batches, 50)), list(islice(batches, 50))

@@ -528,6 +528,17 @@ def test_global_random_numbers_come_back():
         assert before.changes() == []
 
 
+def test_random_numbers_alone_can_be_rewound():
+    thing = Thing(rng=np.random.default_rng(0), own=torch.Generator(), counts=[1])
+    before = Picture(thing.rng, thing.own)
+    snapshot = Snapshot(thing)
+    for _ in range(2):
+        random.random(), thing.rng.random(), torch.rand(1, generator=thing.own), thing.counts.append(2)
+        snapshot.rewind_random()
+        assert before.changes(thing.rng, thing.own) == []
+    assert thing.counts == [1, 2, 2]
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 def test_grad_mode_comes_back(enabled):
     with torch.set_grad_enabled(enabled):
