@@ -15,7 +15,7 @@ from lrfinder.progress import progress_bar
 from lrfinder.suggestion import Suggestion, suggest
 from lrfinder.sweep import Ladder
 from lrfinder.trainer import TrainerTrainee, configure_again, internals
-from lrfinder.writeback import apply_lr, configured_lr, copy_configuration, scaled_lrs
+from lrfinder.writeback import apply_lr, configured_lrs, copy_configuration, scaled_lrs
 
 if TYPE_CHECKING or not {"lightning.pytorch", "pytorch_lightning"} & set(sys.modules):
     from lightning.pytorch import Callback
@@ -173,7 +173,7 @@ def _write_back(trainer: Any, trainee: TrainerTrainee, lr: float, names: Sequenc
     """
     reference = trainee.reference()
     factor, expected = lr / reference, scaled_lrs(trainee.lrs(), lr, reference)
-    schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+    schedulers = trainee.schedulers()
     fresh = None
     if names:
         with trainee.preserved():
@@ -183,14 +183,13 @@ def _write_back(trainer: Any, trainee: TrainerTrainee, lr: float, names: Sequenc
             except Exception as error:
                 log.info("LRFinder: configure_optimizers cannot run twice (%s); scaling the optimizers instead", error)
         _set_numbers(trainee.module, names, lr, factor)
-    if fresh is not None and _follows(fresh[0], expected) and len(fresh[1]) == len(schedulers):
+    if fresh is not None and _follows(configured_lrs(*fresh), expected) and len(fresh[1]) == len(schedulers):
         copy_configuration(trainer.optimizers, schedulers, *fresh)
         return trainee.lrs()
     return apply_lr(trainer.optimizers, lr, schedulers, reference)
 
 
-def _follows(optimizers: list[Any], expected: Sequence[float]) -> bool:
-    got = [configured_lr(group) for optimizer in optimizers for group in optimizer.param_groups]
+def _follows(got: Sequence[float], expected: Sequence[float]) -> bool:
     return len(got) == len(expected) and all(
         math.isclose(a, b, rel_tol=1e-6) for a, b in zip(got, expected, strict=True)
     )

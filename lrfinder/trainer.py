@@ -22,7 +22,7 @@ from torch import Tensor
 from lrfinder.batches import data_of, endless, loaders_in, side_loader
 from lrfinder.errors import InputError, UnsupportedError
 from lrfinder.state import Snapshot, interrupts_deferred
-from lrfinder.writeback import configured_lr, own_lrs, reference_lr, set_lr
+from lrfinder.writeback import configured_lrs, own_lrs, reference_lr, set_lr
 
 __all__ = ["TrainerTrainee", "check_supported", "configure_again", "internals"]
 
@@ -88,7 +88,11 @@ class TrainerTrainee:
 
     def lrs(self) -> tuple[float, ...]:
         """Return the configured rate of every group, over all optimizers."""
-        return tuple(configured_lr(group) for group in self._groups())
+        return tuple(configured_lrs(self.trainer.optimizers, self.schedulers()))
+
+    def schedulers(self) -> list[Any]:
+        """Return the schedulers that drive the optimizers."""
+        return [config.scheduler for config in self.trainer.lr_scheduler_configs]
 
     def reference(self) -> float:
         """Return the rate the module names, else the optimizers' own, else the first."""

@@ -111,6 +111,13 @@ def test_a_plateau_that_only_blows_up_is_refused_as_rising():
     assert suggest(Curve(lr, np.minimum(loss, 1e6))).reason is Reason.RISING
 
 
+def test_a_descent_that_ends_in_nan_has_found_its_upper_end():
+    curve = synthetic(rise=9)
+    suggestion = suggest(Curve(curve.lr[:60], [*curve.loss[:59], math.nan]))
+    assert suggestion.status == "ok"
+    assert suggestion.lr < curve.lr[59]
+
+
 def test_the_answer_stays_below_the_limit_that_the_blow_up_shows():
     suggestion = suggest(descended(SPECTRA["power law"]))
     assert suggestion.lr <= 2.0 / math.sqrt(10) * 1.01
