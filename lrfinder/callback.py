@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import sys
 from collections.abc import Sequence
@@ -24,8 +23,6 @@ else:  # a Callback of every copy of Lightning in use; loading the other copy wo
     Callback = type("Callback", tuple(copy.Callback for copy in _copies), {})
 
 __all__ = ["LRFinder"]
-
-log = logging.getLogger("lrfinder")
 
 _ATTRIBUTES = ("lr", "learning_rate")
 
@@ -88,10 +85,10 @@ class LRFinder(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Tune, once, when everything is in place and no step has been taken."""
         if trainer.fast_dev_run:
-            log.info("LRFinder: skipped, fast_dev_run is on")
+            _say(trainer, "skipped, fast_dev_run is on")
             return
         if trainer.global_step > 0 or trainer.current_epoch > 0:
-            log.info("LRFinder: skipped, training continues from step %d at its learning rate", trainer.global_step)
+            _say(trainer, f"skipped, training continues from step {trainer.global_step} at its learning rate")
             return
         names = _names(pl_module, self.attribute)
         trainee = TrainerTrainee(trainer, [value for name in names for value in _numbers(pl_module, name)])
@@ -101,7 +98,7 @@ class LRFinder(Callback):
         if suggestion.lr is not None:
             written = _write_back(trainer, trainee, suggestion.lr, names)
             suggestion = suggestion.with_group_lrs(written)
-            log.info("LRFinder: %s", suggestion.headline())
+            _say(trainer, suggestion.headline())
         else:
             internals(trainer, "utilities.rank_zero").rank_zero_warn(
                 f"LRFinder left the learning rate as it was: {suggestion.headline()}"
@@ -117,6 +114,11 @@ class LRFinder(Callback):
         """Take the suggestion back from a checkpoint."""
         if "suggestion" in state_dict:
             self.suggestion = Suggestion.from_dict(state_dict["suggestion"])
+
+
+def _say(trainer: Any, text: str) -> None:
+    """Tell the person, where Lightning's own remarks appear."""
+    internals(trainer, "utilities.rank_zero").rank_zero_info(f"LRFinder: {text}")
 
 
 def _horizon(trainer: Any) -> int | None:
@@ -181,7 +183,7 @@ def _write_back(trainer: Any, trainee: TrainerTrainee, lr: float, names: Sequenc
             try:
                 fresh = configure_again(trainer)
             except Exception as error:
-                log.info("LRFinder: configure_optimizers cannot run twice (%s); scaling the optimizers instead", error)
+                _say(trainer, f"configure_optimizers cannot run twice ({error}); scaling the optimizers instead")
         _set_numbers(trainee.module, names, lr, factor)
     if fresh is not None and _follows(configured_lrs(*fresh), expected) and len(fresh[1]) == len(schedulers):
         copy_configuration(trainer.optimizers, schedulers, *fresh)
@@ -211,4 +213,4 @@ def _log_hyperparameters(trainer: Any, suggestion: Suggestion, names: Sequence[s
             logger.log_hyperparams(values)
             logger.save()
         except Exception as error:  # MLflow, for one, forbids to change a value; no reason to lose the run
-            log.warning("LRFinder: %s did not take the suggestion: %s", type(logger).__name__, error)
+            _say(trainer, f"{type(logger).__name__} did not take the suggestion: {error}")
