@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print(f"lrfinder: {error}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
-        print("lrfinder: interrupted, nothing was written", file=sys.stderr)
+        print("lrfinder: interrupted", file=sys.stderr)
         code = 130
     except BrokenPipeError:  # the reader left; keep Python from complaining once more at shutdown
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,6 +52,9 @@ def _run(arguments: list[str]) -> int:
     for path, name in ((options.report, "--report"), (options.plot, "--plot"), (options.out, "--out")):
         if path is not None:
             check_writable(path, name)
+    paths = [os.path.abspath(path) for path in (options.report, options.plot, options.out) if path is not None]
+    if len(set(paths)) < len(paths):
+        raise InputError(f"--report, --plot and --out must name different files, got {', '.join(paths)}")
     if options.plot is not None and not options.plot.lower().endswith(".png"):
         raise InputError(f"--plot must name a .png file, got {options.plot}")
     suggestion = _from_demo(options) if options.curve is None else _from_curve(options)

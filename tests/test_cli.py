@@ -274,7 +274,7 @@ def test_nothing_is_written_after_an_interrupt(lrfinder, good, monkeypatch):
 
     monkeypatch.setattr("lrfinder.suggestion.suggest", interrupted)
     code, out, err = lrfinder("suggest", "--curve", good, "--out", "out.json")
-    assert (code, out, err) == (130, "", "lrfinder: interrupted, nothing was written\n")
+    assert (code, out, err) == (130, "", "lrfinder: interrupted\n")
     assert os.listdir() == ["good.csv"]
 
 
@@ -293,3 +293,15 @@ def test_a_curve_that_only_just_has_points_enough(lrfinder):
     code, out, _ = lrfinder("suggest", "--curve", "ten.csv")
     assert code in (0, 1)
     assert out.startswith(("Peak LR", "Refused"))
+
+
+def test_two_results_in_one_file_are_refused(good, lrfinder):
+    code, out, err = lrfinder("suggest", "--curve", good, "--out", "a.html", "--report", "./a.html")
+    assert (code, out) == (2, "")
+    assert "--report, --plot and --out must name different files" in err
+    assert not Path("a.html").exists()
+
+
+def test_a_picture_is_a_png(good, lrfinder):
+    code, out, err = lrfinder("suggest", "--curve", good, "--plot", "a.pdf")
+    assert (code, out, err) == (2, "", "lrfinder: --plot must name a .png file, got a.pdf\n")
