@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 from collections.abc import Sequence
@@ -69,6 +70,7 @@ class LRFinder(Callback):
         self.attribute = attribute
         self.progress = progress
         self.suggestion: Suggestion | None = None
+        self._written: dict[str, list[float | None]] = {}  # the module's own numbers, after the write-back
 
     @property
     def curve(self) -> Curve | None:
@@ -77,10 +79,8 @@ class LRFinder(Callback):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Move to the front, so that the callbacks behind see the run as if the rate had been set by hand."""
-        if stage == "fit":
-            self.suggestion = None
-            if trainer.callbacks[0] is not self:  # rebind: Lightning is iterating over the present list
-                trainer.callbacks = [self, *(callback for callback in trainer.callbacks if callback is not self)]
+        if stage == "fit" and trainer.callbacks[0] is not self:  # rebind: Lightning is iterating over the present list
+            trainer.callbacks = [self, *(callback for callback in trainer.callbacks if callback is not self)]
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Tune, once, when everything is in place and no step has been taken."""
@@ -89,15 +89,21 @@ class LRFinder(Callback):
             return
         if trainer.global_step > 0 or trainer.current_epoch > 0:
             _say(trainer, f"skipped, training continues from step {trainer.global_step} at its learning rate")
+            for name, values in self._written.items():  # the module of a resumed fit is new, with its old numbers
+                _put(pl_module, name, values)
             return
+        self.suggestion, self._written = None, {}
         names = _names(pl_module, self.attribute)
         trainee = TrainerTrainee(trainer, [value for name in names for value in _numbers(pl_module, name)])
+        # A number that no group is at (beside one that a group is at) is something else of the same name.
+        names = [name for name in names if set(_numbers(pl_module, name)) & set(trainee.lrs())] or names
         with progress_bar(self.progress and trainer.progress_bar_callback is not None) as bar:
             curve = run_range_test(trainee, self.ladder, bar)
         suggestion = suggest(curve, steps=_horizon(trainer))
         if suggestion.lr is not None:
             written = _write_back(trainer, trainee, suggestion.lr, names)
             suggestion = suggestion.with_group_lrs(written)
+            self._written = {name: _held(pl_module, name) for name in names}
             _say(trainer, suggestion.headline())
         else:
             internals(trainer, "utilities.rank_zero").rank_zero_warn(
@@ -108,12 +114,13 @@ class LRFinder(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: the suggestion as JSON-ready data."""
-        return {"suggestion": self.suggestion.to_dict()} if self.suggestion else {}
+        return {"suggestion": self.suggestion.to_dict(), "written": self._written} if self.suggestion else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the suggestion back from a checkpoint."""
         if "suggestion" in state_dict:
             self.suggestion = Suggestion.from_dict(state_dict["suggestion"])
+            self._written = dict(state_dict["written"])
 
 
 def _say(trainer: Any, text: str) -> None:
@@ -150,10 +157,23 @@ def _set_numbers(module: Any, names: Sequence[str], lr: float, factor: float) ->
         return lr if math.isclose(value * factor, lr, rel_tol=1e-9) else value * factor
 
     for name in names:
-        if _is_number(value := getattr(module, name, None)):
-            setattr(module, name, scaled(value))
-        if _is_number(value := _hparams(module).get(name)):
-            _hparams(module)[name] = scaled(value)
+        _put(module, name, [None if value is None else scaled(value) for value in _held(module, name)])
+
+
+def _held(module: Any, name: str) -> list[float | None]:
+    """Return attribute and hyperparameter of a name, each None where it is no number or follows from others."""
+    derived = isinstance(inspect.getattr_static(type(module), name, None), property)
+    held = (None if derived else getattr(module, name, None), _hparams(module).get(name))
+    return [float(value) if _is_number(value) else None for value in held]
+
+
+def _put(module: Any, name: str, values: Sequence[float | None]) -> None:
+    """Set attribute and hyperparameter of a name, where the value is not None."""
+    attribute, hyperparameter = values
+    if attribute is not None:
+        setattr(module, name, attribute)
+    if hyperparameter is not None:
+        _hparams(module)[name] = hyperparameter
 
 
 def _hparams(module: Any) -> dict[str, Any]:

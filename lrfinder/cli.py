@@ -42,9 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print("lrfinder: interrupted", file=sys.stderr)
         code = 130
     except BrokenPipeError:  # the reader left; keep Python from complaining once more at shutdown
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         code = 0
+    except OSError as error:  # a full disk, say
+        print(f"lrfinder: cannot write the answer: {error.strerror or error}", file=sys.stderr)
+        _discard_stdout()
+        code = 2
     sys.exit(code)
+
+
+def _discard_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> int:
@@ -52,9 +60,9 @@ def _run(arguments: list[str]) -> int:
     for path, name in ((options.report, "--report"), (options.plot, "--plot"), (options.out, "--out")):
         if path is not None:
             check_writable(path, name)
-    paths = [os.path.abspath(path) for path in (options.report, options.plot, options.out) if path is not None]
+    paths = [os.path.abspath(path) for path in (options.curve, options.report, options.plot, options.out) if path]
     if len(set(paths)) < len(paths):
-        raise InputError(f"--report, --plot and --out must name different files, got {', '.join(paths)}")
+        raise InputError(f"--curve, --report, --plot and --out must name different files, got {', '.join(paths)}")
     if options.plot is not None and not options.plot.lower().endswith(".png"):
         raise InputError(f"--plot must name a .png file, got {options.plot}")
     suggestion = _from_demo(options) if options.curve is None else _from_curve(options)

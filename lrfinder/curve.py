@@ -12,10 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from lrfinder.errors import InputError
 
-__all__ = ["MIN_POINTS", "Curve"]
+__all__ = ["MIN_POINTS", "SCHEMA_VERSION", "Curve"]
 
 MIN_POINTS = 10
 """Fewest points a curve may have: with fewer, the six parameters of the fit have no degrees of freedom to err with."""
+
+SCHEMA_VERSION = 1
+"""Of the JSON document that carries curves and suggestion; see `Suggestion.to_dict`."""
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -139,9 +142,11 @@ def _check(lr: NDArray[np.float64], loss: NDArray[np.float64], step: NDArray[np.
             )
     if lr.size < MIN_POINTS:
         raise InputError(f"a curve needs at least {MIN_POINTS} points, got {lr.size}: record more steps")
-    bad = np.flatnonzero(~(np.isfinite(lr) & (lr > 0)))
+    bad = np.flatnonzero(~((lr > 1e-100) & (lr < 1e100)))
     if bad.size:
-        raise InputError(f"every lr must be positive and finite, got lr = {lr[bad[0]]:g} at point {bad[0] + 1}")
+        raise InputError(
+            f"every lr must be positive and finite (1e-100 to 1e100), got lr = {lr[bad[0]]:g} at point {bad[0] + 1}"
+        )
     for name, array in (("lr", lr), ("step", step)):
         falls = np.flatnonzero(np.diff(array) <= 0)
         if falls.size:

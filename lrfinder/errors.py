@@ -2,7 +2,7 @@
 
     LRFinderError
     ├── InputError        (also ValueError)    an argument, a file or a loader breaks a rule; the CLI exits with 2
-    └── UnsupportedError  (also RuntimeError)  a set-up that cannot be probed exactly; raised before anything is touched
+    └── UnsupportedError  (also RuntimeError)  a set-up that cannot be probed exactly; nothing stays changed
 
 A curve that does not support a suggestion is not an error: `suggest` returns a refused `Suggestion`.
 """
@@ -21,4 +21,4 @@ class InputError(LRFinderError, ValueError):
 
 
 class UnsupportedError(LRFinderError, RuntimeError):
-    """A set-up that lrfinder cannot probe without leaving a trace; nothing has been touched."""
+    """A set-up that lrfinder cannot probe without leaving a trace; nothing has been touched, or all is put back."""

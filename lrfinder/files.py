@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lrfinder.curve import Curve
+from lrfinder.curve import SCHEMA_VERSION, Curve
 from lrfinder.errors import InputError
 
 __all__ = ["check_writable", "read_curve", "replace_file", "write_curve_csv"]
 
-SCHEMA_VERSION = 1
 _MAX_BYTES = 64 * 2**20  # a curve is a few kB; a larger file is the wrong file
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.special import expit
 
-from lrfinder.curve import Curve
+from lrfinder.curve import MIN_POINTS, Curve
 from lrfinder.divergence import BlowUp, blow_up
-from lrfinder.sweep import last_step, noise
+from lrfinder.sweep import blown_up, last_step, noise
 
 __all__ = ["PARAMETERS", "RangeFit", "fit_range"]
 
@@ -154,7 +154,7 @@ class RangeFit:
 def usable(curve: Curve) -> tuple[Array, Array, bool]:
     """Return ``(lr, loss, diverged)`` up to where training left for good, finite losses only."""
     keep, diverged = last_step(curve.loss)
-    finite = keep - 1 if not math.isfinite(curve.loss[keep - 1]) else keep
+    finite = keep - 1 if blown_up(curve.loss[keep - 1]) else keep
     return curve.lr[:finite], curve.loss[:finite], diverged
 
 
@@ -169,7 +169,7 @@ def fit_range(curve: Curve) -> RangeFit | None:
     its Gauss-Newton approximation, ``inv(J.T @ J)`` times the residual variance.
     """
     lr, loss, diverged = usable(curve)
-    if lr.size < 10:
+    if lr.size < MIN_POINTS:
         return None
     x, y = np.round(np.log10(lr[:-1] / lr[0]), _DIGITS), loss[1:]
     smooth = np.median(np.lib.stride_tricks.sliding_window_view(loss, 3), axis=1)

@@ -90,7 +90,8 @@ def _climb(trainee: Trainee, ladder: Ladder, ratios: Sequence[float], progress: 
         if rung % READ_EVERY == 0 or rung == ladder.steps:
             losses += _read(unread)
             unread.clear()
-            if last_step(losses)[1]:
+            keep, diverged = last_step(losses)
+            if diverged and keep < len(losses):  # else the last rungs to keep may be still to come
                 return losses
         if progress is not None:
             progress(rung, ladder.steps)

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from lrfinder import __version__
-from lrfinder.curve import Curve
+from lrfinder.curve import SCHEMA_VERSION, Curve
 from lrfinder.errors import InputError
 from lrfinder.fit import RangeFit, fit_range
 from lrfinder.schedules import COOLDOWN, Policy
@@ -20,9 +20,7 @@ from lrfinder.schedules import COOLDOWN, Policy
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-__all__ = ["SCHEMA_VERSION", "Reason", "Suggestion", "environment", "suggest"]
-
-SCHEMA_VERSION = 1
+__all__ = ["Reason", "Suggestion", "environment", "suggest"]
 
 _BELOW_LOWEST = 10**-0.5
 _SPREAD = 0.5

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from lrfinder.curve import MIN_POINTS
 from lrfinder.errors import InputError
 
-__all__ = ["Ladder", "last_step", "noise"]
+__all__ = ["Ladder", "blown_up", "last_step", "noise"]
 
 _LEFT_FOR_GOOD = 3.0
 """Left for good: this many times the whole improvement lost again. A catapult (Lewkowycz et al. 2020,
@@ -22,6 +22,9 @@ _NOISE_SIGMAS = 12.0
 
 _TAIL = 4
 """Rungs kept after leaving for good: the growth per rung there tells where stability ended (`lrfinder.divergence`)."""
+
+_HUGE = 1e100
+"""Squares and differences of larger losses overflow: they count as infinite."""
 
 _ROUNDING = 2.0**-17
 """Losses come from float32 (2**-24) through sums: differences below this share of the loss are rounding."""
@@ -61,6 +64,11 @@ class Ladder:
         return np.asarray(np.geomspace(self.min_lr, self.max_lr, self.steps))
 
 
+def blown_up(loss: float) -> bool:
+    """Whether a loss is not finite, or too large to compute with."""
+    return not abs(loss) < _HUGE
+
+
 def noise(loss: ArrayLike) -> float:
     """Robust standard deviation of what changes from one loss to the next without trend.
 
@@ -88,7 +96,7 @@ def last_step(loss: ArrayLike) -> tuple[int, bool]:
     (13, True)
     """
     values = np.asarray(loss, dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(values))
+    bad = np.flatnonzero(~(np.abs(values) < _HUGE))
     finite = values[: bad[0]] if bad.size else values
     if finite.size >= MIN_POINTS:
         smooth = np.median(np.lib.stride_tricks.sliding_window_view(finite, 3), axis=1)

@@ -116,14 +116,13 @@ class TrainerTrainee:
         for micro in range(1, self._accumulate + 1):
             self._accumulating = micro < self._accumulate
             losses.append(self._batch_step())
+        for group, lr in zip(self._groups(), expected, strict=True):
+            if not isinstance(group["lr"], Tensor) and group["lr"] != lr:
+                raise UnsupportedError(
+                    "the module must leave the learning rate alone while it is searched (optimizer_step, training_step"
+                    f" and hooks), got {group['lr']:g} where {lr:g} was set: move warmup and decay into an lr_scheduler"
+                )
         # Lightning divides each loss by the number of batches accumulated: their sum is the mean.
-        if self.module.automatic_optimization:
-            for group, lr in zip(self._groups(), expected, strict=True):
-                if not isinstance(group["lr"], Tensor) and group["lr"] != lr:
-                    raise UnsupportedError(
-                        f"optimizer_step must leave the learning rate alone while it is searched, got {group['lr']:g}"
-                        f" where {lr:g} was set: move warmup and decay into an lr_scheduler"
-                    )
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
     @contextmanager
@@ -170,9 +169,11 @@ class TrainerTrainee:
         dummy = internals(trainer, "loggers.logger").DummyLogger
         trainer.callbacks, trainer._loggers = [], [dummy() for _ in trainer.loggers]
         trainer.profiler = internals(trainer, "profilers.base").PassThroughProfiler()
+        for scheduler in self.schedulers():  # under manual optimization, the module steps them itself
+            vars(scheduler)["step"] = _do_nothing
         for module in self.module.modules():
             if hasattr(module, "log_dict"):
-                vars(module).update(log=_no_log, log_dict=_no_log)
+                vars(module).update(log=_do_nothing, log_dict=_do_nothing)
         self._taken = 0
         # Lightning steps early at the end of an epoch; a probe has no epochs.
         vars(loop)["_should_accumulate"] = lambda: self._accumulating
@@ -235,5 +236,5 @@ def _live_data(loop: Any) -> Iterable[object]:
                 yield held
 
 
-def _no_log(*args: Any, **kwargs: Any) -> None:
-    """Stand in for `LightningModule.log` while probing."""
+def _do_nothing(*args: Any, **kwargs: Any) -> None:
+    """Stand in, while probing, for what must not happen then."""

@@ -142,11 +142,12 @@ def copy_configuration(
 
 
 def _copy_scheduler(scheduler: Any, source: Any) -> None:
-    children = getattr(scheduler, "_schedulers", ())
-    for child, child_source in zip(children, getattr(source, "_schedulers", ()), strict=True):
-        _copy_scheduler(child, child_source)
+    children = _children(scheduler)
+    for name, sources in _children(source).items():
+        for child, child_source in zip(children[name], sources, strict=True):
+            _copy_scheduler(child, child_source)
     for name, value in vars(source).items():
-        if name not in ("optimizer", "_schedulers"):
+        if name != "optimizer" and name not in children:
             own_method = isinstance(value, MethodType) and value.__self__ is source
             vars(scheduler)[name] = MethodType(value.__func__, scheduler) if own_method else value
 
@@ -154,7 +155,19 @@ def _copy_scheduler(scheduler: Any, source: Any) -> None:
 def _with_children(schedulers: Iterable[Any]) -> Iterator[Any]:
     for scheduler in schedulers:
         yield scheduler
-        yield from _with_children(getattr(scheduler, "_schedulers", ()))
+        for held in _children(scheduler).values():
+            yield from _with_children(held)
+
+
+def _children(scheduler: Any) -> dict[str, list[Any]]:
+    """Return the schedulers that a scheduler drives, by the name of the attribute that holds them."""
+    found = {}
+    for name, value in vars(scheduler).items():
+        items = value if isinstance(value, (list, tuple)) else [value]
+        held = [item for item in items if hasattr(item, "optimizer") and hasattr(item, "step")]
+        if held and name != "optimizer":
+            found[name] = held
+    return found
 
 
 def _places(optimizers: Iterable[Optimizer], schedulers: Iterable[Any]) -> Iterator[tuple[Any, Any]]:

@@ -266,6 +266,90 @@ def test_a_resumed_fit_is_left_alone(tmp_path):
     assert again.suggestion == callback.suggestion
 
 
+def test_a_resumed_module_gets_its_learning_rate_back(tmp_path):
+    callback = finder()
+    fit(tmp_path / "first", [callback], module=Hyper, max_epochs=1)
+    model = Hyper(0.01)
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=2, callbacks=[finder()], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the counting callback is in the checkpoint only
+        trainer.fit(model, loader(), ckpt_path=next((tmp_path / "first").rglob("*.ckpt")))
+    assert model.hparams.learning_rate == callback.suggestion.lr
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_a_fit_that_goes_on_keeps_the_suggestion(tmp_path):
+    callback = finder()
+    trainer, _ = fit(tmp_path, [callback], max_epochs=1)
+    found = callback.suggestion
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(trainer.lightning_module, loader())
+    assert callback.suggestion is found
+
+
+def test_a_learning_rate_that_is_a_property_is_left_to_follow(tmp_path):
+    class Derived(Hyper):
+        lr = property(lambda self: self.hparams.learning_rate, lambda self, value: None)
+
+    callback = finder()
+    trainer, _ = fit(tmp_path, [callback], module=Derived)
+    assert trainer.lightning_module.lr == trainer.lightning_module.hparams.learning_rate == callback.suggestion.lr
+
+
+def test_an_unrelated_number_of_the_other_name_stays(tmp_path):
+    class Both(Net):
+        def __init__(self, lr):
+            super().__init__(lr)
+            self.learning_rate = 5.0
+
+    trainer, _ = fit(tmp_path, [finder()], module=Both)
+    assert trainer.lightning_module.learning_rate == 5.0
+
+
+class Warmup(lr_scheduler.LRScheduler):
+    """The well-known home-made warmup that hands over to a scheduler it holds under its own name."""
+
+    def __init__(self, optimizer, after):
+        self.after_scheduler = after
+        super().__init__(optimizer)
+
+    def get_lr(self):
+        if self.last_epoch < 5:
+            return [base * (self.last_epoch + 1) / 5 for base in self.base_lrs]
+        return self.after_scheduler.get_last_lr()
+
+    def step(self, *args):
+        if getattr(self, "last_epoch", -1) >= 5:
+            self.after_scheduler.step()
+        super().step()
+
+    def state_dict(self):
+        return {"last_epoch": self.last_epoch, "after": self.after_scheduler.state_dict()}
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of")
+@pytest.mark.filterwarnings("ignore:To get the last learning rate")
+def test_a_scheduler_inside_a_home_made_one_drives_the_live_optimizer(tmp_path):
+    by_hand(tmp_path, module=scheduled(lambda o, lr: Warmup(o, lr_scheduler.CosineAnnealingLR(o, 27))))
+
+
+def test_schedulers_stepped_by_hand_do_not_step_while_probing(tmp_path):
+    class Stepping(Manual):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            self.lr_schedulers().step()
+            return loss
+
+        def configure_optimizers(self):
+            optimizers = super().configure_optimizers()
+            return optimizers, [lr_scheduler.OneCycleLR(optimizers[0], max_lr=self.lr, total_steps=32)]
+
+    by_hand(tmp_path, module=Stepping)
+
+
 def test_fast_dev_run_is_left_alone(tmp_path):
     callback = finder()
     fit(tmp_path, [callback], fast_dev_run=2)

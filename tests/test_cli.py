@@ -298,7 +298,7 @@ def test_a_curve_that_only_just_has_points_enough(lrfinder):
 def test_two_results_in_one_file_are_refused(good, lrfinder):
     code, out, err = lrfinder("suggest", "--curve", good, "--out", "a.html", "--report", "./a.html")
     assert (code, out) == (2, "")
-    assert "--report, --plot and --out must name different files" in err
+    assert "--curve, --report, --plot and --out must name different files" in err
     assert not Path("a.html").exists()
 
 

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, OneCycleLR
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, TensorDataset
 
-from lrfinder import InputError, UnsupportedError, range_test
+from lrfinder import InputError, UnsupportedError, range_test, suggest
 from lrfinder.fit import fit_range
 
 
@@ -666,3 +666,24 @@ def test_a_lazy_model_is_refused_before_it_takes_shape():
     with pytest.raises(UnsupportedError, match="a lazy parameter has no shape yet"):
         range_test(model, optimizer, mse, LOADERS["list"]())
     assert model.has_uninitialized_params()
+
+
+class Bowl(torch.nn.Module):
+    """Half the sum of curvature times weight squared."""
+
+    def __init__(self, curvatures):
+        super().__init__()
+        self.register_buffer("curvatures", torch.tensor(curvatures, dtype=torch.float64))
+        self.weight = torch.nn.Parameter(torch.ones(len(curvatures), dtype=torch.float64))
+
+    def forward(self, inputs):
+        return 0.5 * (self.curvatures * self.weight**2).sum()
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 0.8, 1.3, 2.1, 3.4, 5.5, 8.9, 14.4, 23.3, 37.7])
+def test_gradient_descent_is_found_to_diverge_at_two_over_the_largest_curvature(sharpness):
+    model = Bowl([sharpness, sharpness / 3, sharpness / 10, sharpness / 100])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    curve = range_test(model, optimizer, lambda loss: loss, [torch.zeros(1)] * 2, min_lr=1e-5, max_lr=1e2)
+    assert fit_range(curve).lr_diverge == pytest.approx(2 / sharpness, rel=0.02)
+    assert suggest(curve).lr < suggest(curve).lr_high <= 2 / sharpness * 1.02

@@ -49,6 +49,17 @@ class Scripted:
             self.diary.append("out")
 
 
+@pytest.mark.parametrize("shift", range(10))
+def test_the_end_of_the_curve_does_not_depend_on_how_often_losses_are_read(monkeypatch, shift):
+    losses = [1.0] * shift + FALL_AND_BLOW_UP
+    curves = []
+    for every in (1, 3, 7, 10, 100):
+        monkeypatch.setattr("lrfinder.probe.READ_EVERY", every)
+        curves.append(run_range_test(Scripted(losses), Ladder(1e-5, 1.0, len(losses))))
+    assert {tuple(curve.loss) for curve in curves} == {tuple(curves[0].loss)}
+    assert len(curves[0]) < len(losses)
+
+
 def test_every_loss_is_recorded_at_its_learning_rate():
     trainee = Scripted([3.0 - 0.1 * i for i in range(20)])
     curve = run_range_test(trainee, Ladder(1e-4, 1e-1, 20))
