@@ -63,7 +63,7 @@ def test_the_end_does_not_know_the_unit_the_origin_or_the_sign_of_the_loss(losse
     assert last_step(2.0**octave * (values + shift)) == last_step(values)
 
 
-@given(st.floats(allow_nan=False, allow_infinity=False), st.integers(1, 300))
+@given(st.floats(-1e99, 1e99), st.integers(1, 300))  # from 1e100 on, a loss counts as infinite
 def test_a_constant_never_ends_the_test(value, count):
     assert last_step([value] * count) == (count, False)
 
