@@ -145,7 +145,7 @@ def _check(lr: NDArray[np.float64], loss: NDArray[np.float64], step: NDArray[np.
     bad = np.flatnonzero(~((lr > 1e-100) & (lr < 1e100)))
     if bad.size:
         raise InputError(
-            f"every lr must be positive and finite, got lr = {lr[bad[0]]:g} at point {bad[0] + 1} (1e-100 to 1e100 will do)"
+            f"every lr must be positive and finite, got lr = {lr[bad[0]]:g} at point {bad[0] + 1} (1e-100 to 1e100)"
         )
     for name, array in (("lr", lr), ("step", step)):
         falls = np.flatnonzero(np.diff(array) <= 0)
