@@ -13,10 +13,10 @@ from torch.optim import Optimizer
 from lrfinder.batches import data_of, endless, loaders_in, moved, side_loader
 from lrfinder.curve import Curve
 from lrfinder.errors import InputError
-from lrfinder.probe import Progress, run_range_test
+from lrfinder.probe import Progress, run_range_test, trainable
 from lrfinder.state import Snapshot, interrupts_deferred
 from lrfinder.sweep import Ladder
-from lrfinder.writeback import configured_lr, own_lrs, reference_lr, set_lr
+from lrfinder.writeback import configured_lrs, own_lrs, reference_lr, set_lr
 
 __all__ = ["range_test"]
 
@@ -76,17 +76,14 @@ class _Loop:
         loader: Iterable[Any],
         train_step: Callable[[Any], Tensor] | None,
     ) -> None:
-        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        if not trainable:
-            raise InputError("model must have a parameter that requires grad, got none: unfreeze what should train")
+        self.device = trainable(model)[0].device
         self.model, self.optimizer, self.loss_fn, self.loader = model, optimizer, loss_fn, loader
         self.train_step = train_step
         self.side_loader = side_loader(loader)
-        self.device = trainable[0].device
         self.batches: Iterator[Any] = iter(())
 
     def lrs(self) -> tuple[float, ...]:
-        return tuple(configured_lr(group) for group in self.optimizer.param_groups)
+        return tuple(configured_lrs([self.optimizer]))
 
     def reference(self) -> float:
         return reference_lr(self.lrs(), own_lrs([self.optimizer]))
@@ -105,11 +102,11 @@ class _Loop:
             self.optimizer.zero_grad()
             loss = self._loss(batch)
             losses.append(_scalar(loss, "loss_fn"))  # a copy: a loss may share memory with a parameter
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             return loss
 
         if isinstance(self.optimizer, torch.optim.LBFGS):  # evaluates the closure several times per step
-            self.optimizer.step(closure)  # type: ignore[no-untyped-call]
+            self.optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         else:
             closure()
             self.optimizer.step()

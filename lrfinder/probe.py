@@ -8,14 +8,14 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lrfinder.curve import MIN_POINTS, Curve
 from lrfinder.errors import InputError
 from lrfinder.sweep import Ladder, last_step
 from lrfinder.writeback import scaled_lrs
 
-__all__ = ["Progress", "Trainee", "run_range_test"]
+__all__ = ["Progress", "Trainee", "run_range_test", "trainable"]
 
 READ_EVERY = 10
 """Steps between two looks at the losses: each look waits for the device. What ran past the end is discarded."""
@@ -44,6 +44,18 @@ class Trainee(Protocol):
 
     def preserved(self) -> AbstractContextManager[None]:
         """Snapshot everything a step may change on entry and put it back, bit for bit, on every way out."""
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that a step can change.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not found:
+        raise InputError("model must have a parameter that requires grad, got none: unfreeze what should train")
+    return found
 
 
 def run_range_test(trainee: Trainee, ladder: Ladder, progress: Progress | None = None) -> Curve:

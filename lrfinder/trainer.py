@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lrfinder.batches import data_of, endless, loaders_in, side_loader
 from lrfinder.errors import InputError, UnsupportedError
+from lrfinder.probe import trainable
 from lrfinder.state import Snapshot, interrupts_deferred
 from lrfinder.writeback import configured_lrs, own_lrs, reference_lr, set_lr
 
@@ -62,8 +63,7 @@ def check_supported(trainer: Any) -> None:
     loaders = trainer.fit_loop._combined_loader.flattened
     for loader in loaders:
         side_loader(loader)
-    if not any(parameter.requires_grad for parameter in module.parameters()):
-        raise InputError("model must have a parameter that requires grad, got none: unfreeze what should train")
+    trainable(module)
     if any(type(optimizer).__name__ == "_MockOptimizer" for optimizer in trainer.optimizers):
         raise InputError("configure_optimizers must return an optimizer, got None")
 
