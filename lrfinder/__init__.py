@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lrfinder.bracket import suggest
     from lrfinder.callback import LRFinder
     from lrfinder.curve import Curve
     from lrfinder.errors import InputError, LRFinderError, UnsupportedError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from lrfinder.loop import range_test
     from lrfinder.plot import plot_curve
     from lrfinder.schedules import Policy
-    from lrfinder.suggestion import Reason, Suggestion, suggest
+    from lrfinder.suggestion import Reason, Suggestion
 
 __version__ = "0.1.0"
 
@@ -32,7 +33,7 @@ _HOMES = {
     "plot_curve": "plot",
     "range_test": "loop",
     "read_curve": "files",
-    "suggest": "suggestion",
+    "suggest": "bracket",
     "write_curve_csv": "files",
 }
 

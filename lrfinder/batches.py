@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, MutableMapping
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,10 +13,149 @@ from torch.utils.data import DataLoader
 
 from lrfinder.errors import InputError, UnsupportedError
 
-__all__ = ["data_of", "endless", "loaders_in", "moved", "side_loader"]
+__all__ = [
+    "CACHE_BYTES",
+    "HELD_OUT",
+    "KeptBatches",
+    "Replay",
+    "data_of",
+    "endless",
+    "loaders_in",
+    "moved",
+    "one_epoch",
+    "side_loader",
+]
 
+CACHE_BYTES = 2**30
+"""Most memory that batches kept for replay may take, unless told otherwise."""
 
 _END = object()
+
+
+class Replay:
+    """Batches kept in memory, given out in order, again from the first after the last, for ever.
+
+    Every probe reads the same batches in the same order. What is given out is a copy: a step that edits its batch does
+    not edit the next probe's.
+
+    Args:
+        batches: where to draw from; drawn from now, never again.
+        count: how many to keep.
+        limit: most bytes to keep; the first batch is kept in any case.
+
+    Attributes:
+        spilled: whether the limit left fewer batches than there were.
+    """
+
+    def __init__(self, batches: Iterator[Any], count: int, limit: int = CACHE_BYTES) -> None:
+        self._kept: list[Any] = []
+        self._position = 0
+        self.spilled = False
+        self.bytes = 0
+        while len(self._kept) < count and (batch := next(batches, _END)) is not _END:
+            size = _bytes_in(batch)
+            if self._kept and self.bytes + size > limit:
+                self.spilled = True
+                break
+            self.bytes += size
+            self._kept.append(batch)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Each batch once, from the first, wherever `__next__` has got to."""
+        return map(_copied, self._kept)
+
+    def __next__(self) -> Any:
+        batch = self._kept[self._position % len(self._kept)]
+        self._position += 1
+        return _copied(batch)
+
+    def rewind(self) -> None:
+        """Begin again with the first batch."""
+        self._position = 0
+
+
+HELD_OUT = 32
+"""Most batches kept to evaluate on, of a validation loader."""
+
+
+class KeptBatches(NamedTuple):
+    """What every probe trains on and is judged by.
+
+    Attributes:
+        training: batches to train on.
+        held_out: batches never trained on.
+        caveats: what had to be done without.
+    """
+
+    training: Replay
+    held_out: Replay
+    caveats: tuple[str, ...]
+
+    @classmethod
+    def none(cls) -> KeptBatches:
+        """Before any were kept."""
+        return cls(Replay(iter(()), 0), Replay(iter(()), 0), ())
+
+    @classmethod
+    def of(
+        cls, loader: Iterable[Any], count: int, validation: Iterable[Any] | None = None, limit: int = CACHE_BYTES
+    ) -> KeptBatches:
+        """Draw ``count`` training batches, and held-out ones from ``validation``.
+
+        Without validation loader a fifth of the first epoch is held out, at most 16 batches, and the rest of that epoch
+        repeated as often as needed: the next epoch would train on what was held out.
+
+        Args:
+            loader: training batches, iterable more than once.
+            count: training batches wanted.
+            validation: held-out batches.
+            limit: most bytes to keep.
+
+        Raises:
+            InputError: no batch to train on, or none to judge by.
+        """
+        caveats: list[str] = []
+        if validation is not None:
+            held_out = Replay(_spread(validation), HELD_OUT, limit // 2)
+            training = Replay(endless(loader, least=1), count, limit - held_out.bytes)
+        else:
+            epoch = one_epoch(loader)
+            share = max(1, min(16, (length(loader) or 40) // 5))
+            held_out = Replay(epoch, share, limit // 2)
+            training = Replay(epoch, count, limit - held_out.bytes)
+            caveats.append(
+                f"There is no validation loader: judged on {len(held_out)} training batches that the probes left out."
+            )
+        if not len(training) or not len(held_out):
+            raise InputError(
+                f"loader must yield at least one batch to train on and one to judge by, got {len(training)} and"
+                f" {len(held_out)}: use a smaller batch size, or give a validation loader with batches"
+            )
+        if training.spilled or held_out.spilled:
+            caveats.append(
+                f"Memory for batches ended at {limit / 2**20:.0f} MiB: {len(training)} training batches were repeated."
+            )
+        return cls(training, held_out, tuple(caveats))
+
+
+def length(loader: Any) -> int | None:
+    """Return the batches of an epoch, None where the loader cannot tell."""
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):  # data without length
+        return None
+
+
+def _spread(loader: Any) -> Iterator[Any]:
+    """Every k-th batch of an epoch, so that `HELD_OUT` of them cover it: validation data are often sorted."""
+    every = min(max((length(loader) or 0) // HELD_OUT, 1), _MAX_STRIDE)
+    return itertools.islice(one_epoch(loader), 0, None, every)
+
+
+_MAX_STRIDE = 8  # more would load a large validation set for hardly any of its batches
 
 
 def side_loader(loader: Any) -> Any:
@@ -87,6 +227,12 @@ def endless(loader: Iterable[Any], least: int = 2) -> Iterator[Any]:
     return _epochs(iter(loader), loader, least)
 
 
+def one_epoch(loader: Iterable[Any]) -> Iterator[Any]:
+    """Return an iterator over the batches of one epoch, opened at once."""
+    epoch = iter(loader)
+    return iter(lambda: next(epoch, _END), _END)  # a for loop would open Lightning's CombinedLoader anew
+
+
 def _epochs(epoch: Iterator[Any], loader: Iterable[Any], least: int) -> Iterator[Any]:
     while True:
         count = 0
@@ -109,17 +255,49 @@ def moved(batch: Any, device: torch.device) -> Any:
     A copy, for a step that edits its batch must not edit what a list of batches or a data set keeps. Other objects are
     moved by their own ``.to``, where they have it.
     """
-    if isinstance(batch, Tensor):
-        return batch.to(device, copy=True)
-    if callable(getattr(batch, "to", None)):  # before tuples: a PackedSequence is one, and keeps a part on the CPU
-        return batch.to(device)
+
+    def move(item: Any) -> Any:
+        if isinstance(item, Tensor):
+            return item.to(device, copy=True)
+        return item.to(device) if callable(getattr(item, "to", None)) else _END
+
+    return _mapped(batch, move)
+
+
+def _copied(batch: Any) -> Any:
+    """Return a copy of the batch: tensors, and what can clone itself."""
+
+    def clone(item: Any) -> Any:
+        return item.clone() if callable(getattr(item, "clone", None)) else _END
+
+    return _mapped(batch, clone)
+
+
+def _bytes_in(batch: Any) -> int:
+    sizes: list[int] = []
+
+    def count(item: Any) -> Any:
+        if isinstance(item, Tensor):
+            sizes.append(item.numel() * item.element_size())
+            return item
+        return _END
+
+    _mapped(batch, count)
+    return sum(sizes)
+
+
+def _mapped(batch: Any, change: Callable[[Any], Any]) -> Any:
+    """Rebuild a batch with ``change`` applied to whatever it does not answer with `_END`, through its containers."""
+    changed = change(batch)
+    if changed is not _END:  # before tuples: a PackedSequence is one, and keeps a part on the CPU
+        return changed
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(moved(item, device) for item in batch))
+        return type(batch)(*(_mapped(item, change) for item in batch))
     if isinstance(batch, (list, tuple)):
-        return type(batch)(moved(item, device) for item in batch)
+        return type(batch)(_mapped(item, change) for item in batch)
     if isinstance(batch, MutableMapping):
         result = copy.copy(batch)
         for key, value in batch.items():
-            result[key] = moved(value, device)
+            result[key] = _mapped(value, change)
         return result
     return batch

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from lrfinder.bracket import suggest
 from lrfinder.curve import Curve
 from lrfinder.errors import InputError
-from lrfinder.probe import run_range_test
+from lrfinder.executor import run_range_test
 from lrfinder.progress import progress_bar
-from lrfinder.suggestion import Suggestion, suggest
+from lrfinder.suggestion import Suggestion
 from lrfinder.sweep import Ladder
 from lrfinder.trainer import TrainerTrainee, configure_again, internals
 from lrfinder.writeback import apply_lr, configured_lrs, copy_configuration, scaled_lrs

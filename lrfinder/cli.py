@@ -77,7 +77,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _from_curve(options: argparse.Namespace) -> Suggestion:
-    from lrfinder.suggestion import suggest
+    from lrfinder.bracket import suggest
 
     curve, document = read_curve(options.curve)
     horizon = document.get("horizon")
@@ -95,10 +95,10 @@ def _from_demo(options: argparse.Namespace) -> Suggestion:
 
     import torch
 
+    from lrfinder.bracket import suggest
     from lrfinder.demo import digits_demo
     from lrfinder.loop import range_test
     from lrfinder.progress import progress_bar
-    from lrfinder.suggestion import suggest
 
     torch.set_num_threads(1)  # for a network this small, more threads only wait for each other
     demo = digits_demo(options.seed)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lrfinder.errors import InputError
 
-__all__ = ["MIN_POINTS", "SCHEMA_VERSION", "Curve"]
+__all__ = ["MIN_POINTS", "SCHEMA_VERSION", "Curve", "number_from_json", "number_to_json"]
 
 MIN_POINTS = 10
 """Fewest points a curve may have: with fewer, the six parameters of the fit have no degrees of freedom to err with."""
@@ -101,7 +101,7 @@ class Curve:
         return {
             "stage": self.stage,
             "lr": self.lr.tolist(),
-            "loss": [_number_to_json(value) for value in self.loss.tolist()],
+            "loss": [number_to_json(value) for value in self.loss.tolist()],
             "step": self.step.tolist(),
             "seconds": self.seconds,
             "group_ratios": list(self.group_ratios),
@@ -120,8 +120,8 @@ class Curve:
                 raise InputError(f"{name}: needs a list of numbers {field!r}, got {type(data.get(field)).__name__}")
         try:
             return cls(
-                lr=[_number_from_json(value) for value in data["lr"]],
-                loss=[_number_from_json(value) for value in data["loss"]],
+                lr=[number_from_json(value) for value in data["lr"]],
+                loss=[number_from_json(value) for value in data["loss"]],
                 step=data.get("step"),
                 stage=str(data.get("stage", "range")),
                 seconds=None if data.get("seconds") is None else float(data["seconds"]),
@@ -164,13 +164,15 @@ def _whole(step: ArrayLike) -> NDArray[np.int64]:
     return exact.astype(np.int64)
 
 
-def _number_to_json(value: float) -> float | str:
+def number_to_json(value: float) -> float | str:
+    """Return a number as JSON has it: non-finite ones become the strings NaN, Infinity and -Infinity."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _number_from_json(value: object) -> float:
+def number_from_json(value: object) -> float:
+    """Read a number written by `number_to_json`; TypeError or ValueError for anything else."""
     if isinstance(value, str):
         if value not in _NON_FINITE:
             raise ValueError(f"got {value!r:.60}")

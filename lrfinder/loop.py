@@ -1,7 +1,8 @@
-"""Range tests in a plain torch loop: no Trainer, no callback."""
+"""Tuning a plain torch loop: no Trainer, no callback."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,15 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lrfinder.batches import data_of, endless, loaders_in, moved, side_loader
+from lrfinder.batches import KeptBatches, data_of, endless, length, loaders_in, moved, side_loader
 from lrfinder.curve import Curve
 from lrfinder.errors import InputError
-from lrfinder.probe import Progress, run_range_test, trainable
+from lrfinder.evaluation import evaluated
+from lrfinder.executor import Progress, run_range_test
+from lrfinder.finder import Settings, find
+from lrfinder.journal import Journal
 from lrfinder.state import Snapshot, interrupts_deferred
+from lrfinder.suggestion import Suggestion
 from lrfinder.sweep import Ladder
+from lrfinder.trainee import trainable
 from lrfinder.writeback import configured_lrs, own_lrs, reference_lr, set_lr
 
-__all__ = ["range_test"]
+__all__ = ["find_lr", "range_test"]
 
 
 def range_test(
@@ -65,8 +71,78 @@ def range_test(
     return run_range_test(_Loop(model, optimizer, loss_fn, loader, train_step), ladder, progress)
 
 
+def find_lr(
+    model: nn.Module,
+    optimizer: Optimizer,
+    loss_fn: Callable[..., Tensor],
+    loader: Iterable[Any],
+    val_loader: Iterable[Any] | None = None,
+    *,
+    steps: int | None = None,
+    method: str = "probe",
+    budget: float | str | None = None,
+    min_lr: float = 1e-7,
+    max_lr: float | None = None,
+    train_step: Callable[[Any], Tensor] | None = None,
+    val_step: Callable[[Any], Any] | None = None,
+    mode: str = "min",
+    progress: Progress | None = None,
+    journal: str | os.PathLike[str] | None = None,
+) -> Suggestion:
+    """Find the learning rate that trains best for ``steps`` steps, and put everything back.
+
+    A range test finds where to look. Then probes, short trainings that all start from the same state, see the same
+    batches in the same order with the same random numbers, and end with the rate at zero, are judged on held-out
+    batches; a fit says where the best rate lies after so many steps, how it moves with their number, and how sure that
+    is. Model, optimizer, random state, loaders and data are as before afterwards, bit for bit, on every way out.
+
+    Ctrl-C ends the search with the best answer so far, as soon as three probes are done.
+
+    Args:
+        model: the network, as it is when training starts.
+        optimizer: over the model's parameters; its param groups keep the ratios of their rates.
+        loss_fn: ``loss_fn(model(inputs), targets)`` for batches ``(inputs, targets)``, ``loss_fn(model(batch))`` for
+            any other; returns a scalar.
+        loader: training batches; iterable more than once.
+        val_loader: batches to judge by, at most 32 of them are kept; without, some training batches are held out.
+        steps: optimizer steps you are going to train; None where unknown.
+        method: "probe", or "range" for the range test alone, a bracket.
+        budget: what to spend: a share of ``steps`` (0.05 or "5%"), optimizer steps (300) or a time ("60s"). By default
+            5% of ``steps``, but at least 250. Of a range test: rungs, 100 by default.
+        min_lr: lowest learning rate to try.
+        max_lr: highest; by default 100, of a range test 10.
+        train_step: replaces forward, backward and `optimizer.step` with your own; takes a batch on the model's device,
+            returns the loss.
+        val_step: replaces ``loss_fn`` in evaluation: takes a batch, returns one number, in eval mode without gradients.
+        mode: "min" or "max", of what ``val_step`` returns.
+        progress: called after each step with (done, planned).
+        journal: a file to record results in as they come; a search that was killed goes on from it. Give the same
+            model, data and seed again: only the arguments can be checked.
+
+    Returns:
+        The `Suggestion`, or a refused one.
+
+    Raises:
+        InputError: an argument, the loaders, the model, the optimizer or the journal breaks a rule.
+        UnsupportedError: the loaders or the data cannot be wound back.
+    """
+    if mode not in ("min", "max"):
+        raise InputError(f"mode must be min or max, got {mode!r}")
+    settings = Settings(method, steps, budget, min_lr, max_lr)
+    trainee = _Loop(model, optimizer, loss_fn, loader, train_step, val_loader, val_step, 1 if mode == "min" else -1)
+    book = None if journal is None else Journal(journal, {**settings.to_dict(), "mode": mode})
+    return find(trainee, settings, progress, book)[0]
+
+
 class _Loop:
-    """A plain torch loop as a `lrfinder.probe.Trainee`."""
+    """A plain torch loop as a `lrfinder.probe.Trainee`.
+
+    Args:
+        model, optimizer, loss_fn, loader, train_step: as `range_test` has them.
+        val_loader: held-out batches; without, some training batches are held out.
+        val_step: from a batch to what is minimised, in eval mode and without gradients; `loss_fn` by default.
+        sign: -1 to maximise instead.
+    """
 
     def __init__(
         self,
@@ -74,13 +150,21 @@ class _Loop:
         optimizer: Optimizer,
         loss_fn: Callable[..., Tensor],
         loader: Iterable[Any],
-        train_step: Callable[[Any], Tensor] | None,
+        train_step: Callable[[Any], Tensor] | None = None,
+        val_loader: Iterable[Any] | None = None,
+        val_step: Callable[[Any], Any] | None = None,
+        sign: int = 1,
     ) -> None:
         self.device = trainable(model)[0].device
         self.model, self.optimizer, self.loss_fn, self.loader = model, optimizer, loss_fn, loader
-        self.train_step = train_step
+        self.train_step, self.val_loader, self.val_step, self.sign = train_step, val_loader, val_step, sign
         self.side_loader = side_loader(loader)
+        self.side_val_loader = None if val_loader is None else side_loader(val_loader)
+        self._fresh()
+
+    def _fresh(self) -> None:
         self.batches: Iterator[Any] = iter(())
+        self.kept = KeptBatches.none()
 
     def lrs(self) -> tuple[float, ...]:
         return tuple(configured_lrs([self.optimizer]))
@@ -112,22 +196,52 @@ class _Loop:
             self.optimizer.step()
         return losses[0]
 
+    def keep_batches(self, steps: int) -> None:
+        self.kept = KeptBatches.of(self.side_loader, steps, self.side_val_loader)
+        self.batches = self.kept.training
+
+    def rewind(self) -> None:
+        with interrupts_deferred():
+            self.snapshot.restore()
+            self.kept.training.rewind()
+            self._start()
+
+    def evaluate(self) -> Tensor:
+        def forward(batch: Any) -> Any:
+            return (self.val_step or self._loss)(moved(batch, self.device))
+
+        return self.sign * evaluated(self.model, forward, self.kept.held_out, self.kept.training)
+
+    def epoch_steps(self) -> float | None:
+        return length(self.loader)
+
+    def evaluates_training_loss(self) -> bool:
+        return self.val_step is None
+
     def caveats(self) -> tuple[str, ...]:
-        return ()
+        return self.kept.caveats
 
     @contextmanager
     def preserved(self) -> Iterator[None]:
-        roots = (self.model, self.optimizer, self.loss_fn, self.train_step)
-        snapshot = Snapshot(*roots, data=data_of(self.loader), leave=loaders_in([self.loader]))
+        roots = (self.model, self.optimizer, self.loss_fn, self.train_step, self.val_step)
+        loaders = [loader for loader in (self.loader, self.val_loader) if loader is not None]
+        data = [state for loader in loaders for state in data_of(loader)]
+        self.snapshot = Snapshot(*roots, data=data, leave=loaders_in(loaders))
+        grad_mode = torch.is_grad_enabled()
         try:
-            self.model.train()
             self.batches = endless(self.side_loader)
-            with torch.enable_grad():
-                yield
+            self._start()
+            yield
         finally:
             with interrupts_deferred():
-                self.batches = iter(())  # ends the workers before the random state goes back
-                snapshot.restore()
+                self._fresh()  # ends the workers before the random state goes back
+                self.snapshot.restore()
+                del self.snapshot
+                torch.set_grad_enabled(grad_mode)
+
+    def _start(self) -> None:
+        torch.set_grad_enabled(True)
+        self.model.train()
 
     def _loss(self, batch: Any) -> Tensor:
         if isinstance(batch, (list, tuple)) and len(batch) == 2:

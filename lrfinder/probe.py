@@ -1,114 +1,114 @@
-"""Running a range test on anything that can take a training step at a given learning rate."""
+"""`Probe`: a short training to be run, as data. `Outcome`: what came of it. `Evidence`: all of them."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Protocol
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+from numpy.typing import NDArray
 
-from lrfinder.curve import MIN_POINTS, Curve
-from lrfinder.errors import InputError
-from lrfinder.sweep import Ladder, last_step
-from lrfinder.writeback import scaled_lrs
+from lrfinder.curve import Curve, number_from_json, number_to_json
 
-__all__ = ["Progress", "Trainee", "run_range_test", "trainable"]
-
-READ_EVERY = 10
-"""Steps between two looks at the losses: each look waits for the device. What ran past the end is discarded."""
-
-Progress = Callable[[int, int], None]
-"""Called after each step with (steps done, steps planned)."""
+__all__ = ["Outcome", "Probe"]
 
 
-class Trainee(Protocol):
-    """A model in training that can be probed: the only thing that differs between plain torch and Lightning."""
+@dataclass(frozen=True)
+class Probe:
+    """A short training from the starting state, to be run: ``lr(t) = lr * min(1, (steps - t) / (anneal * steps))``.
 
-    def lrs(self) -> tuple[float, ...]:
-        """Return the configured learning rate of every param group, over all optimizers."""
-
-    def reference(self) -> float:
-        """Return the one of `lrs` that is searched and quoted, while the other groups keep their ratio to it."""
-
-    def set_lrs(self, lrs: Sequence[float]) -> None:
-        """Set the learning rate of every param group, in the order of `lrs`."""
-
-    def step(self) -> Tensor:
-        """Take one optimizer step on the next batch; return the loss before the update, 0-d, detached."""
-
-    def caveats(self) -> tuple[str, ...]:
-        """Say what about the steps taken so far weakens their evidence."""
-
-    def preserved(self) -> AbstractContextManager[None]:
-        """Snapshot everything a step may change on entry and put it back, bit for bit, on every way out."""
-
-
-def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that a step can change.
-
-    Raises:
-        InputError: there are none.
+    Attributes:
+        lr: peak learning rate of the reference param group.
+        steps: n, optimizer steps.
+        anneal: share of the steps, the last ones, over which the rate falls linearly to zero; 0 for a constant rate.
+        stage: which part of the search asked for it.
     """
-    found = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not found:
-        raise InputError("model must have a parameter that requires grad, got none: unfreeze what should train")
-    return found
+
+    lr: float
+    steps: int
+    anneal: float = 1.0
+    stage: str = "probe"
+
+    def lrs(self) -> NDArray[np.float64]:
+        """Return the learning rate of every step: (steps,)."""
+        left = np.arange(self.steps, 0, -1.0)
+        return np.asarray(self.lr * np.minimum(1.0, left / max(self.anneal * self.steps, 1.0)))
 
 
-def run_range_test(trainee: Trainee, ladder: Ladder, progress: Progress | None = None) -> Curve:
-    """Climb the ladder, one optimizer step per rung, and leave the trainee as it was.
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What came of a probe, raw.
 
-    The groups at the reference rate take the ladder's learning rates; the others keep their ratio to it. Losses stay
-    on the device and are read every ten steps; the climb ends by `lrfinder.sweep.last_step`, at the same rung however
-    often they are read. An error that the user's step raises *because* training had blown up before (an assertion
-    on finite values, say) ends the climb too; any other error passes through, after the state is back.
-
-    Returns:
-        The raw curve, up to the rung where it ended.
-
-    Raises:
-        InputError: no positive learning rate, or the loss blew up within the first ten steps.
+    Attributes:
+        probe: what was run.
+        train_loss: (k,) float64, training loss of the steps taken, before each update; k < n where it was given up.
+        loss: (m,) float64, what is minimised, on each of the held-out batches, after the last step; empty where
+            training was given up.
+        seconds: wall time.
     """
-    with trainee.preserved():
-        ratios = scaled_lrs(trainee.lrs(), 1.0, trainee.reference())
-        started = time.perf_counter()
-        losses = _climb(trainee, ladder, ratios, progress)
-        seconds = time.perf_counter() - started
-        caveats = trainee.caveats()
-    keep, _ = last_step(losses)
-    if keep < MIN_POINTS:
-        raise InputError(
-            f"loss must stay finite for the first {MIN_POINTS} steps, got {losses[keep - 1]:g} at step {keep} with"
-            f" lr = {ladder.lrs()[keep - 1]:g}: lower min_lr, or check data and loss"
-        )
-    return Curve(ladder.lrs()[:keep], losses[:keep], seconds=seconds, group_ratios=ratios, caveats=caveats)
+
+    probe: Probe
+    train_loss: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    seconds: float
+
+    @property
+    def diverged(self) -> bool:
+        """Whether training blew up, during the probe or by what it led to."""
+        return self.loss.size == 0 or not bool(np.all(np.isfinite(self.loss)))
+
+    @property
+    def mean(self) -> float:
+        """Mean over the held-out batches; inf where training blew up."""
+        return math.inf if self.diverged else float(self.loss.mean())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the outcome as JSON-ready data."""
+        return {
+            "lr": self.probe.lr,
+            "steps": self.probe.steps,
+            "anneal": self.probe.anneal,
+            "stage": self.probe.stage,
+            "train_loss": [number_to_json(value) for value in self.train_loss.tolist()],
+            "loss": [number_to_json(value) for value in self.loss.tolist()],
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Outcome:
+        """Rebuild an outcome from `to_dict`; KeyError, TypeError or ValueError where a field is missing or wrong."""
+        probe = Probe(float(data["lr"]), int(data["steps"]), float(data["anneal"]), str(data["stage"]))
+        losses = ([number_from_json(value) for value in data[name]] for name in ("train_loss", "loss"))
+        train_loss, loss = (np.array(values, dtype=np.float64) for values in losses)
+        return cls(probe, train_loss, loss, float(data["seconds"]))
 
 
-def _climb(trainee: Trainee, ladder: Ladder, ratios: Sequence[float], progress: Progress | None) -> list[float]:
-    losses: list[float] = []
-    unread: list[Tensor] = []
-    for rung, lr in enumerate(ladder.lrs().tolist(), start=1):
-        trainee.set_lrs([ratio * lr for ratio in ratios])
-        try:
-            unread.append(trainee.step())
-        except Exception:
-            losses += _read(unread)
-            if last_step(losses)[1]:
-                return losses
-            raise
-        if rung % READ_EVERY == 0 or rung == ladder.steps:
-            losses += _read(unread)
-            unread.clear()
-            keep, diverged = last_step(losses)
-            if diverged and keep < len(losses):  # else the last rungs to keep may be still to come
-                return losses
-        if progress is not None:
-            progress(rung, ladder.steps)
-    return losses
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """All that a search measured, raw.
 
+    Attributes:
+        curve: the range test that came first.
+        untrained: the starting state, evaluated: an outcome of no steps.
+        outcomes: of the probes, in the order they were run.
+        epoch_steps: optimizer steps of one pass over the training data; None where unknown.
+        comparable: whether what is minimised on held-out batches is the training loss, so that the two compare.
+    """
 
-def _read(unread: list[Tensor]) -> list[float]:
-    return torch.stack(unread).tolist() if unread else []
+    curve: Curve
+    untrained: Outcome
+    outcomes: tuple[Outcome, ...]
+    epoch_steps: float | None = None
+    comparable: bool = True
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps taken in all."""
+        return len(self.curve) + sum(outcome.train_loss.size for outcome in self.outcomes)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all of it."""
+        return (self.curve.seconds or 0.0) + self.untrained.seconds + sum(o.seconds for o in self.outcomes)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lrfinder.probe import Progress
+from lrfinder.executor import Progress
 
 __all__ = ["progress_bar"]
 

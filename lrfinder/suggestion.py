@@ -1,10 +1,10 @@
-"""`Suggestion`: the answer, its interval, its doubts; and `suggest`, which makes one from a curve, or refuses."""
+"""`Suggestion`: the answer, its interval, its evidence and its doubts; or a refusal."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import math
+import operator
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,27 +14,13 @@ from typing import TYPE_CHECKING, Any
 from lrfinder import __version__
 from lrfinder.curve import SCHEMA_VERSION, Curve
 from lrfinder.errors import InputError
-from lrfinder.fit import RangeFit, fit_range
+from lrfinder.probe import Outcome
 from lrfinder.schedules import COOLDOWN, Policy
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-__all__ = ["Reason", "Suggestion", "environment", "suggest"]
-
-_BELOW_LOWEST = 10**-0.5
-_SPREAD = 0.5
-"""The rule: half a decade below the lowest place of the fitted curve. Over the twelve tasks of
-`benchmarks/range_rule.py` (docs/range-test.md) the best rate lies there on average, with a standard deviation of half a
-decade from task to task. That spread, not the fit, is what the interval is made of."""
-
-_EVIDENCE = 9.5
-"""Log-likelihood ratio of a descent that noise alone hardly reaches (docs/measured.md, "How much evidence")."""
-
-_FAINT = 4.0
-"""From here on there may be a descent, but noise alone gives as much now and then."""
-
-_NORMAL_90 = 1.6449  # half width of a central 90% interval of the normal distribution, in standard deviations
+__all__ = ["Reason", "Suggestion", "checked_horizon", "default_policy", "environment"]
 
 
 class Reason(Enum):
@@ -52,9 +38,17 @@ class Reason(Enum):
         "The noise from batch to batch hides whether the loss fell. Take more steps in the range test, or larger"
         " batches."
     )
-    EDGE = "The loss was still falling at the last learning rate tried. Raise max_lr."
+    EDGE = (
+        "The loss was still falling at the edge of the learning rates tried. Raise max_lr (or lower min_lr, where the"
+        " best rate was the lowest), or give more steps to spend."
+    )
     TRUNCATED = (
-        "Training blew up before ten losses were recorded. Lower min_lr, and check that the first loss is finite."
+        "There was too little to judge by. Give more batches (a smaller batch size, a validation loader) or more steps"
+        " to spend, and check that the first loss is finite, or lower min_lr."
+    )
+    DIVERGED = (
+        "Training blew up at every learning rate tried. Lower min_lr, check that the untrained loss is finite, and"
+        " scale the inputs."
     )
 
 
@@ -75,8 +69,12 @@ class Suggestion:
         seconds: wall time that finding it took; None where unknown.
         caveats: what to know before trusting it, a sentence each.
         curves: the raw evidence.
-        fit: the fitted shape, as `RangeFit.to_dict` gives it; None where nothing could be fitted.
+        fit: the fitted shape, as `RangeFit.to_dict` or `Landscape.to_dict` gives it; None where nothing could be
+            fitted.
         environment: versions, device and seed.
+        probes: what each probe led to, raw; empty for a range test alone.
+        cost_of_error: (factor, loss) pairs: how much higher the loss of the longest probes lies at the learning rate
+            times that factor; empty where it was not measured.
     """
 
     reason: Reason | None
@@ -93,6 +91,8 @@ class Suggestion:
     curves: tuple[Curve, ...]
     fit: Mapping[str, Any] | None
     environment: Mapping[str, Any]
+    probes: tuple[Outcome, ...] = ()
+    cost_of_error: tuple[tuple[float, float], ...] = ()
 
     @property
     def status(self) -> str:
@@ -145,6 +145,8 @@ class Suggestion:
         if self.policy is not None:
             rows.append(("Policy", _POLICY_TEXT[self.policy.name].format(steps=self.policy.total_steps)))
         spent = f"{self.steps_spent} steps"
+        if self.cost_of_error:
+            rows.append(("Off by", ", ".join(f"x{factor:g}: {loss:+.2g}" for factor, loss in self.cost_of_error)))
         rows.append(("Spent", spent if self.seconds is None else f"{spent}, {self.seconds:.1f} s"))
         rows.extend(("Caveat", caveat) for caveat in self.caveats)
         return rows
@@ -177,6 +179,8 @@ class Suggestion:
             "curves": [curve.to_dict() for curve in self.curves],
             "fit": None if self.fit is None else dict(self.fit),
             "environment": dict(self.environment),
+            "probes": [outcome.to_dict() for outcome in self.probes],
+            "cost_of_error": [list(pair) for pair in self.cost_of_error],
         }
 
     @classmethod
@@ -192,7 +196,7 @@ class Suggestion:
         try:
             values: dict[str, Any] = {}
             for field, read in _READERS.items():
-                values[field] = read(data[field])
+                values[field] = read(data.get(field, _ADDED[field]) if field in _ADDED else data[field])
         except KeyError:
             raise InputError(f"{name}: the field {field!r} is missing") from None
         except InputError as error:
@@ -204,53 +208,31 @@ class Suggestion:
         return cls(**values)
 
 
-def suggest(curve: Curve, *, steps: int | None = None) -> Suggestion:
-    """Suggest the peak learning rate and the decay from a range test, or refuse with a reason.
-
-    The rate lies half a decade below the lowest place of the fitted curve (or, for gradient descent whose blow-up shows
-    its limit, below that limit, if lower). It depends on differences of the loss only: a scaled or shifted loss gives
-    the same answer, and scaling the learning rates scales it.
-
-    Args:
-        curve: a range test.
-        steps: optimizer steps you are going to train (the horizon); None where unknown.
+def checked_horizon(steps: object) -> int | None:
+    """Return the steps of the training asked about, None where unknown.
 
     Raises:
-        InputError: ``steps`` is not a positive whole number.
-
-    Examples:
-        >>> from lrfinder import Curve, suggest
-        >>> suggest(Curve([10.0**k for k in range(-9, 3)], [1.0] * 12)).reason.name
-        'FLAT'
+        InputError: not a positive whole number.
     """
-    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+    if steps is None:
+        return None
+    try:
+        number = operator.index(steps)  # type: ignore[arg-type]  # NumPy's whole numbers too
+    except TypeError:
+        number = 0
+    if isinstance(steps, bool) or number < 1:
         raise InputError(f"steps must be a positive whole number of optimizer steps, got steps = {steps!r}")
-    fit = fit_range(curve)
-    reason = _refusal(fit)
-    lr = low = high = None
-    caveats = list(curve.caveats)
-    if fit is not None and reason is None:
-        limit = fit.blow_up.lr_limit if fit.blow_up is not None else math.inf
-        lr = min(fit.lr_lowest, limit) * _BELOW_LOWEST
-        width = 10 ** (_NORMAL_90 * math.hypot(_SPREAD, min(fit.standard_error("rise"), 1.0)))
-        low, high = lr / width, min(lr * width, limit)
-        caveats += _caveats(fit, steps)
-    return Suggestion(
-        reason=reason,
-        lr=lr,
-        lr_low=low,
-        lr_high=high,
-        param_group_lrs=() if lr is None else tuple(ratio * lr for ratio in curve.group_ratios),
-        policy=None if lr is None else _policy(steps),
-        method=curve.stage,
-        horizon=steps,
-        steps_spent=int(curve.step[-1]) + 1,
-        seconds=curve.seconds,
-        caveats=tuple(caveats),
-        curves=(curve,),
-        fit=None if fit is None else fit.to_dict(),
-        environment=environment(),
-    )
+    return number
+
+
+def default_policy(steps: int | None) -> Policy:
+    """Return the default: constant, then linear to zero over the last 40%.
+
+    For a 124M language model over 50,000 steps, each schedule at its own best rate, it ends within 0.01 nats of the
+    best one, a constant rate 0.15 above (runs of Schaipp et al. 2025, arXiv 2501.18965); on short trainings it loses
+    less progress than a decay from the first step on (docs/measured.md).
+    """
+    return Policy("constant") if steps is None else Policy("wsd", steps)
 
 
 def environment() -> dict[str, Any]:
@@ -266,40 +248,6 @@ def environment() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
     return versions
-
-
-def _policy(steps: int | None) -> Policy:
-    """Return the default: constant, then linear to zero over the last 40%.
-
-    For a 124M language model over 50,000 steps, each schedule at its own best rate, it ends within 0.01 nats of the
-    best one, a constant rate 0.15 above (runs of Schaipp et al. 2025, arXiv 2501.18965); on short trainings it loses
-    less progress than a decay from the first step on (docs/measured.md).
-    """
-    return Policy("constant") if steps is None else Policy("wsd", steps)
-
-
-def _refusal(fit: RangeFit | None) -> Reason | None:
-    if fit is None:
-        return Reason.TRUNCATED
-    if fit.evidence < _EVIDENCE:
-        if fit.evidence >= _FAINT:
-            return Reason.NOISY
-        return Reason.RISING if fit.evidence_of_rise >= _EVIDENCE or fit.diverged else Reason.FLAT
-    return Reason.EDGE if fit.at_edge and not fit.diverged else None
-
-
-def _caveats(fit: RangeFit, steps: int | None) -> list[str]:
-    caveats = [
-        "A range test gives a bracket: the best rate for a whole training is a factor of 3 off on average, up or down.",
-        "The policy is a default, not measured on this model.",
-    ]
-    if steps is None:
-        caveats.append("The number of training steps is unknown, so no decay can be laid out: give steps.")
-    elif steps < 2 * fit.points:
-        caveats.append(f"Training for {steps} steps is little longer than the range test itself ({fit.points} steps).")
-    if fit.lr_diverge is None:
-        caveats.append("Training never diverged up to the last learning rate: the upper end is not confirmed.")
-    return caveats
 
 
 _POLICY_TEXT = {
@@ -331,4 +279,8 @@ _READERS: dict[str, Any] = {
     "curves": lambda value: tuple(Curve.from_dict(curve) for curve in value),
     "fit": lambda value: None if value is None else dict(value),
     "environment": dict,
+    "probes": lambda value: tuple(Outcome.from_dict(outcome) for outcome in value),
+    "cost_of_error": lambda value: tuple((float(factor), float(loss)) for factor, loss in value),
 }
+_ADDED: dict[str, list[Any]] = {"probes": [], "cost_of_error": []}
+"""Fields that documents of schema version 1 did not always have, and what their absence means."""

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from lrfinder.batches import data_of, endless, loaders_in, side_loader
 from lrfinder.errors import InputError, UnsupportedError
-from lrfinder.probe import trainable
 from lrfinder.state import Snapshot, interrupts_deferred
+from lrfinder.trainee import trainable
 from lrfinder.writeback import configured_lrs, own_lrs, reference_lr, set_lr
 
 __all__ = ["TrainerTrainee", "check_supported", "configure_again", "internals"]

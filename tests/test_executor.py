@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lrfinder import InputError
-from lrfinder.probe import READ_EVERY, run_range_test
+from lrfinder.executor import READ_EVERY, run_range_test
 from lrfinder.sweep import Ladder, last_step
 
 FALL_AND_BLOW_UP = [*(1 - 0.02 * i for i in range(20)), *(0.6 * 1.6**i for i in range(30))]
@@ -54,7 +54,7 @@ def test_the_end_of_the_curve_does_not_depend_on_how_often_losses_are_read(monke
     losses = [1.0] * shift + FALL_AND_BLOW_UP
     curves = []
     for every in (1, 3, 7, 10, 100):
-        monkeypatch.setattr("lrfinder.probe.READ_EVERY", every)
+        monkeypatch.setattr("lrfinder.executor.READ_EVERY", every)
         curves.append(run_range_test(Scripted(losses), Ladder(1e-5, 1.0, len(losses))))
     assert {tuple(curve.loss) for curve in curves} == {tuple(curves[0].loss)}
     assert len(curves[0]) < len(losses)

@@ -1,0 +1,81 @@
+"""Full trainings over learning rates, schedules and seeds: what every suggestion is measured against.
+
+Stores the validation loss of each training, raw, one JSON line a cell; a run that was interrupted goes on where it
+stopped. The grid is 2**k, five octaves around a guess, and grows until the best rate has two neighbours on each side.
+
+    python benchmarks/oracle.py benchmarks/oracle.jsonl                     # about an hour on two cores
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+from tasks import TASKS, build
+
+from lrfinder.schedules import Policy
+
+SCHEDULES = ("constant", "cosine", "wsd")
+SHORT, LONG = 500, 2500
+GUESS = {"SGD": -2, "Muon": -5, "Adadelta": 1, "Adagrad": -4, "Adafactor": -5}  # others: -7, octaves
+ORACLE_SEEDS, TEST_SEEDS = (0, 1), (10, 11, 12)
+
+
+def horizons(task) -> tuple[int, ...]:
+    return (SHORT, LONG) if task.long else (SHORT,)
+
+
+def sweep(job: tuple[int, int, str, int, dict]) -> list[dict]:
+    """Train one task, horizon, schedule and seed over the grid; ``known`` holds losses by octave."""
+    index, steps, schedule, seed, known = job
+    torch.set_num_threads(1)
+    task = TASKS[index]
+    policy = Policy(schedule, steps)
+    losses, new = dict(known), []
+    guess = GUESS.get(type(build(task, 0).optimizer).__name__, -7)
+    wanted = set(range(guess - 5, guess + 4))
+    while wanted - losses.keys():
+        for octave in sorted(wanted - losses.keys()):
+            run = build(task, seed)
+            losses[octave] = run.train(2.0**octave, steps, policy)
+            new.append({"task": task.name, "steps": steps, "schedule": schedule, "seed": seed, "octave": octave,
+                        "loss": losses[octave] if math.isfinite(losses[octave]) else None})  # fmt: skip
+        best = min(losses, key=losses.get)
+        wanted = {octave for octave in range(best - 2, best + 3) if guess - 12 <= octave <= guess + 10}
+    return new
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("record", type=Path)
+    parser.add_argument("--lengths", type=int, nargs="*", help="other lengths than the horizons, for every task")
+    parser.add_argument("--schedules", nargs="*", default=SCHEDULES)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[*ORACLE_SEEDS, *TEST_SEEDS])
+    args = parser.parse_args()
+    rows = [json.loads(line) for line in args.record.read_text().splitlines()] if args.record.exists() else []
+    jobs = []
+    for seed, schedule, (index, task) in itertools.product(args.seeds, args.schedules, enumerate(TASKS)):
+        for steps in args.lengths or horizons(task):
+            cell = (task.name, steps, schedule, seed)
+            known = {
+                row["octave"]: math.inf if row["loss"] is None else row["loss"]
+                for row in rows
+                if (row["task"], row["steps"], row["schedule"], row["seed"]) == cell
+            }
+            jobs.append((index, steps, schedule, seed, known))
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with args.record.open("a") as record, ProcessPoolExecutor(2) as pool:
+        for done, new in enumerate(pool.map(sweep, jobs), start=1):
+            record.writelines(json.dumps(row) + "\n" for row in new)
+            record.flush()
+            print(f"{done}/{len(jobs)}", end="\r", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""From everything a search measured to a `Suggestion`, or to a refusal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from lrfinder.landscape import DRIFT, Drift, Landscape, fit_landscape
+from lrfinder.probe import Evidence, Outcome
+from lrfinder.suggestion import Reason, Suggestion, checked_horizon, default_policy, environment
+
+__all__ = ["choose", "evidence_of"]
+
+_SIGMAS = 3.0
+"""A difference of losses counts from so many standard errors on."""
+
+_WIDEST = math.log2(100)
+"""Octaves: where the 90% interval for the best rate of the probes is wider than two decades, it says nothing."""
+
+_FAR = 20.0
+"""A horizon so many times the longest probe is far: said as a caveat."""
+
+
+def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT) -> Suggestion:
+    """Suggest the peak learning rate for a training of ``steps`` steps, from probes, or refuse with a reason.
+
+    The rate is that of least expected regret under what the probes say of the best rate at the horizon; the interval
+    holds the best rate with 90% probability. Only differences of the loss matter.
+
+    Args:
+        evidence: what was measured.
+        steps: optimizer steps of the training; None where unknown: then the answer is for one as long as the probes.
+        law: how the best rate moves from the probes to the horizon.
+
+    Raises:
+        InputError: ``steps`` is not a positive whole number.
+    """
+    horizon = checked_horizon(steps)
+    landscape = fit_landscape(evidence)
+    reason = _refusal(evidence, landscape)
+    lr = low = high = None
+    caveats = list(evidence.curve.caveats)
+    costs: tuple[tuple[float, float], ...] = ()
+    if landscape is not None and reason is None:
+        belief = landscape.belief(horizon, law)
+        lr, low, high = belief.best(), belief.quantile(0.05), belief.quantile(0.95)
+        low, high = min(low, lr), max(high, lr)
+        costs = tuple((factor, landscape.rise(math.log2(factor))) for factor in (0.1, 0.5, 2.0, 10.0))
+        caveats += _caveats(evidence, landscape, horizon)
+    return Suggestion(
+        reason=reason,
+        lr=lr,
+        lr_low=low,
+        lr_high=high,
+        param_group_lrs=() if lr is None else tuple(ratio * lr for ratio in evidence.curve.group_ratios),
+        policy=None if lr is None else default_policy(horizon),
+        method="probe",
+        horizon=horizon,
+        steps_spent=evidence.steps,
+        seconds=evidence.seconds,
+        caveats=tuple(caveats),
+        curves=(evidence.curve,),
+        fit=None if landscape is None else {**landscape.to_dict(), "comparable": evidence.comparable},
+        environment=environment(),
+        probes=(evidence.untrained, *evidence.outcomes),
+        cost_of_error=costs,
+    )
+
+
+def evidence_of(suggestion: Suggestion) -> Evidence | None:
+    """Return what a suggestion was made from, to choose again; None where it was made without probes."""
+    if not suggestion.probes:
+        return None
+    fit = suggestion.fit or {}
+    untrained, *outcomes = suggestion.probes
+    return Evidence(
+        suggestion.curves[0], untrained, tuple(outcomes), fit.get("epoch_steps"), bool(fit.get("comparable", True))
+    )
+
+
+def _refusal(evidence: Evidence, landscape: Landscape | None) -> Reason | None:
+    outcomes, untrained = evidence.outcomes, evidence.untrained
+    if len(outcomes) < 3:
+        return Reason.TRUNCATED
+    trained = [o for o in outcomes if not o.diverged]
+    if untrained.diverged or not trained:
+        return Reason.DIVERGED
+    if all(abs(_gain(o, untrained)) <= _SIGMAS for o in trained) and len(trained) == len(outcomes):
+        return Reason.FLAT
+    if max(_gain(o, untrained) for o in trained) <= _SIGMAS:
+        return Reason.RISING if min(_gain(o, untrained) for o in trained) < -_SIGMAS else Reason.NOISY
+    if landscape is None:
+        return Reason.DIVERGED
+    if _at_edge(outcomes):
+        return Reason.EDGE
+    here = landscape.belief(None)
+    return Reason.NOISY if math.log2(here.quantile(0.95) / here.quantile(0.05)) > _WIDEST else None
+
+
+def _gain(outcome: Outcome, untrained: Outcome) -> float:
+    """Return by how many standard errors training lowered the loss, paired batch by batch."""
+    fall = untrained.loss - outcome.loss
+    mean = float(fall.mean())
+    rounding = 1e-6 * max(float(np.abs(untrained.loss).max()), 1e-300)
+    if abs(mean) <= rounding:
+        return 0.0
+    error = float(fall.std(ddof=1)) / math.sqrt(fall.size) if fall.size > 1 else 0.0
+    return mean / max(error, rounding)
+
+
+def _at_edge(outcomes: Sequence[Outcome]) -> bool:
+    """Whether the best probe, of every length, was the highest or was the lowest learning rate tried."""
+    sides: list[set[int]] = []
+    for length in {o.probe.steps for o in outcomes}:
+        rung = sorted((o for o in outcomes if o.probe.steps == length), key=lambda o: o.probe.lr)
+        best = min(range(len(rung)), key=lambda i: rung[i].mean)
+        if len(rung) > 1:
+            sides.append({side for side, place in ((-1, 0), (1, len(rung) - 1)) if place == best})
+    return bool(sides) and bool(set.intersection(*sides))
+
+
+def _caveats(evidence: Evidence, landscape: Landscape, horizon: int | None) -> list[str]:
+    caveats = ["The policy is a default, not measured on this model."]
+    if horizon is None:
+        caveats.append(
+            f"The number of training steps is unknown: this is the best rate for about {landscape.steps} steps; longer"
+            " training mostly wants a lower one. Give steps."
+        )
+        return caveats
+    if horizon > _FAR * landscape.steps:
+        caveats.append(
+            f"The longest probes took {landscape.steps} steps, training will take {horizon}: this is extrapolated."
+        )
+    passes = horizon / landscape.epoch_steps if landscape.epoch_steps else 0.0
+    if passes > 2 and (landscape.memorised > 0.02 or landscape.stalled > 0.5):
+        caveats.append(
+            f"Over {passes:.0f} passes the model may memorise its data; a lower rate that stops in time then does best."
+            " Watch the validation loss."
+        )
+    return caveats

@@ -1,0 +1,148 @@
+"""Running range tests and probes on any `Trainee`, with the losses left on the device."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lrfinder.curve import MIN_POINTS, Curve
+from lrfinder.errors import InputError
+from lrfinder.probe import Outcome, Probe
+from lrfinder.sweep import Ladder, blown_up, last_step
+from lrfinder.trainee import Trainee
+from lrfinder.writeback import scaled_lrs
+
+__all__ = ["READ_EVERY", "Progress", "climb", "evaluate", "run_probe", "run_range_test"]
+
+READ_EVERY = 10
+"""Steps between two looks at the losses: each look waits for the device. What ran past the end is discarded."""
+
+Progress = Callable[[int, int], None]
+"""Called after each step with (steps done, steps planned)."""
+
+
+def evaluate(trainee: Trainee) -> Outcome:
+    """Evaluate the state the trainee is in, as the outcome of no steps at all."""
+    started = time.perf_counter()
+    loss = trainee.evaluate().double().cpu().numpy()
+    return Outcome(Probe(0.0, 0, 0.0, "untrained"), np.empty(0), loss, time.perf_counter() - started)
+
+
+def run_probe(
+    trainee: Trainee,
+    probe: Probe,
+    ratios: Sequence[float],
+    limit: float = math.inf,
+    tick: Callable[[], None] | None = None,
+) -> Outcome:
+    """Run one probe from the starting state, within `Trainee.preserved` and after `Trainee.keep_batches`.
+
+    Args:
+        trainee: what trains.
+        probe: what to run.
+        ratios: each param group's learning rate over the probe's.
+        limit: a training loss that will not come back: the probe is given up when the median of its last five losses
+            is above it, or one is not finite. Looked at every ten steps.
+        tick: called after every step.
+    """
+    started = time.perf_counter()
+    trainee.rewind()
+    losses: list[float] = []
+    unread: list[Tensor] = []
+    for number, lr in enumerate(probe.lrs().tolist(), start=1):
+        trainee.set_lrs([ratio * lr for ratio in ratios])
+        try:
+            unread.append(trainee.step())
+        except Exception:
+            losses += _read(unread)
+            if _gone(losses, limit):
+                break
+            raise
+        if tick is not None:
+            tick()
+        if number % READ_EVERY == 0 or number == probe.steps:
+            losses += _read(unread)
+            unread.clear()
+            if _gone(losses, limit):
+                break
+    taken = np.array(losses, dtype=np.float64)
+    kept = np.empty(0) if _gone(losses, limit) else trainee.evaluate().double().cpu().numpy()
+    return Outcome(probe, taken, kept, time.perf_counter() - started)
+
+
+def _gone(losses: Sequence[float], limit: float) -> bool:
+    """Whether training blew up among the last losses read."""
+    recent = losses[-READ_EVERY:]
+    return any(blown_up(loss) for loss in recent) or (len(losses) >= 5 and float(np.median(losses[-5:])) > limit)
+
+
+def run_range_test(trainee: Trainee, ladder: Ladder, progress: Progress | None = None) -> Curve:
+    """Climb the ladder, one optimizer step per rung, and leave the trainee as it was: `climb` within `preserved`.
+
+    Returns:
+        The raw curve, up to the rung where it ended.
+
+    Raises:
+        InputError: no positive learning rate, or the loss blew up within the first ten steps.
+    """
+    with trainee.preserved():
+        return climb(trainee, ladder, progress)
+
+
+def climb(trainee: Trainee, ladder: Ladder, progress: Progress | None = None) -> Curve:
+    """Climb the ladder from where the trainee is, one optimizer step per rung.
+
+    The groups at the reference rate take the ladder's learning rates; the others keep their ratio to it. Losses stay
+    on the device and are read every ten steps; the climb ends by `lrfinder.sweep.last_step`, at the same rung however
+    often they are read. An error that the user's step raises *because* training had blown up before (an assertion
+    on finite values, say) ends the climb too; any other error passes through.
+
+    Returns:
+        The raw curve, up to the rung where it ended.
+
+    Raises:
+        InputError: no positive learning rate, or the loss blew up within the first ten steps.
+    """
+    ratios = scaled_lrs(trainee.lrs(), 1.0, trainee.reference())
+    started = time.perf_counter()
+    losses = _climb(trainee, ladder, ratios, progress)
+    seconds = time.perf_counter() - started
+    keep, _ = last_step(losses)
+    if keep < MIN_POINTS:
+        raise InputError(
+            f"loss must stay finite for the first {MIN_POINTS} steps, got {losses[keep - 1]:g} at step {keep} with"
+            f" lr = {ladder.lrs()[keep - 1]:g}: lower min_lr, or check data and loss"
+        )
+    return Curve(ladder.lrs()[:keep], losses[:keep], seconds=seconds, group_ratios=ratios, caveats=trainee.caveats())
+
+
+def _climb(trainee: Trainee, ladder: Ladder, ratios: Sequence[float], progress: Progress | None) -> list[float]:
+    losses: list[float] = []
+    unread: list[Tensor] = []
+    for rung, lr in enumerate(ladder.lrs().tolist(), start=1):
+        trainee.set_lrs([ratio * lr for ratio in ratios])
+        try:
+            unread.append(trainee.step())
+        except Exception:
+            losses += _read(unread)
+            if last_step(losses)[1]:
+                return losses
+            raise
+        if rung % READ_EVERY == 0 or rung == ladder.steps:
+            losses += _read(unread)
+            unread.clear()
+            keep, diverged = last_step(losses)
+            if diverged and keep < len(losses):  # else the last rungs to keep may be still to come
+                return losses
+        if progress is not None:
+            progress(rung, ladder.steps)
+    return losses
+
+
+def _read(unread: list[Tensor]) -> list[float]:
+    return torch.stack(unread).tolist() if unread else []

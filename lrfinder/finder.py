@@ -1,0 +1,208 @@
+"""Running a whole search on a `Trainee`: range test, probes, evaluation; and leaving the trainee as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from lrfinder.bracket import suggest
+from lrfinder.choice import choose
+from lrfinder.curve import Curve
+from lrfinder.errors import InputError
+from lrfinder.executor import Progress, climb, evaluate, run_probe, run_range_test
+from lrfinder.journal import Journal
+from lrfinder.probe import Evidence, Outcome, Probe
+from lrfinder.search import LEAST_BUDGET, Budget, Plan, bracket_centre, next_probes
+from lrfinder.suggestion import Suggestion, checked_horizon
+from lrfinder.sweep import Ladder
+from lrfinder.trainee import Trainee
+from lrfinder.writeback import scaled_lrs
+
+__all__ = ["METHODS", "Settings", "find"]
+
+METHODS = ("probe", "range")
+
+_MAX_LR = {"probe": 100.0, "range": 10.0}
+_RANGE_STEPS = 100
+_TIMED_STEPS = 1000
+"""Steps planned for before it is known how many a time budget will buy."""
+_TIMED_SHARE = 0.7
+"""Share of a time budget that goes to steps; the rest to evaluating and rewinding."""
+
+Result = TypeVar("Result")
+
+
+class Settings:
+    """What a person asked for, checked before anything runs.
+
+    Args:
+        method: "probe" or "range".
+        steps: optimizer steps of the training asked about; None where unknown.
+        budget: see `Budget.of`; of a range test, rungs.
+        min_lr: lowest learning rate to try.
+        max_lr: highest; by default 100 for probes, 10 for a range test.
+        anneal: share of a probe, its end, over which the rate falls to zero.
+
+    Raises:
+        InputError: one of them breaks a rule.
+    """
+
+    def __init__(
+        self,
+        method: str = "probe",
+        steps: int | None = None,
+        budget: float | str | None = None,
+        min_lr: float = 1e-7,
+        max_lr: float | None = None,
+        anneal: float = 1.0,
+    ) -> None:
+        if method not in METHODS:
+            raise InputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+        self.method, self.horizon, self.anneal = method, checked_horizon(steps), anneal
+        rungs = _RANGE_STEPS
+        if method == "range" and budget is not None:
+            if isinstance(budget, bool) or not isinstance(budget, int):
+                raise InputError(f"budget of a range test must be a whole number of steps, got {budget!r}")
+            rungs = budget
+        self.ladder = Ladder(min_lr, _MAX_LR[method] if max_lr is None else max_lr, rungs)
+        self.budget = Budget.of(budget, self.horizon) if method == "probe" else Budget(rungs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return them as JSON-ready data."""
+        return {
+            "method": self.method,
+            "steps": self.horizon,
+            "budget_steps": self.budget.steps,
+            "budget_seconds": self.budget.seconds,
+            "min_lr": self.ladder.min_lr,
+            "max_lr": self.ladder.max_lr,
+        }
+
+
+def find(
+    trainee: Trainee, settings: Settings, progress: Progress | None = None, journal: Journal | None = None
+) -> tuple[Suggestion, bool]:
+    """Search, leave the trainee as it was, and return the suggestion and whether Ctrl-C cut the search short.
+
+    Ctrl-C once three probes are done ends the search with the best answer so far, and a caveat; before, it passes
+    through. Either way everything is put back.
+
+    Args:
+        trainee: what to tune.
+        settings: what to do.
+        progress: called after each step with (done, planned).
+        journal: where to record results, and to take those of an earlier, killed search from.
+
+    Raises:
+        InputError: nothing can be probed, or the journal is of another search.
+    """
+    if settings.method == "range":
+        return suggest(run_range_test(trainee, settings.ladder, progress), steps=settings.horizon), False
+    search = _Search(trainee, settings, progress, journal)
+    interrupted = False
+    with trainee.preserved():
+        try:
+            search.run()
+        except KeyboardInterrupt:
+            if len(search.outcomes) < 3:
+                raise
+            interrupted = True
+        evidence = search.evidence(interrupted)
+    return choose(evidence, steps=settings.horizon), interrupted
+
+
+class _Search:
+    """The state of one search, while it runs."""
+
+    def __init__(
+        self, trainee: Trainee, settings: Settings, progress: Progress | None, journal: Journal | None
+    ) -> None:
+        self.trainee, self.settings, self.progress, self.journal = trainee, settings, progress, journal
+        self.outcomes: list[Outcome] = []
+        self.done = 0
+        self.planned = settings.budget.steps or _TIMED_STEPS
+        self.ratios: Sequence[float] = ()
+
+    def run(self) -> None:
+        settings, trainee = self.settings, self.trainee
+        limits = settings.ladder.min_lr, settings.ladder.max_lr
+        plan = Plan.of(self.planned, settings.horizon, *limits, settings.anneal)
+        self.ratios = scaled_lrs(trainee.lrs(), 1.0, trainee.reference())
+        trainee.keep_batches(max(plan.long, plan.range_steps))
+        trainee.rewind()
+        self.untrained = self._recorded("untrained", lambda: evaluate(trainee), Outcome.to_dict, Outcome.from_dict)
+        if self.untrained.diverged:
+            raise InputError(
+                f"the untrained loss must be finite on the held-out batches, got {self.untrained.loss.tolist()[:3]}:"
+                " check data and loss"
+            )
+        trainee.rewind()
+        ladder = Ladder(*limits, plan.range_steps)
+        self.curve = self._recorded(
+            "range test", lambda: climb(trainee, ladder, lambda *_: self._tick()), Curve.to_dict, Curve.from_dict
+        )
+        if settings.budget.seconds is not None:
+            plan = self._timed(settings.budget.seconds)
+        centre, limit = bracket_centre(self.curve, plan), self._hopeless()
+        spent = len(self.curve)
+        while probes := next_probes(plan, centre, self.outcomes, spent):
+            for probe in probes:
+                self.outcomes.append(self._probed(probe, limit))
+                spent += self.outcomes[-1].train_loss.size
+
+    def evidence(self, interrupted: bool) -> Evidence:
+        caveats = list(self.trainee.caveats())
+        if interrupted:
+            caveats.append(
+                f"The search was interrupted after {len(self.outcomes)} probes: this is the best answer so far."
+            )
+        return Evidence(
+            dataclasses.replace(self.curve, caveats=tuple(caveats)),
+            self.untrained,
+            tuple(self.outcomes),
+            self.trainee.epoch_steps(),
+            self.trainee.evaluates_training_loss(),
+        )
+
+    def _probed(self, probe: Probe, limit: float) -> Outcome:
+        outcome = self._recorded(
+            "probe",
+            lambda: run_probe(self.trainee, probe, self.ratios, limit, self._tick),
+            Outcome.to_dict,
+            Outcome.from_dict,
+        )
+        if outcome.probe != probe:
+            raise InputError(f"journal has the probe {outcome.probe} where {probe} comes: remove the file")
+        return outcome
+
+    def _recorded(
+        self, kind: str, measure: Callable[[], Result], write: Callable[[Result], Any], read: Callable[[Any], Result]
+    ) -> Result:
+        return measure() if self.journal is None else self.journal.result(kind, measure, write, read)
+
+    def _timed(self, seconds: float) -> Plan:
+        """Plan anew, knowing now what a step costs."""
+        left = seconds - (self.curve.seconds or 0.0) - self.untrained.seconds
+        each = max(self.curve.seconds or 0.0, 1e-6) / len(self.curve)
+        steps = int(_TIMED_SHARE * left / each) + len(self.curve)
+        if steps < LEAST_BUDGET:
+            raise InputError(
+                f"budget must buy at least {LEAST_BUDGET} steps, got {seconds:g} s, of which {left:.1f} s are left for"
+                f" steps of {each:.2g} s"
+            )
+        self.planned = steps
+        ladder = self.settings.ladder
+        return Plan.of(steps, self.settings.horizon, ladder.min_lr, ladder.max_lr, self.settings.anneal)
+
+    def _hopeless(self) -> float:
+        """Return a loss from which no probe comes back: ten times all that was ever gained above the first."""
+        finite = self.curve.loss[(self.curve.loss == self.curve.loss) & (abs(self.curve.loss) < math.inf)]
+        first = float(finite[:3].mean())
+        return first + 10 * max(first - float(finite.min()), 3 * float(finite[:10].std()))
+
+    def _tick(self) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, max(self.planned, self.done))

@@ -1,0 +1,275 @@
+"""Where the best learning rate lies after so many steps, and how it moves with their number: a fit of the probes.
+
+Near its lowest place the loss after ``n`` steps is a lopsided parabola in ``x = log2(lr)``:
+
+    loss_n(x) = level_n + sharpness_n * f(x - m - p * log2(n / N))
+    f(d) = g / (1 + g / 9),  g = d**2 for d < 0, 1.2 d**2 for d > 0
+
+with one place ``m`` (at the longest probes, of ``N`` steps), one drift ``p`` (octaves per doubling of the steps), and a
+level and a sharpness of its own for every length. ``f`` saturates, for far below the best rate nothing is learnt.
+``m`` and ``p`` are read off a grid, level and sharpness solved for at each of its points. The law of the drift from the
+probes to the horizon was measured on whole trainings (`benchmarks/regret.py`, docs/measured.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrfinder.probe import Evidence, Outcome
+
+__all__ = ["DRIFT", "Belief", "Drift", "Landscape", "fit_landscape"]
+
+Array = NDArray[np.float64]
+
+_RIGHT = 1.2
+"""Sharpness above the best rate over that below."""
+_SATURATION = 9.0
+_STEP = 0.1
+"""Grid spacing, octaves and octaves per doubling."""
+_LAW_ERROR = 0.3
+"""Share of its rise by which the parabola misses the loss at a point: so far points count little."""
+_FLOOR = 0.2
+"""Least standard deviation of a probe's loss, in units of the rise one step from the best."""
+_FREEDOM = 4.0
+"""Degrees of freedom of the residuals' Student t distribution."""
+_TEMPER = 0.6
+"""Exponent of the likelihood: probes of one length share their batches, so that they are not independent."""
+_PRIOR_DRIFT, _PRIOR_SPREAD = -0.35, 0.5
+_BLOWN_UP = -8.0
+"""Log-likelihood of a best rate where a probe already blew up."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far the best rate moves per doubling of the steps, from the probes to the horizon, in octaves.
+
+    ``transient + carried * p + memorised * v + stalled * s``, with ``p`` the drift between the probes, ``v`` the sign
+    that the data will be memorised (share of the improvement that training batches gained over held-out ones, at most
+    0.1, times the doublings of passes over the data), and ``s`` in [0, 1] the sign that longer training gains nothing
+    on held-out batches.
+
+    Attributes:
+        transient: constant part.
+        carried: share of the drift seen between probes that goes on.
+        memorised: per unit of ``v``.
+        stalled: per unit of ``s``.
+        spread: standard deviation of the drift about this law.
+        place: standard deviation of the place, octaves, whatever the horizon.
+    """
+
+    transient: float = -0.15
+    carried: float = 0.5
+    memorised: float = -0.9
+    stalled: float = -0.6
+    spread: float = 0.2
+    place: float = 0.3
+
+
+DRIFT = Drift()
+"""Fitted to eighteen small tasks by least squares; see docs/measured.md for what leaving each task out does."""
+
+
+@dataclass(frozen=True, eq=False)
+class Belief:
+    """A distribution of log2 of the best learning rate: ``weights`` (k,) on the equally spaced ``octaves`` (k,)."""
+
+    octaves: Array
+    weights: Array
+
+    def quantile(self, share: float) -> float:
+        """Return the learning rate below which the best one lies with this probability."""
+        return float(2 ** np.interp(share, np.cumsum(self.weights), self.octaves))
+
+    def best(self) -> float:
+        """Return the learning rate of least expected regret.
+
+        Regret of being ``d`` octaves off is ``d**2`` below, ``1.2 d**2 + 0.15 d**4`` above, where the loss ends in a
+        cliff, and at most 30 on either side.
+        """
+        off = self.octaves[:, None] - self.octaves[None]
+        regret = np.minimum(np.where(off > 0, _RIGHT * off**2 + 0.15 * off**4, off**2), 30.0)
+        expected = regret @ self.weights
+        i = int(np.argmin(expected))
+        if not 0 < i < expected.size - 1:
+            return float(2 ** self.octaves[i])
+        before, at, after = expected[i - 1 : i + 2]  # between grid points, by the parabola through three of them
+        bend = before - 2 * at + after
+        return float(2 ** (self.octaves[i] + (0.5 * _STEP * (before - after) / bend if bend > 0 else 0.0)))
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """The fit of the probes.
+
+    Attributes:
+        place: (k,) candidate places m, octaves.
+        drift: (k,) candidate drifts p, octaves per doubling.
+        weights: (k,) their probabilities.
+        steps: N, steps of the longest probes that say where the best rate lies.
+        sharpness: of the loss of those probes about its lowest place, in its units per octave squared.
+        ceiling: rise of their loss from the best to the untrained model.
+        blow_up: log2 of the lowest learning rate above the best at which a probe of any length blew up; inf for none.
+        memorised: share of the improvement that training batches gained over held-out ones, from 0 to 0.1.
+        stalled: from 0 to 1, 1 where the longest probes gained nothing over the shortest on held-out batches.
+        epoch_steps: optimizer steps per pass over the data; None where unknown.
+    """
+
+    place: Array
+    drift: Array
+    weights: Array
+    steps: int
+    sharpness: float
+    ceiling: float
+    blow_up: float
+    memorised: float
+    stalled: float
+    epoch_steps: float | None
+
+    def belief(self, horizon: int | None = None, law: Drift = DRIFT) -> Belief:
+        """Return where the best rate lies after ``horizon`` steps; after as many as the longest probes where None."""
+        doublings = max(math.log2(horizon / self.steps), 0.0) if horizon is not None else 0.0
+        passes = math.log2(max(horizon / self.epoch_steps, 1.0)) if horizon and self.epoch_steps else 0.0
+        slope = law.transient + law.carried * self.drift + law.memorised * self.memorised * passes
+        if passes > 1:
+            slope = slope + law.stalled * self.stalled
+        centre = self.place + doublings * slope
+        width = math.hypot(law.place, law.spread * doublings)
+        low, high = centre.min() - 5 * width, centre.max() + 5 * width
+        octaves = np.arange(math.floor(low / _STEP), math.ceil(high / _STEP) + 1) * _STEP
+        counts = np.bincount(np.rint((centre - octaves[0]) / _STEP).astype(int), self.weights, octaves.size)
+        reach = math.ceil(5 * width / _STEP)
+        kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * _STEP / width) ** 2)
+        spread = np.convolve(counts, kernel)[reach : reach + octaves.size]
+        return Belief(octaves, spread / spread.sum())
+
+    def rise(self, octaves: float) -> float:
+        """Return how much higher the loss of the longest probes lies so far from its lowest place; inf: blown up."""
+        if float(self.weights @ self.place) + octaves >= self.blow_up:
+            return math.inf
+        return min(self.sharpness * float(_shape(np.array(octaves))), self.ceiling)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fit as JSON-ready data."""
+        mean, drift = float(self.weights @ self.place), float(self.weights @ self.drift)
+        return {
+            "shape": "level_n + sharpness * f(x - place - drift*log2(n/steps)), x = log2(lr)",
+            "steps": self.steps,
+            "place": mean,
+            "place_error": math.sqrt(max(float(self.weights @ (self.place - mean) ** 2), 0.0)),
+            "drift": drift,
+            "drift_error": math.sqrt(max(float(self.weights @ (self.drift - drift) ** 2), 0.0)),
+            "sharpness": self.sharpness,
+            "blow_up": self.blow_up if math.isfinite(self.blow_up) else None,
+            "memorised": self.memorised,
+            "stalled": self.stalled,
+            "epoch_steps": self.epoch_steps,
+        }
+
+
+def fit_landscape(evidence: Evidence) -> Landscape | None:
+    """Fit the probes; None where no length has two probes that stayed within the untrained loss plus what was gained.
+
+    Shifting the loss, or scaling it, changes nothing; scaling the learning rates shifts the place.
+    """
+    lengths = sorted({outcome.probe.steps for outcome in evidence.outcomes})
+    rungs = [[o for o in evidence.outcomes if o.probe.steps == length] for length in lengths]
+    means = [outcome.mean for outcome in evidence.outcomes]
+    best, untrained = min(means, default=math.inf), evidence.untrained.mean
+    if not math.isfinite(best):
+        return None
+    limit = untrained + max(untrained - best, 0.0) if math.isfinite(untrained) else math.inf
+    kept = [[o for o in rung if o.mean < limit or o.mean == best] for rung in rungs]
+    used = [rung for rung in kept if len(rung) > 1]
+    if not used:
+        return None
+    reference = math.log2(used[-1][0].probe.steps)
+    xs = np.array([_octave(o) for rung in used for o in rung])
+    places = np.arange(math.floor((xs.min() - 3) / _STEP), math.ceil((xs.max() + 3) / _STEP) + 1) * _STEP
+    drifts = np.arange(-16, 7) * 0.1
+    place, drift = (grid.ravel() for grid in np.meshgrid(places, drifts, indexing="ij"))
+    log_weight = -0.5 * ((drift - _PRIOR_DRIFT) / _PRIOR_SPREAD) ** 2
+    sharpness = np.zeros_like(place)
+    blow_ups = [math.inf]
+    for rung, all_of_it in zip(kept, rungs, strict=True):
+        if not rung:
+            continue
+        shift = math.log2(rung[0].probe.steps) - reference
+        lowest = _octave(min(rung, key=lambda o: o.mean))
+        gone = [_octave(o) for o in all_of_it if o not in rung and _octave(o) > lowest]
+        if gone:
+            log_weight = log_weight + np.where(place + drift * shift > min(gone) - 0.3, _BLOWN_UP, 0.0)
+            blow_ups.append(min(gone))
+        if len(rung) > 1:
+            likelihood, sharpness = _likelihood(rung, place + drift * shift)
+            log_weight = log_weight + _TEMPER * likelihood
+    weights = np.exp(log_weight - log_weight.max())
+    keep = weights > 1e-6
+    weights = weights[keep] / weights[keep].sum()
+    longest = min(used[-1], key=lambda o: o.mean)
+    shortest = min(used[0], key=lambda o: o.mean)
+    return Landscape(
+        place=place[keep],
+        drift=drift[keep],
+        weights=weights,
+        steps=used[-1][0].probe.steps,
+        sharpness=float(weights @ sharpness[keep]),
+        ceiling=max(untrained - longest.mean, 0.0),
+        blow_up=min(blow_ups),
+        memorised=_memorised(longest, untrained) if evidence.comparable else 0.0,
+        stalled=_stalled(shortest, longest, untrained) if len(used) > 1 else 0.0,
+        epoch_steps=evidence.epoch_steps,
+    )
+
+
+def _likelihood(rung: Sequence[Outcome], centre: Array) -> tuple[Array, Array]:
+    """Return log-likelihood and best sharpness of one length, for each candidate centre: two arrays (k,)."""
+    x = np.array([_octave(o) for o in rung])
+    rise = np.array([o.mean for o in rung]) - min(o.mean for o in rung)
+    near = max(float(np.sort(rise)[1:3].mean()), 1e-300)  # the rise one probe away from the best: the unit here
+    error = np.sqrt(_paired_errors(rung) ** 2 + (_LAW_ERROR * rise) ** 2 + (_FLOOR * near) ** 2)
+    rise, weight = rise / near, (near / error) ** 2
+    shape = _shape(x[None] - centre[:, None])
+    shape = shape - ((shape * weight).sum(1) / weight.sum())[:, None]
+    rise = rise - (rise * weight).sum() / weight.sum()
+    square = (shape**2 * weight).sum(1)
+    sharpness = np.maximum((shape * rise * weight).sum(1) / np.maximum(square, 1e-12), 1e-12)
+    misfit = ((rise[None] - sharpness[:, None] * shape) ** 2 * weight).sum(1)
+    likelihood = -0.5 * (_FREEDOM + len(rung)) * np.log1p(misfit / _FREEDOM)
+    likelihood += np.where(sharpness > 1e-12, 0.0, -50.0) - 0.5 * (np.log(sharpness) / 1.5) ** 2
+    return likelihood, sharpness * near
+
+
+def _paired_errors(rung: Sequence[Outcome]) -> Array:
+    """Return the standard error of each mean's difference from the best one's, batch by batch; the least for that."""
+    best = min(rung, key=lambda o: o.mean)
+    count = best.loss.size
+    if count < 2:
+        return np.zeros(len(rung))
+    errors = np.array([float((o.loss - best.loss).std(ddof=1)) / math.sqrt(count) for o in rung])
+    others = [error for error, o in zip(errors, rung, strict=True) if o is not best]
+    return np.asarray(np.where([o is best for o in rung], min(others), errors))
+
+
+def _memorised(longest: Outcome, untrained: float) -> float:
+    training = float(longest.train_loss[-8:].mean())  # by then the rate is low: these are losses of the final state
+    return min(max(longest.mean - training, 0.0) / max(untrained - longest.mean, 1e-300), 0.1)
+
+
+def _stalled(shortest: Outcome, longest: Outcome, untrained: float) -> float:
+    gain = max(shortest.mean - longest.mean, 0.0) / max(untrained - longest.mean, 1e-300)
+    return max(0.0, 1.0 - gain / 0.1)
+
+
+def _shape(off: Array) -> Array:
+    square = np.where(off > 0, _RIGHT, 1.0) * off**2
+    return np.asarray(square / (1 + square / _SATURATION))
+
+
+def _octave(outcome: Outcome) -> float:
+    return math.log2(outcome.probe.lr)

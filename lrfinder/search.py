@@ -1,0 +1,214 @@
+"""Which probes to run: a plan within a budget, and the next probes given what came of those before.
+
+Nothing here trains. `next_probes` is a pure function of the outcomes so far, so that any executor can run a search, and
+one that was stopped can go on from a record of its outcomes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lrfinder.curve import MIN_POINTS, Curve
+from lrfinder.errors import InputError
+from lrfinder.fit import fit_range
+from lrfinder.probe import Outcome, Probe
+
+__all__ = ["LEAST_BUDGET", "Budget", "Plan", "bracket_centre", "next_probes"]
+
+LEAST_BUDGET = 60
+"""Fewest steps a search can do with: ten for the range test, and probes of three steps and of ten."""
+
+_SHORT, _LONG = "rung 1", "rung 2"
+_RANGE_SHARE = 0.15
+_LONGER = 4.5
+"""Length of the long probes over that of the short ones."""
+_MOST_SHORT = 9
+_SEEN_DRIFT = -0.35
+"""Octaves by which the best rate falls per doubling of the steps, on average over the benchmark's tasks."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a search may spend: a number of optimizer steps, or seconds.
+
+    Attributes:
+        steps: optimizer steps; None where seconds are given.
+        seconds: wall time, evaluation included.
+    """
+
+    steps: int | None
+    seconds: float | None = None
+
+    @classmethod
+    def of(cls, budget: float | str | None, horizon: int | None = None) -> Budget:
+        """Read a budget: a share of the horizon (0.05, "5%"), steps (300), or a time ("60s", "5min").
+
+        None is 5% of the horizon, but at least 250 steps, and 300 where the horizon is 500 or less.
+
+        Raises:
+            InputError: none of these, too little, or a share of an unknown horizon.
+        """
+        if budget is None:
+            least = 300 if horizon is not None and horizon <= 500 else 250
+            return cls(max(least, round(0.05 * (horizon or 0))))
+        rule = 'budget must be a share of the horizon (0.05 or "5%"), a number of steps (300) or a time ("60s")'
+        number, unit = _split(budget, rule)
+        if unit in _SECONDS:
+            if number <= 0:
+                raise InputError(f"{rule}, a positive one, got {budget!r}")
+            return cls(None, number * _SECONDS[unit])
+        if unit == "%":
+            number /= 100
+        share = unit == "%" or number < 1
+        if share and horizon is None:
+            raise InputError(
+                f"budget may be a share only where the training steps are known, got {budget!r}: give steps"
+            )
+        steps = number * horizon if share and horizon is not None else number
+        if not math.isfinite(steps) or (not share and steps != int(steps)):
+            raise InputError(f"{rule}, got {budget!r}")
+        if steps < LEAST_BUDGET:
+            raise InputError(f"budget must come to at least {LEAST_BUDGET} steps, got {budget!r}, which is {steps:g}")
+        return cls(round(steps))
+
+
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+def _split(budget: float | str, rule: str) -> tuple[float, str]:
+    if isinstance(budget, str):
+        unit = next((unit for unit in ("min", "s", "h", "%") if budget.strip().endswith(unit)), "")
+        text = budget.strip().removesuffix(unit)
+        try:
+            return float(text), unit
+        except ValueError:
+            raise InputError(f"{rule}, got {budget!r}") from None
+    if isinstance(budget, bool) or not isinstance(budget, (int, float)):
+        raise InputError(f"{rule}, got {budget!r}")
+    return float(budget), ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a budget is spent: a range test, then about six short probes and four long ones.
+
+    Attributes:
+        budget: optimizer steps in all.
+        range_steps: rungs of the range test.
+        short: steps of a short probe.
+        long: steps of a long one.
+        min_lr: lowest learning rate to try.
+        max_lr: highest.
+        anneal: share of a probe over which the rate falls to zero.
+    """
+
+    budget: int
+    range_steps: int
+    short: int
+    long: int
+    min_lr: float
+    max_lr: float
+    anneal: float = 1.0
+
+    @classmethod
+    def of(cls, budget: int, horizon: int | None, min_lr: float, max_lr: float, anneal: float = 1.0) -> Plan:
+        """Share out a budget of optimizer steps. No probe is longer than the training asked about."""
+        range_steps = max(MIN_POINTS, min(100, round(_RANGE_SHARE * budget)))
+        short = max((budget - range_steps) / (6 + 4 * _LONGER), 3.0)
+        long = max(min(round(_LONGER * short), horizon or budget), 2)
+        return cls(budget, range_steps, max(min(round(short), long // 2), 1), long, min_lr, max_lr, anneal)
+
+
+def bracket_centre(curve: Curve, plan: Plan) -> float:
+    """Return where the short probes begin to look, given the range test.
+
+    Over the tasks of the benchmark the best rate of short probes lay 0.7 octaves below the lowest place of the fitted
+    curve, or, where the curve shows no descent, six octaves below its end.
+    """
+    fit = fit_range(curve)
+    clear = fit is not None and fit.evidence > 4.0
+    centre = fit.lr_lowest * 2**-0.66 if fit is not None and clear else float(curve.lr[-1]) * 2**-5.5
+    return min(max(centre, plan.min_lr), plan.max_lr)
+
+
+def next_probes(plan: Plan, centre: float, outcomes: Sequence[Outcome], spent: int) -> list[Probe]:
+    """Return the probes to run next, all of which may run at once; none when the search is over.
+
+    Short probes go up or down until the best of them has one on either side, an octave away. Long ones then look where
+    the best rate should have drifted to, and close in on it.
+
+    Args:
+        plan: the budget.
+        centre: where the range test puts the best rate.
+        outcomes: of all the probes so far.
+        spent: optimizer steps so far, those of the range test included.
+    """
+    short = {math.log2(o.probe.lr): o.mean for o in outcomes if o.probe.stage == _SHORT}
+    long = {math.log2(o.probe.lr): o.mean for o in outcomes if o.probe.stage == _LONG}
+    if not long and (octaves := _short_octaves(plan, math.log2(centre), short)):
+        return _affordable(plan, octaves, short, plan.short, _SHORT, spent)
+    if not any(map(math.isfinite, short.values())):
+        return []
+    octaves = _long_octaves(plan, short, long)
+    return _affordable(plan, octaves, long, plan.long, _LONG, spent)
+
+
+def _short_octaves(plan: Plan, centre: float, seen: dict[float, float]) -> list[float]:
+    if not seen:
+        return [centre - 2, centre, centre + 2]
+    if len(seen) >= _MOST_SHORT:
+        return []
+    octaves = sorted(seen)
+    best = min(octaves, key=lambda x: seen[x])
+    if not math.isfinite(seen[best]):
+        return [octaves[0] - 3, octaves[0] - 6]
+    stride = 2 if len(seen) < 5 else 4
+    if best == octaves[0] and best > math.log2(plan.min_lr) + 0.1:
+        return [best - stride]
+    if best == octaves[-1] and best < math.log2(plan.max_lr) - 0.1:
+        return [best + stride]
+    return [x for x in (best - 1, best + 1) if all(abs(x - y) > 0.5 for y in octaves)]
+
+
+def _long_octaves(plan: Plan, short: dict[float, float], seen: dict[float, float]) -> list[float]:
+    if not seen:
+        guess = _lowest(short) + _SEEN_DRIFT * math.log2(plan.long / plan.short)
+        return [guess - 0.5, guess + 0.5]
+    octaves = sorted(seen)
+    best = octaves.index(min(octaves, key=lambda x: seen[x]))
+    if best == 0:
+        return [octaves[0] - 1]
+    if best == len(octaves) - 1:
+        return [octaves[-1] + 1]
+    if len(octaves) > 4:
+        return []
+    left, right = octaves[best - 1], octaves[best + 1]
+    wide = left if octaves[best] - left >= right - octaves[best] else right
+    return [(wide + octaves[best]) / 2]
+
+
+def _affordable(
+    plan: Plan, octaves: Sequence[float], seen: dict[float, float], steps: int, stage: str, spent: int
+) -> list[Probe]:
+    low, high = math.log2(plan.min_lr), math.log2(plan.max_lr)
+    inside = dict.fromkeys(min(max(x, low), high) for x in octaves)
+    new = [x for x in inside if all(abs(x - y) > 0.05 for y in seen)]
+    return [Probe(2.0**x, steps, plan.anneal, stage) for x in new[: max(plan.budget - spent, 0) // steps]]
+
+
+def _lowest(points: dict[float, float]) -> float:
+    """Return the lowest place of the parabola through the best point and its neighbours."""
+    octaves = sorted(points)
+    i = octaves.index(min(octaves, key=lambda x: points[x]))
+    if i in (0, len(octaves) - 1):
+        return octaves[i]
+    (x0, x1, x2), (y0, y1, y2) = octaves[i - 1 : i + 2], (points[x] for x in octaves[i - 1 : i + 2])
+    if not (math.isfinite(y0) and math.isfinite(y2)):
+        return x1 - 0.25
+    fall, climb = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
+    if climb <= fall:
+        return x1
+    lowest = (x0 + x1) / 2 - fall * (x2 - x0) / 2 / (climb - fall)
+    return min(max(lowest, (x0 + x1) / 2), (x1 + x2) / 2)

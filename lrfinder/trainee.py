@@ -1,0 +1,68 @@
+"""`Trainee`: what can take training steps at given learning rates and go back to where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from lrfinder.errors import InputError
+
+__all__ = ["Trainee", "trainable"]
+
+
+class Trainee(Protocol):
+    """A model in training that can be probed: the only thing that differs between plain torch and Lightning."""
+
+    def lrs(self) -> tuple[float, ...]:
+        """Return the configured learning rate of every param group, over all optimizers."""
+
+    def reference(self) -> float:
+        """Return the one of `lrs` that is searched and quoted, while the other groups keep their ratio to it."""
+
+    def set_lrs(self, lrs: Sequence[float]) -> None:
+        """Set the learning rate of every param group, in the order of `lrs`."""
+
+    def preserved(self) -> AbstractContextManager[None]:
+        """Snapshot everything a step may change on entry and put it back, bit for bit, on every way out."""
+
+    def keep_batches(self, steps: int) -> None:
+        """Keep the batches of so many steps, and held-out ones, in memory. Called once, first, within `preserved`.
+
+        From then on steps take these batches, again from the first after the last.
+
+        Raises:
+            InputError: there are too few batches to train on some and hold out others.
+        """
+
+    def rewind(self) -> None:
+        """Go back to the starting state, random numbers included, and to the first batch kept."""
+
+    def step(self) -> Tensor:
+        """Take one optimizer step on the next batch; return the loss before the update, 0-d, detached."""
+
+    def evaluate(self) -> Tensor:
+        """Return what is to be minimised on each of the held-out batches, (m,), detached. Only `rewind` may follow."""
+
+    def epoch_steps(self) -> float | None:
+        """Return the optimizer steps of one pass over the training data, None where unknown."""
+
+    def evaluates_training_loss(self) -> bool:
+        """Whether `evaluate` returns the loss that `step` minimises, so that the two compare."""
+
+    def caveats(self) -> tuple[str, ...]:
+        """Say what about the steps taken so far weakens their evidence."""
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that a step can change.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not found:
+        raise InputError("model must have a parameter that requires grad, got none: unfreeze what should train")
+    return found
