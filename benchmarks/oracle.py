@@ -1,7 +1,7 @@
 """Full trainings over learning rates, schedules and seeds: what every suggestion is measured against.
 
-Stores the validation loss of each training, raw, one JSON line a cell; a run that was interrupted goes on where it
-stopped. The grid is 2**k, five octaves around a guess, and grows until the best rate has two neighbours on each side.
+Stores the validation loss of each training, null where it blew up, a JSON line [task, steps, schedule, seed, octave,
+loss] each; a run that was interrupted goes on where it stopped. The grid is 2**k, five octaves around a guess, and grows until the best rate has two neighbours on each side.
 
     python benchmarks/oracle.py benchmarks/oracle.jsonl                     # about an hour on two cores
 """
@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
+from oracle_grid import ORACLE_SEEDS, TEST_SEEDS
 from tasks import TASKS, build
 
 from lrfinder.schedules import Policy
@@ -24,14 +25,13 @@ from lrfinder.schedules import Policy
 SCHEDULES = ("constant", "cosine", "wsd")
 SHORT, LONG = 500, 2500
 GUESS = {"SGD": -2, "Muon": -5, "Adadelta": 1, "Adagrad": -4, "Adafactor": -5}  # others: -7, octaves
-ORACLE_SEEDS, TEST_SEEDS = (0, 1), (10, 11, 12)
 
 
 def horizons(task) -> tuple[int, ...]:
     return (SHORT, LONG) if task.long else (SHORT,)
 
 
-def sweep(job: tuple[int, int, str, int, dict]) -> list[dict]:
+def sweep(job: tuple[int, int, str, int, dict[int, float]]) -> list[list]:
     """Train one task, horizon, schedule and seed over the grid; ``known`` holds losses by octave."""
     index, steps, schedule, seed, known = job
     torch.set_num_threads(1)
@@ -44,8 +44,8 @@ def sweep(job: tuple[int, int, str, int, dict]) -> list[dict]:
         for octave in sorted(wanted - losses.keys()):
             run = build(task, seed)
             losses[octave] = run.train(2.0**octave, steps, policy)
-            new.append({"task": task.name, "steps": steps, "schedule": schedule, "seed": seed, "octave": octave,
-                        "loss": losses[octave] if math.isfinite(losses[octave]) else None})  # fmt: skip
+            loss = float(f"{losses[octave]:.6g}") if math.isfinite(losses[octave]) else None
+            new.append([task.name, steps, schedule, seed, octave, loss])
         best = min(losses, key=losses.get)
         wanted = {octave for octave in range(best - 2, best + 3) if guess - 12 <= octave <= guess + 10}
     return new
@@ -63,11 +63,7 @@ def main() -> None:
     for seed, schedule, (index, task) in itertools.product(args.seeds, args.schedules, enumerate(TASKS)):
         for steps in args.lengths or horizons(task):
             cell = (task.name, steps, schedule, seed)
-            known = {
-                row["octave"]: math.inf if row["loss"] is None else row["loss"]
-                for row in rows
-                if (row["task"], row["steps"], row["schedule"], row["seed"]) == cell
-            }
+            known = {octave: math.inf if loss is None else loss for *of, octave, loss in rows if tuple(of) == cell}
             jobs.append((index, steps, schedule, seed, known))
     os.environ["OMP_NUM_THREADS"] = "1"
     with args.record.open("a") as record, ProcessPoolExecutor(2) as pool:

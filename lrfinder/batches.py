@@ -88,11 +88,13 @@ class KeptBatches(NamedTuple):
         training: batches to train on.
         held_out: batches never trained on.
         caveats: what had to be done without.
+        apart: whether they are two sets; with a single batch they are not.
     """
 
     training: Replay
     held_out: Replay
     caveats: tuple[str, ...]
+    apart: bool = True
 
     @classmethod
     def none(cls) -> KeptBatches:
@@ -101,44 +103,52 @@ class KeptBatches(NamedTuple):
 
     @classmethod
     def of(
-        cls, loader: Iterable[Any], count: int, validation: Iterable[Any] | None = None, limit: int = CACHE_BYTES
+        cls,
+        loader: Iterable[Any],
+        count: int,
+        validation: Iterable[Any] | None = None,
+        *,
+        epoch: int | None = None,
+        limit: int = CACHE_BYTES,
     ) -> KeptBatches:
         """Draw ``count`` training batches, and held-out ones from ``validation``.
 
-        Without validation loader a fifth of the first epoch is held out, at most 16 batches, and the rest of that epoch
+        Without validation a fifth of the first epoch is held out, at most 16 batches, and the rest of that epoch
         repeated as often as needed: the next epoch would train on what was held out.
 
         Args:
             loader: training batches, iterable more than once.
             count: training batches wanted.
             validation: held-out batches.
+            epoch: batches of an epoch; None where unknown.
             limit: most bytes to keep.
 
         Raises:
-            InputError: no batch to train on, or none to judge by.
+            InputError: there is no batch to train on, or none to validate.
         """
         caveats: list[str] = []
         if validation is not None:
             held_out = Replay(_spread(validation), HELD_OUT, limit // 2)
             training = Replay(endless(loader, least=1), count, limit - held_out.bytes)
+            if not len(held_out):
+                raise InputError("val_loader must yield at least one batch, got none: check data set and limits")
         else:
-            epoch = one_epoch(loader)
-            share = max(1, min(16, (length(loader) or 40) // 5))
-            held_out = Replay(epoch, share, limit // 2)
-            training = Replay(epoch, count, limit - held_out.bytes)
+            batches = one_epoch(loader)
+            held_out = Replay(batches, max(1, min(16, (epoch or 40) // 5)), limit // 2)
+            training = Replay(batches, count, limit - held_out.bytes)
+            if not len(held_out):
+                raise InputError(
+                    "loader must yield at least two batches, got none: check data set, drop_last and limits"
+                )
             caveats.append(
                 f"There is no validation loader: judged on {len(held_out)} training batches that the probes left out."
-            )
-        if not len(training) or not len(held_out):
-            raise InputError(
-                f"loader must yield at least one batch to train on and one to judge by, got {len(training)} and"
-                f" {len(held_out)}: use a smaller batch size, or give a validation loader with batches"
             )
         if training.spilled or held_out.spilled:
             caveats.append(
                 f"Memory for batches ended at {limit / 2**20:.0f} MiB: {len(training)} training batches were repeated."
             )
-        return cls(training, held_out, tuple(caveats))
+        apart = len(training) > 0
+        return cls(training if apart else held_out, held_out, tuple(caveats), apart)
 
 
 def length(loader: Any) -> int | None:

@@ -8,13 +8,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from lrfinder.bracket import suggest
 from lrfinder.curve import Curve
 from lrfinder.errors import InputError
-from lrfinder.executor import run_range_test
+from lrfinder.finder import find
 from lrfinder.progress import progress_bar
+from lrfinder.settings import Settings
 from lrfinder.suggestion import Suggestion
-from lrfinder.sweep import Ladder
 from lrfinder.trainer import TrainerTrainee, configure_again, internals
 from lrfinder.writeback import apply_lr, configured_lrs, copy_configuration, scaled_lrs
 
@@ -32,19 +31,24 @@ _ATTRIBUTES = ("lr", "learning_rate")
 class LRFinder(Callback):
     """Find the learning rate at the start of `Trainer.fit` and train on with it.
 
-    A range test runs on the training data; then everything is put back bit for bit, the suggested learning rate is
-    written into the optimizers' param groups (their ratios stay), into the schedulers that drive them and into the
-    module's ``lr`` or ``learning_rate`` (attribute and ``hparams``), and training starts as if that rate had been set
-    by hand. When the curve does not support a suggestion, every learning rate stays and a warning says why.
+    A range test and probes run on the training data; then everything is put back bit for bit, the suggested learning
+    rate is written into the optimizers' param groups (their ratios stay), into the schedulers that drive them and into
+    the module's ``lr`` or ``learning_rate`` (attribute and ``hparams``), and training starts as if that rate had been
+    set by hand. When the losses do not support a suggestion, every learning rate stays and a warning says why.
 
     It runs once: not in ``fast_dev_run``, and not when a fit resumes from a checkpoint or continues an earlier fit,
     whose learning rate stands.
 
     Args:
-        min_lr: first learning rate of the ladder, of the param groups at the module's or the optimizer's own ``lr``
-            (of the first group where none is).
-        max_lr: last learning rate.
-        steps: rungs of the ladder, an optimizer step each (with accumulation, several batches each).
+        method: "probe" for the rate that trains best for as long as the trainer will train, or "range" for a range test
+            alone, a bracket. Modules with manual optimization and no ``monitor`` get the range test.
+        budget: what to spend, see `lrfinder.find_lr`; shares are of the trainer's steps.
+        min_lr: lowest learning rate to try, of the param groups at the module's or the optimizer's own ``lr`` (of the
+            first group where none is).
+        max_lr: highest; by default 100, of a range test 10.
+        monitor: judge by this metric of `validation_step`; by default by the loss of `training_step` on validation
+            batches, or on held-out training batches in a fit without validation.
+        mode: "min" or "max", of that metric.
         attribute: name of the module attribute or hyperparameter that `configure_optimizers` reads the learning
             rate from, where it is neither ``lr`` nor ``learning_rate``.
         progress: show a progress bar while testing, where the trainer shows one.
@@ -60,14 +64,23 @@ class LRFinder(Callback):
 
     def __init__(
         self,
-        min_lr: float = 1e-7,
-        max_lr: float = 10.0,
-        steps: int = 100,
+        method: str = "probe",
         *,
+        budget: float | str | None = None,
+        min_lr: float = 1e-7,
+        max_lr: float | None = None,
+        monitor: str | None = None,
+        mode: str = "min",
         attribute: str | None = None,
         progress: bool = True,
     ) -> None:
-        self.ladder = Ladder(min_lr, max_lr, steps)
+        if mode not in ("min", "max"):
+            raise InputError(f"mode must be min or max, got {mode!r}")
+        if monitor is not None and method != "probe":
+            raise InputError(f"monitor may be given with method probe only, got monitor = {monitor!r}, {method!r}")
+        self._asked: dict[str, Any] = {"method": method, "budget": budget, "min_lr": min_lr, "max_lr": max_lr}
+        Settings(**self._asked, steps=10**9)  # complain now, not at the start of a fit
+        self.monitor, self.mode = monitor, mode
         self.attribute = attribute
         self.progress = progress
         self.suggestion: Suggestion | None = None
@@ -95,12 +108,15 @@ class LRFinder(Callback):
             return
         self.suggestion, self._written = None, {}
         names = _names(pl_module, self.attribute)
-        trainee = TrainerTrainee(trainer, [value for name in names for value in _numbers(pl_module, name)])
+        named = [value for name in names for value in _numbers(pl_module, name)]
+        trainee = TrainerTrainee(trainer, named, self.monitor, self.mode)
         # A number that no group is at (beside one that a group is at) is something else of the same name.
         names = [name for name in names if set(_numbers(pl_module, name)) & set(trainee.lrs())] or names
         with progress_bar(self.progress and trainer.progress_bar_callback is not None) as bar:
-            curve = run_range_test(trainee, self.ladder, bar)
-        suggestion = suggest(curve, steps=_horizon(trainer))
+            suggestion = find(trainee, self._settings(trainer), bar)
+        if suggestion.interrupted:  # the person wants to stop: the answer so far is kept, the rate is not touched
+            self.suggestion = suggestion
+            raise KeyboardInterrupt
         if suggestion.lr is not None:
             written = _write_back(trainer, trainee, suggestion.lr, names)
             suggestion = suggestion.with_group_lrs(written)
@@ -112,6 +128,13 @@ class LRFinder(Callback):
             )
         self.suggestion = suggestion
         _log_hyperparameters(trainer, suggestion, names)
+
+    def _settings(self, trainer: Any) -> Settings:
+        asked, horizon = dict(self._asked), _horizon(trainer)
+        if not trainer.lightning_module.automatic_optimization and self.monitor is None and asked["method"] == "probe":
+            _say(trainer, "manual optimization without monitor: a range test only")
+            asked.update(method="range", budget=None)
+        return Settings(**asked, steps=horizon)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: the suggestion as JSON-ready data."""

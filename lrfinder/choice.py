@@ -38,8 +38,10 @@ def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT) 
         InputError: ``steps`` is not a positive whole number.
     """
     horizon = checked_horizon(steps)
-    landscape = fit_landscape(evidence)
-    reason = _refusal(evidence, landscape)
+    reason = _nothing_learnt(evidence.untrained, evidence.outcomes)
+    landscape = fit_landscape(evidence) if reason is None else None
+    if reason is None:
+        reason = _no_place(evidence.outcomes, landscape)
     lr = low = high = None
     caveats = list(evidence.curve.caveats)
     costs: tuple[tuple[float, float], ...] = ()
@@ -80,8 +82,7 @@ def evidence_of(suggestion: Suggestion) -> Evidence | None:
     )
 
 
-def _refusal(evidence: Evidence, landscape: Landscape | None) -> Reason | None:
-    outcomes, untrained = evidence.outcomes, evidence.untrained
+def _nothing_learnt(untrained: Outcome, outcomes: Sequence[Outcome]) -> Reason | None:
     if len(outcomes) < 3:
         return Reason.TRUNCATED
     trained = [o for o in outcomes if not o.diverged]
@@ -91,6 +92,10 @@ def _refusal(evidence: Evidence, landscape: Landscape | None) -> Reason | None:
         return Reason.FLAT
     if max(_gain(o, untrained) for o in trained) <= _SIGMAS:
         return Reason.RISING if min(_gain(o, untrained) for o in trained) < -_SIGMAS else Reason.NOISY
+    return None
+
+
+def _no_place(outcomes: Sequence[Outcome], landscape: Landscape | None) -> Reason | None:
     if landscape is None:
         return Reason.DIVERGED
     if _at_edge(outcomes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import os
@@ -24,6 +25,7 @@ _EXAMPLES = """\
 examples:
   lrfinder suggest                          tune a small network on the bundled handwritten digits
   lrfinder suggest --curve curve.csv        the answer from a recorded curve (columns lr,loss)
+  lrfinder suggest --steps 5000 --budget 5% the best rate for 5,000 steps, spending 250
   lrfinder suggest --json --seed 1          only the JSON document on stdout
 
 exit codes: 0 suggestion, 1 refused, 2 bad input, 130 interrupted
@@ -57,12 +59,15 @@ def _discard_stdout() -> None:
 
 def _run(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
-    for path, name in ((options.report, "--report"), (options.plot, "--plot"), (options.out, "--out")):
-        if path is not None:
-            check_writable(path, name)
-    paths = [os.path.abspath(path) for path in (options.curve, options.report, options.plot, options.out) if path]
+    for name in ("report", "plot", "out", "journal"):
+        if getattr(options, name) is not None:
+            check_writable(getattr(options, name), f"--{name}")
+    named = {name: getattr(options, name) for name in ("curve", "report", "plot", "out", "journal")}
+    paths = [os.path.abspath(path) for path in named.values() if path]
     if len(set(paths)) < len(paths):
-        raise InputError(f"--curve, --report, --plot and --out must name different files, got {', '.join(paths)}")
+        raise InputError(
+            f"--curve, --report, --plot, --out and --journal must name different files, got {', '.join(paths)}"
+        )
     if options.plot is not None and not options.plot.lower().endswith(".png"):
         raise InputError(f"--plot must name a .png file, got {options.plot}")
     suggestion = _from_demo(options) if options.curve is None else _from_curve(options)
@@ -73,41 +78,58 @@ def _run(arguments: list[str]) -> int:
         print(suggestion)
     if not options.quiet:
         print(f"Report    {options.report}", file=sys.stderr if options.json else sys.stdout)
+    if suggestion.interrupted:
+        return 130
     return 0 if suggestion.lr is not None else 1
 
 
 def _from_curve(options: argparse.Namespace) -> Suggestion:
     from lrfinder.bracket import suggest
+    from lrfinder.choice import choose, evidence_of
+    from lrfinder.suggestion import Suggestion
 
     curve, document = read_curve(options.curve)
     horizon = document.get("horizon")
     if horizon is not None and (isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1):
         raise InputError(f"{options.curve}: horizon must be a positive whole number or null, got {horizon!r:.60}")
-    return suggest(curve, steps=options.steps if options.steps is not None else horizon)
+    steps = options.steps if options.steps is not None else horizon
+    if document.get("probes"):
+        suggestion = Suggestion.from_dict(document, options.curve)
+        if (evidence := evidence_of(suggestion)) is not None:
+            return dataclasses.replace(choose(evidence, steps=steps), interrupted=suggestion.interrupted)
+    return suggest(curve, steps=steps)
 
 
 def _from_demo(options: argparse.Namespace) -> Suggestion:
-    from lrfinder.sweep import Ladder
+    from lrfinder.journal import Journal
+    from lrfinder.settings import Settings
 
-    ladder = Ladder(options.min_lr, options.max_lr, options.test_steps)  # complain before torch is loaded
+    # Complain before torch is loaded; 430 steps are what the example trains.
+    settings = Settings(options.method, options.steps or 430, options.budget, options.min_lr, options.max_lr)
     if not options.quiet:
         print("No target given: tuning a small network on the bundled handwritten digits.", file=sys.stderr)
 
     import torch
+    from torch.utils.data import DataLoader, TensorDataset
 
-    from lrfinder.bracket import suggest
     from lrfinder.demo import digits_demo
-    from lrfinder.loop import range_test
+    from lrfinder.loop import find_lr
     from lrfinder.progress import progress_bar
 
     torch.set_num_threads(1)  # for a network this small, more threads only wait for each other
     demo = digits_demo(options.seed)
+    validation = DataLoader(TensorDataset(demo.images, demo.labels), 64)
+    journal = None
+    if options.journal is not None:
+        journal = Journal(options.journal, {**settings.to_dict(), "seed": options.seed, "torch": torch.__version__})
+        if journal.resumed and not options.quiet:
+            print(f"Going on from {options.journal}: {journal.resumed} results.", file=sys.stderr)
     with progress_bar(not options.quiet) as bar:
-        curve = range_test(
-            demo.model, demo.optimizer, demo.loss_fn, demo.loader,
-            min_lr=ladder.min_lr, max_lr=ladder.max_lr, steps=ladder.steps, progress=bar,
+        suggestion = find_lr(
+            demo.model, demo.optimizer, demo.loss_fn, demo.loader, validation,
+            steps=settings.horizon, method=settings.method, budget=options.budget, min_lr=options.min_lr,
+            max_lr=options.max_lr, progress=bar, journal=journal,
         )  # fmt: skip
-    suggestion = suggest(curve, steps=options.steps if options.steps is not None else demo.steps)
     return suggestion.with_environment(device=str(demo.images.device), seed=options.seed)
 
 
@@ -143,15 +165,19 @@ def _parser() -> argparse.ArgumentParser:
     suggest = commands.add_parser(
         "suggest",
         help="suggest a learning rate",
-        description="Suggest a peak learning rate from a range test.",
+        description="Suggest a peak learning rate from short measured probes.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     suggest.add_argument("--curve", metavar="FILE", help="use this recorded curve (CSV or JSON) instead of training")
     suggest.add_argument("--steps", type=_count, metavar="N", help="optimizer steps you will train for")
-    suggest.add_argument("--min-lr", type=float, default=1e-7, metavar="LR", help="first rate tried (%(default)g)")
-    suggest.add_argument("--max-lr", type=float, default=10.0, metavar="LR", help="last rate tried (%(default)g)")
-    suggest.add_argument("--test-steps", type=_count, default=100, metavar="N", help="steps of the test (%(default)s)")
+    suggest.add_argument(
+        "--method", choices=("probe", "range"), default="probe", help="%(default)s, or range test only"
+    )
+    suggest.add_argument("--budget", type=_budget, metavar="B", help="steps (300), share (5%%) or time (60s) to spend")
+    suggest.add_argument("--min-lr", type=float, default=1e-7, metavar="LR", help="lowest rate tried (%(default)g)")
+    suggest.add_argument("--max-lr", type=float, metavar="LR", help="highest rate tried (100; range test: 10)")
+    suggest.add_argument("--journal", metavar="FILE", help="record as it goes; a killed search goes on from there")
     suggest.add_argument("--seed", type=_seed, default=0, metavar="N", help="of weights and batches (%(default)s)")
     suggest.add_argument("--report", default="lrfinder-report.html", metavar="PATH", help="HTML page (%(default)s)")
     suggest.add_argument("--plot", metavar="PATH.png", help="also write the curve as a picture")
@@ -163,6 +189,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _count(text: str) -> int:
     return _whole(text, 1, "of at least 1")
+
+
+def _budget(text: str) -> float | str:
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _seed(text: str) -> int:

@@ -14,18 +14,15 @@ from lrfinder.errors import InputError
 from lrfinder.executor import Progress, climb, evaluate, run_probe, run_range_test
 from lrfinder.journal import Journal
 from lrfinder.probe import Evidence, Outcome, Probe
-from lrfinder.search import LEAST_BUDGET, Budget, Plan, bracket_centre, next_probes
-from lrfinder.suggestion import Suggestion, checked_horizon
+from lrfinder.search import Plan, bracket_centre, next_probes
+from lrfinder.settings import LEAST_BUDGET, Settings
+from lrfinder.suggestion import Suggestion
 from lrfinder.sweep import Ladder
 from lrfinder.trainee import Trainee
 from lrfinder.writeback import scaled_lrs
 
-__all__ = ["METHODS", "Settings", "find"]
+__all__ = ["find"]
 
-METHODS = ("probe", "range")
-
-_MAX_LR = {"probe": 100.0, "range": 10.0}
-_RANGE_STEPS = 100
 _TIMED_STEPS = 1000
 """Steps planned for before it is known how many a time budget will buy."""
 _TIMED_SHARE = 0.7
@@ -34,57 +31,10 @@ _TIMED_SHARE = 0.7
 Result = TypeVar("Result")
 
 
-class Settings:
-    """What a person asked for, checked before anything runs.
-
-    Args:
-        method: "probe" or "range".
-        steps: optimizer steps of the training asked about; None where unknown.
-        budget: see `Budget.of`; of a range test, rungs.
-        min_lr: lowest learning rate to try.
-        max_lr: highest; by default 100 for probes, 10 for a range test.
-        anneal: share of a probe, its end, over which the rate falls to zero.
-
-    Raises:
-        InputError: one of them breaks a rule.
-    """
-
-    def __init__(
-        self,
-        method: str = "probe",
-        steps: int | None = None,
-        budget: float | str | None = None,
-        min_lr: float = 1e-7,
-        max_lr: float | None = None,
-        anneal: float = 1.0,
-    ) -> None:
-        if method not in METHODS:
-            raise InputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-        self.method, self.horizon, self.anneal = method, checked_horizon(steps), anneal
-        rungs = _RANGE_STEPS
-        if method == "range" and budget is not None:
-            if isinstance(budget, bool) or not isinstance(budget, int):
-                raise InputError(f"budget of a range test must be a whole number of steps, got {budget!r}")
-            rungs = budget
-        self.ladder = Ladder(min_lr, _MAX_LR[method] if max_lr is None else max_lr, rungs)
-        self.budget = Budget.of(budget, self.horizon) if method == "probe" else Budget(rungs)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return them as JSON-ready data."""
-        return {
-            "method": self.method,
-            "steps": self.horizon,
-            "budget_steps": self.budget.steps,
-            "budget_seconds": self.budget.seconds,
-            "min_lr": self.ladder.min_lr,
-            "max_lr": self.ladder.max_lr,
-        }
-
-
 def find(
     trainee: Trainee, settings: Settings, progress: Progress | None = None, journal: Journal | None = None
-) -> tuple[Suggestion, bool]:
-    """Search, leave the trainee as it was, and return the suggestion and whether Ctrl-C cut the search short.
+) -> Suggestion:
+    """Search, leave the trainee as it was, and return the suggestion.
 
     Ctrl-C once three probes are done ends the search with the best answer so far, and a caveat; before, it passes
     through. Either way everything is put back.
@@ -99,7 +49,7 @@ def find(
         InputError: nothing can be probed, or the journal is of another search.
     """
     if settings.method == "range":
-        return suggest(run_range_test(trainee, settings.ladder, progress), steps=settings.horizon), False
+        return suggest(run_range_test(trainee, settings.ladder, progress), steps=settings.horizon)
     search = _Search(trainee, settings, progress, journal)
     interrupted = False
     with trainee.preserved():
@@ -110,7 +60,7 @@ def find(
                 raise
             interrupted = True
         evidence = search.evidence(interrupted)
-    return choose(evidence, steps=settings.horizon), interrupted
+    return dataclasses.replace(choose(evidence, steps=settings.horizon), interrupted=interrupted)
 
 
 class _Search:
@@ -130,7 +80,7 @@ class _Search:
         limits = settings.ladder.min_lr, settings.ladder.max_lr
         plan = Plan.of(self.planned, settings.horizon, *limits, settings.anneal)
         self.ratios = scaled_lrs(trainee.lrs(), 1.0, trainee.reference())
-        trainee.keep_batches(max(plan.long, plan.range_steps))
+        apart = trainee.keep_batches(max(plan.long, plan.range_steps))
         trainee.rewind()
         self.untrained = self._recorded("untrained", lambda: evaluate(trainee), Outcome.to_dict, Outcome.from_dict)
         if self.untrained.diverged:
@@ -145,6 +95,8 @@ class _Search:
         )
         if settings.budget.seconds is not None:
             plan = self._timed(settings.budget.seconds)
+        if not apart:
+            return
         centre, limit = bracket_centre(self.curve, plan), self._hopeless()
         spent = len(self.curve)
         while probes := next_probes(plan, centre, self.outcomes, spent):

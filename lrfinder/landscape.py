@@ -231,9 +231,11 @@ def _likelihood(rung: Sequence[Outcome], centre: Array) -> tuple[Array, Array]:
     """Return log-likelihood and best sharpness of one length, for each candidate centre: two arrays (k,)."""
     x = np.array([_octave(o) for o in rung])
     rise = np.array([o.mean for o in rung]) - min(o.mean for o in rung)
-    near = max(float(np.sort(rise)[1:3].mean()), 1e-300)  # the rise one probe away from the best: the unit here
+    near = float(np.sort(rise)[1:3].mean())  # the rise one probe away from the best: the unit here
+    if near <= 0:
+        return np.zeros_like(centre), np.zeros_like(centre)
     error = np.sqrt(_paired_errors(rung) ** 2 + (_LAW_ERROR * rise) ** 2 + (_FLOOR * near) ** 2)
-    rise, weight = rise / near, (near / error) ** 2
+    rise, weight = rise / near, (near / np.maximum(error, 1e-6 * near)) ** 2
     shape = _shape(x[None] - centre[:, None])
     shape = shape - ((shape * weight).sum(1) / weight.sum())[:, None]
     rise = rise - (rise * weight).sum() / weight.sum()

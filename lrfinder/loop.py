@@ -14,10 +14,11 @@ from torch.optim import Optimizer
 from lrfinder.batches import KeptBatches, data_of, endless, length, loaders_in, moved, side_loader
 from lrfinder.curve import Curve
 from lrfinder.errors import InputError
-from lrfinder.evaluation import evaluated
+from lrfinder.evaluation import scalar, settle
 from lrfinder.executor import Progress, run_range_test
-from lrfinder.finder import Settings, find
+from lrfinder.finder import find
 from lrfinder.journal import Journal
+from lrfinder.settings import Settings
 from lrfinder.state import Snapshot, interrupts_deferred
 from lrfinder.suggestion import Suggestion
 from lrfinder.sweep import Ladder
@@ -87,7 +88,7 @@ def find_lr(
     val_step: Callable[[Any], Any] | None = None,
     mode: str = "min",
     progress: Progress | None = None,
-    journal: str | os.PathLike[str] | None = None,
+    journal: Journal | str | os.PathLike[str] | None = None,
 ) -> Suggestion:
     """Find the learning rate that trains best for ``steps`` steps, and put everything back.
 
@@ -130,8 +131,9 @@ def find_lr(
         raise InputError(f"mode must be min or max, got {mode!r}")
     settings = Settings(method, steps, budget, min_lr, max_lr)
     trainee = _Loop(model, optimizer, loss_fn, loader, train_step, val_loader, val_step, 1 if mode == "min" else -1)
-    book = None if journal is None else Journal(journal, {**settings.to_dict(), "mode": mode})
-    return find(trainee, settings, progress, book)[0]
+    if journal is not None and not isinstance(journal, Journal):
+        journal = Journal(journal, {**settings.to_dict(), "mode": mode})
+    return find(trainee, settings, progress, journal)
 
 
 class _Loop:
@@ -196,9 +198,10 @@ class _Loop:
             self.optimizer.step()
         return losses[0]
 
-    def keep_batches(self, steps: int) -> None:
-        self.kept = KeptBatches.of(self.side_loader, steps, self.side_val_loader)
+    def keep_batches(self, steps: int) -> bool:
+        self.kept = KeptBatches.of(self.side_loader, steps, self.side_val_loader, epoch=length(self.loader))
         self.batches = self.kept.training
+        return self.kept.apart
 
     def rewind(self) -> None:
         with interrupts_deferred():
@@ -210,7 +213,12 @@ class _Loop:
         def forward(batch: Any) -> Any:
             return (self.val_step or self._loss)(moved(batch, self.device))
 
-        return self.sign * evaluated(self.model, forward, self.kept.held_out, self.kept.training)
+        settle(self.model, forward, self.kept.training)
+        with torch.no_grad():
+            losses = [
+                scalar(forward(batch), "val_step" if self.val_step else "loss_fn") for batch in self.kept.held_out
+            ]
+        return self.sign * torch.stack(losses)
 
     def epoch_steps(self) -> float | None:
         return length(self.loader)

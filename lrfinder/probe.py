@@ -64,6 +64,11 @@ class Outcome:
         """Mean over the held-out batches; inf where training blew up."""
         return math.inf if self.diverged else float(self.loss.mean())
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Outcome) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # holds arrays, like numpy.ndarray itself
+
     def to_dict(self) -> dict[str, Any]:
         """Return the outcome as JSON-ready data."""
         return {

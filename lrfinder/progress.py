@@ -1,4 +1,4 @@
-"""The progress bar of a long test, on stderr."""
+"""The progress bar of a search, on stderr."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def progress_bar(shown: bool = True) -> Iterator[Progress | None]:
 
     live = sys.stderr.isatty()
     with tqdm(
-        desc="LR range test", unit="step", leave=not live, dynamic_ncols=live, mininterval=0.1 if live else 5.0
+        desc="LR search", unit="step", leave=not live, dynamic_ncols=live, mininterval=0.1 if live else 5.0
     ) as bar:
 
         def update(done: int, planned: int) -> None:

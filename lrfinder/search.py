@@ -11,14 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lrfinder.curve import MIN_POINTS, Curve
-from lrfinder.errors import InputError
 from lrfinder.fit import fit_range
 from lrfinder.probe import Outcome, Probe
 
-__all__ = ["LEAST_BUDGET", "Budget", "Plan", "bracket_centre", "next_probes"]
-
-LEAST_BUDGET = 60
-"""Fewest steps a search can do with: ten for the range test, and probes of three steps and of ten."""
+__all__ = ["Plan", "bracket_centre", "next_probes"]
 
 _SHORT, _LONG = "rung 1", "rung 2"
 _RANGE_SHARE = 0.15
@@ -27,67 +23,6 @@ _LONGER = 4.5
 _MOST_SHORT = 9
 _SEEN_DRIFT = -0.35
 """Octaves by which the best rate falls per doubling of the steps, on average over the benchmark's tasks."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a search may spend: a number of optimizer steps, or seconds.
-
-    Attributes:
-        steps: optimizer steps; None where seconds are given.
-        seconds: wall time, evaluation included.
-    """
-
-    steps: int | None
-    seconds: float | None = None
-
-    @classmethod
-    def of(cls, budget: float | str | None, horizon: int | None = None) -> Budget:
-        """Read a budget: a share of the horizon (0.05, "5%"), steps (300), or a time ("60s", "5min").
-
-        None is 5% of the horizon, but at least 250 steps, and 300 where the horizon is 500 or less.
-
-        Raises:
-            InputError: none of these, too little, or a share of an unknown horizon.
-        """
-        if budget is None:
-            least = 300 if horizon is not None and horizon <= 500 else 250
-            return cls(max(least, round(0.05 * (horizon or 0))))
-        rule = 'budget must be a share of the horizon (0.05 or "5%"), a number of steps (300) or a time ("60s")'
-        number, unit = _split(budget, rule)
-        if unit in _SECONDS:
-            if number <= 0:
-                raise InputError(f"{rule}, a positive one, got {budget!r}")
-            return cls(None, number * _SECONDS[unit])
-        if unit == "%":
-            number /= 100
-        share = unit == "%" or number < 1
-        if share and horizon is None:
-            raise InputError(
-                f"budget may be a share only where the training steps are known, got {budget!r}: give steps"
-            )
-        steps = number * horizon if share and horizon is not None else number
-        if not math.isfinite(steps) or (not share and steps != int(steps)):
-            raise InputError(f"{rule}, got {budget!r}")
-        if steps < LEAST_BUDGET:
-            raise InputError(f"budget must come to at least {LEAST_BUDGET} steps, got {budget!r}, which is {steps:g}")
-        return cls(round(steps))
-
-
-_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
-
-
-def _split(budget: float | str, rule: str) -> tuple[float, str]:
-    if isinstance(budget, str):
-        unit = next((unit for unit in ("min", "s", "h", "%") if budget.strip().endswith(unit)), "")
-        text = budget.strip().removesuffix(unit)
-        try:
-            return float(text), unit
-        except ValueError:
-            raise InputError(f"{rule}, got {budget!r}") from None
-    if isinstance(budget, bool) or not isinstance(budget, (int, float)):
-        raise InputError(f"{rule}, got {budget!r}")
-    return float(budget), ""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import math
 import operator
 import platform
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from lrfinder import __version__
-from lrfinder.curve import SCHEMA_VERSION, Curve
+from lrfinder.curve import SCHEMA_VERSION, Curve, number_from_json, number_to_json
 from lrfinder.errors import InputError
 from lrfinder.probe import Outcome
 from lrfinder.schedules import COOLDOWN, Policy
@@ -74,7 +75,8 @@ class Suggestion:
         environment: versions, device and seed.
         probes: what each probe led to, raw; empty for a range test alone.
         cost_of_error: (factor, loss) pairs: how much higher the loss of the longest probes lies at the learning rate
-            times that factor; empty where it was not measured.
+            times that factor, inf where it blows up; empty where it was not measured.
+        interrupted: whether Ctrl-C ended the search early.
     """
 
     reason: Reason | None
@@ -93,6 +95,7 @@ class Suggestion:
     environment: Mapping[str, Any]
     probes: tuple[Outcome, ...] = ()
     cost_of_error: tuple[tuple[float, float], ...] = ()
+    interrupted: bool = False
 
     @property
     def status(self) -> str:
@@ -146,7 +149,8 @@ class Suggestion:
             rows.append(("Policy", _POLICY_TEXT[self.policy.name].format(steps=self.policy.total_steps)))
         spent = f"{self.steps_spent} steps"
         if self.cost_of_error:
-            rows.append(("Off by", ", ".join(f"x{factor:g}: {loss:+.2g}" for factor, loss in self.cost_of_error)))
+            costs = (f"{factor:g} x LR: {_cost(loss)}" for factor, loss in self.cost_of_error)
+            rows.append(("Loss at", ", ".join(costs)))
         rows.append(("Spent", spent if self.seconds is None else f"{spent}, {self.seconds:.1f} s"))
         rows.extend(("Caveat", caveat) for caveat in self.caveats)
         return rows
@@ -180,7 +184,8 @@ class Suggestion:
             "fit": None if self.fit is None else dict(self.fit),
             "environment": dict(self.environment),
             "probes": [outcome.to_dict() for outcome in self.probes],
-            "cost_of_error": [list(pair) for pair in self.cost_of_error],
+            "cost_of_error": [[factor, number_to_json(loss)] for factor, loss in self.cost_of_error],
+            "interrupted": self.interrupted,
         }
 
     @classmethod
@@ -258,6 +263,10 @@ _POLICY_TEXT = {
 }
 
 
+def _cost(loss: float) -> str:
+    return f"{loss:+.2g}" if math.isfinite(loss) else "blows up"
+
+
 def _optional_number(value: Any) -> float | None:
     return None if value is None else float(value)
 
@@ -280,7 +289,8 @@ _READERS: dict[str, Any] = {
     "fit": lambda value: None if value is None else dict(value),
     "environment": dict,
     "probes": lambda value: tuple(Outcome.from_dict(outcome) for outcome in value),
-    "cost_of_error": lambda value: tuple((float(factor), float(loss)) for factor, loss in value),
+    "cost_of_error": lambda value: tuple((float(factor), number_from_json(loss)) for factor, loss in value),
+    "interrupted": bool,
 }
-_ADDED: dict[str, list[Any]] = {"probes": [], "cost_of_error": []}
+_ADDED: dict[str, Any] = {"probes": [], "cost_of_error": [], "interrupted": False}
 """Fields that documents of schema version 1 did not always have, and what their absence means."""

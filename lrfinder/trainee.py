@@ -28,13 +28,11 @@ class Trainee(Protocol):
     def preserved(self) -> AbstractContextManager[None]:
         """Snapshot everything a step may change on entry and put it back, bit for bit, on every way out."""
 
-    def keep_batches(self, steps: int) -> None:
+    def keep_batches(self, steps: int) -> bool:
         """Keep the batches of so many steps, and held-out ones, in memory. Called once, first, within `preserved`.
 
-        From then on steps take these batches, again from the first after the last.
-
-        Raises:
-            InputError: there are too few batches to train on some and hold out others.
+        From then on steps take these batches, again from the first after the last. Returns whether there are held-out
+        batches apart from those trained on.
         """
 
     def rewind(self) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
+import math
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -19,8 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrfinder.batches import data_of, endless, loaders_in, side_loader
+from lrfinder.batches import KeptBatches, data_of, endless, length, loaders_in, side_loader
 from lrfinder.errors import InputError, UnsupportedError
+from lrfinder.evaluation import scalar, settle
 from lrfinder.state import Snapshot, interrupts_deferred
 from lrfinder.trainee import trainable
 from lrfinder.writeback import configured_lrs, own_lrs, reference_lr, set_lr
@@ -74,9 +77,13 @@ class TrainerTrainee:
     Args:
         trainer: inside ``fit``, at `on_train_start`: loaders, optimizers and a restored checkpoint are in place.
         named: the learning rates that the module names, in order of preference.
+        monitor: the metric of `validation_step` to judge by; None for the loss of `training_step`.
+        mode: "min" or "max", of that metric.
     """
 
-    def __init__(self, trainer: Any, named: Sequence[float] = ()) -> None:
+    def __init__(
+        self, trainer: Any, named: Sequence[float] = (), monitor: str | None = None, mode: str = "min"
+    ) -> None:
         check_supported(trainer)
         self._named = named
         self.trainer, self.module = trainer, trainer.lightning_module
@@ -85,6 +92,9 @@ class TrainerTrainee:
         self._taken = 0
         self._accumulate = 1
         self._accumulating = False
+        self._monitor, self._sign = monitor, 1 if mode == "min" else -1
+        self._kept = KeptBatches.none()
+        self._more: tuple[str, ...] = ()
 
     def lrs(self) -> tuple[float, ...]:
         """Return the configured rate of every group, over all optimizers."""
@@ -104,10 +114,10 @@ class TrainerTrainee:
             set_lr(group, lr)
 
     def caveats(self) -> tuple[str, ...]:
-        """Say so where every step sees one batch."""
-        if self.trainer.num_training_batches == 1:
-            return ("Every step saw the same batch: the curve shows how fast that batch is learnt.",)
-        return ()
+        """Say so where every step sees one batch, and what there was to judge by."""
+        single = self.trainer.num_training_batches == 1
+        one = ("Every step saw the same batch: the curve shows how fast that batch is learnt.",) if single else ()
+        return (*one, *self._more, *self._kept.caveats)
 
     def step(self) -> Tensor:
         """Take one optimizer step, over as many batches as the trainer accumulates; return their mean loss."""
@@ -125,13 +135,55 @@ class TrainerTrainee:
         # Lightning divides each loss by the number of batches accumulated: their sum is the mean.
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
+    def keep_batches(self, steps: int) -> bool:
+        """Keep batches of the training data, and of the validation data where there are any."""
+        trainer, count = self.trainer, steps * self._accumulate
+        epoch = int(trainer.num_training_batches) if math.isfinite(trainer.num_training_batches) else None
+        validation = self._validation()
+        if self._monitor is not None and validation is None:
+            raise InputError(
+                f"monitor must be a metric that validation_step logs, got {self._monitor!r} in a fit without validation"
+            )
+        self._kept = KeptBatches.of(self._side(), count, validation, epoch=epoch)
+        if validation is not None and self._monitor is None and (error := self._trial()) is not None:
+            self._kept = KeptBatches.of(self._side(), count, epoch=epoch)
+            self._more = (f"training_step could not take a validation batch ({error}): not judged by those.",)
+        self._batches = self._kept.training
+        return self._kept.apart
+
+    def rewind(self) -> None:
+        """Put everything back as it was and open the epoch again, at the first batch kept."""
+        with interrupts_deferred():
+            self._snapshot.restore()
+            self._isolate()
+            self._kept.training.rewind()
+        self._start()
+
+    def evaluate(self) -> Tensor:
+        """Return the loss of `training_step`, or the monitored metric, of each held-out batch."""
+        automatic = self.module.automatic_optimization
+        settle(self.module, self._loss_of if automatic else self._validate, self._kept.training)
+        with torch.no_grad():
+            if self._monitor is not None:
+                return self._sign * self._monitored(self._monitor)
+            return torch.stack([scalar(self._loss_of(item), "training_step") for item in self._kept.held_out])
+
+    def epoch_steps(self) -> float | None:
+        """Return the optimizer steps of an epoch; None for data without length."""
+        batches = self.trainer.num_training_batches
+        return batches / self._accumulate if math.isfinite(batches) else None
+
+    def evaluates_training_loss(self) -> bool:
+        """Whether the loss of `training_step` is what is minimised."""
+        return self._monitor is None
+
     @contextmanager
     def preserved(self) -> Iterator[None]:
         """Isolate the module, run the hooks that open an epoch, and put everything back in the end."""
         trainer, started = self.trainer, time.monotonic()
         loop, strategy = trainer.fit_loop, trainer.strategy
-        loaders = loop._combined_loader.flattened
-        snapshot = Snapshot(
+        loaders = [*loop._combined_loader.flattened, *_validation_loaders(trainer)]
+        snapshot = self._snapshot = Snapshot(
             self.module, trainer.datamodule, loop, trainer._logger_connector, strategy._optimizers,
             strategy._lightning_optimizers, strategy.lr_scheduler_configs, strategy.model, strategy.precision_plugin,
             data=[state for loader in loaders for state in data_of(loader)],
@@ -141,22 +193,29 @@ class TrainerTrainee:
             snapshot.keep(trainer, name)
         try:
             self._isolate()
+            self._batches = endless(self._side(), least=1 if trainer.num_training_batches == 1 else 2)
             # Opening an epoch draws a seed, which the run, its own epoch open already, will not draw again: rewound, a
             # probe sees the batches and the dropout that training will see (unless its first batches are fetched,
             # by workers or for data without length).
             snapshot.rewind_random()
             with torch.enable_grad():
-                self._hook("on_train_start")
-                strategy.on_train_start()
-                self._hook("on_train_epoch_start")
+                self._start()
                 yield
         finally:
             with interrupts_deferred():
                 self._batches = iter(())  # ends the workers before the random state goes back
+                self._kept = KeptBatches.none()
                 snapshot.restore()
+                del self._snapshot
                 for clock in _CLOCKS:
                     if isinstance(then := getattr(trainer, clock, None), float):
                         setattr(trainer, clock, then + time.monotonic() - started)
+
+    def _start(self) -> None:
+        torch.set_grad_enabled(True)
+        self._hook("on_train_start")
+        self.trainer.strategy.on_train_start()
+        self._hook("on_train_epoch_start")
 
     def _isolate(self) -> None:
         """Cut the module off from callbacks, loggers, profiler and metrics, until the snapshot is restored."""
@@ -171,16 +230,94 @@ class TrainerTrainee:
         trainer.profiler = internals(trainer, "profilers.base").PassThroughProfiler()
         for scheduler in self.schedulers():  # under manual optimization, the module steps them itself
             vars(scheduler)["step"] = _do_nothing
-        for module in self.module.modules():
-            if hasattr(module, "log_dict"):
-                vars(module).update(log=_do_nothing, log_dict=_do_nothing)
+        self._silence(_do_nothing, _do_nothing)
         self._taken = 0
         # Lightning steps early at the end of an epoch; a probe has no epochs.
         vars(loop)["_should_accumulate"] = lambda: self._accumulating
-        side = copy.copy(loop._combined_loader)
+
+    def _silence(self, log: Callable[..., None], log_dict: Callable[..., None]) -> None:
+        """Let these take what any module of the network logs."""
+        for module in self.module.modules():
+            if hasattr(module, "log_dict"):
+                vars(module).update(log=log, log_dict=log_dict)
+
+    def _side(self) -> Any:
+        """Return the training loaders combined as the trainer does it, drawing apart from it."""
+        side = copy.copy(self.trainer.fit_loop._combined_loader)
         side._iterator = None
         side.flattened = [side_loader(loader) for loader in side.flattened]
-        self._batches = endless(side, least=1 if trainer.num_training_batches == 1 else 2)
+        return side
+
+    def _validation(self) -> _ValidationBatches | None:
+        """Return the validation batches; None where the fit has none."""
+        trainer = self.trainer
+        if not trainer.enable_validation:
+            return None
+        val_loop = trainer.fit_loop.epoch_loop.val_loop
+        if val_loop._combined_loader is None:  # without a sanity check, the first validation would do this
+            val_loop.setup_data()
+        loaders = [side_loader(loader) for loader in val_loop._combined_loader.flattened]
+        batches = _ValidationBatches(loaders, val_loop.max_batches)
+        return batches if len(batches) else None
+
+    def _trial(self) -> Exception | None:
+        """Return what goes wrong when `training_step` is given a validation batch; None if nothing does."""
+        self.module.eval()
+        try:
+            with torch.no_grad():
+                scalar(self._loss_of(next(iter(self._kept.held_out))), "training_step")
+        except Exception as error:  # whatever the module does with data it was not made for
+            return error
+        return None
+
+    def _loss_of(self, item: tuple[Any, int, int]) -> Any:
+        """Return the loss of `training_step` on a batch, under no_grad and without an update."""
+        batch, batch_idx, dataloader_idx = item
+        batch = self._on_device(batch, dataloader_idx)
+        arguments = self.trainer.fit_loop.epoch_loop._build_kwargs(OrderedDict(), batch, batch_idx)
+        outputs = self._call._call_strategy_hook(self.trainer, "training_step", *arguments.values())
+        return outputs["loss"] if isinstance(outputs, Mapping) else outputs
+
+    def _validate(self, item: tuple[Any, int, int]) -> None:
+        """Run `validation_step` and the hooks around it on a batch."""
+        batch, batch_idx, dataloader_idx = item
+        batch = self._on_device(batch, dataloader_idx)
+        several = len(self.trainer.fit_loop.epoch_loop.val_loop._combined_loader.flattened) > 1
+        names = inspect.signature(self.module.validation_step).parameters
+        arguments = [batch, *([batch_idx] if "batch_idx" in names else []), *([dataloader_idx] if several else [])]
+        self._hook("on_validation_batch_start", batch, batch_idx, dataloader_idx)
+        outputs = self._call._call_strategy_hook(self.trainer, "validation_step", *arguments)
+        self._hook("on_validation_batch_end", outputs, batch, batch_idx, dataloader_idx)
+
+    def _monitored(self, monitor: str) -> Tensor:
+        """Run the user's validation; return the metric of each batch, or the one value of all: (m,)."""
+        name, _, index = monitor.partition("/dataloader_idx_")
+        found: list[Any] = []
+        others: dict[str, None] = {}
+
+        def log(key: str, value: Any, *args: Any, **kwargs: Any) -> None:
+            if key in (name, monitor):
+                found.append(value)
+            others[key] = None
+
+        def log_dict(values: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
+            for key, value in values.items():
+                log(key, value)
+
+        self._silence(log, log_dict)
+        self._hook("on_validation_start")
+        self._hook("on_validation_epoch_start")
+        for item in self._kept.held_out:
+            if not index or item[2] == int(index):
+                self._validate(item)
+        batchwise = [value for value in found if not hasattr(value, "compute")]
+        if not batchwise:
+            self._hook("on_validation_epoch_end")
+        if not found:
+            known = f", which logs {', '.join(others)}" if others else ", which logs nothing"
+            raise InputError(f"monitor must be a metric that validation logs, got {monitor!r}{known}")
+        values = batchwise or [found[-1].compute() if hasattr(found[-1], "compute") else found[-1]]
+        return torch.stack([scalar(value, monitor) for value in values])
 
     def _batch_step(self) -> Tensor:
         for _ in range(_MAX_SKIPPED):
@@ -199,9 +336,7 @@ class TrainerTrainee:
     def _train_on(self, batch: Any, dataloader_idx: int) -> Any:
         trainer, loop = self.trainer, self.trainer.fit_loop.epoch_loop
         batch_idx, self._taken = self._taken, self._taken + 1
-        batch = trainer.precision_plugin.convert_input(batch)
-        batch = self.module._on_before_batch_transfer(batch, dataloader_idx=dataloader_idx)
-        batch = self._call._call_strategy_hook(trainer, "batch_to_device", batch, dataloader_idx=dataloader_idx)
+        batch = self._on_device(batch, dataloader_idx)
         if self._hook("on_train_batch_start", batch, batch_idx) == -1:
             raise UnsupportedError("on_train_batch_start must not return -1 (skip the epoch) in a range test")
         trainer.strategy.on_train_batch_start(batch, batch_idx)
@@ -212,6 +347,11 @@ class TrainerTrainee:
             outputs = loop.manual_optimization.run(arguments)
         self._hook("on_train_batch_end", outputs, batch, batch_idx)
         return outputs
+
+    def _on_device(self, batch: Any, dataloader_idx: int) -> Any:
+        batch = self.trainer.precision_plugin.convert_input(batch)
+        batch = self.module._on_before_batch_transfer(batch, dataloader_idx=dataloader_idx)
+        return self._call._call_strategy_hook(self.trainer, "batch_to_device", batch, dataloader_idx=dataloader_idx)
 
     def _hook(self, name: str, *args: Any) -> Any:
         return self._call._call_lightning_module_hook(self.trainer, name, *args)
@@ -226,6 +366,31 @@ def configure_again(trainer: Any) -> tuple[list[Any], list[Any]]:
     configured = call._call_lightning_module_hook(trainer, "configure_optimizers")
     optimizers, schedulers, _ = core._configure_optimizers(configured)
     return optimizers, [entry["scheduler"] if isinstance(entry, dict) else entry for entry in schedulers]
+
+
+class _ValidationBatches:
+    """One epoch of validation: (batch, batch_idx, dataloader_idx) of one loader after the other, up to its limit."""
+
+    def __init__(self, loaders: Sequence[Any], most: Sequence[float]) -> None:
+        self._loaders, self._most = loaders, most
+
+    def __len__(self) -> int:
+        sizes = [length(loader) for loader in self._loaders]
+        return int(
+            sum(min(most, 10**6 if size is None else size) for size, most in zip(sizes, self._most, strict=True))
+        )
+
+    def __iter__(self) -> Iterator[tuple[Any, int, int]]:
+        for dataloader_idx, (loader, most) in enumerate(zip(self._loaders, self._most, strict=True)):
+            for batch_idx, batch in enumerate(loader):
+                if batch_idx >= most:
+                    break
+                yield batch, batch_idx, dataloader_idx
+
+
+def _validation_loaders(trainer: Any) -> list[Any]:
+    combined = trainer.fit_loop.epoch_loop.val_loop._combined_loader
+    return [] if combined is None else combined.flattened
 
 
 def _live_data(loop: Any) -> Iterable[object]:

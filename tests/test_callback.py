@@ -36,8 +36,8 @@ pytestmark = [
 ]
 
 
-def finder(**options):
-    return LRFinder(1e-5, 10.0, 90, **options)
+def finder(method="probe", **options):
+    return LRFinder(method, **{"budget": 90, "min_lr": 1e-5, "max_lr": 1e3 if method == "probe" else 10.0, **options})
 
 
 def by_hand(tmp_path, callback=None, others=list, **options):
@@ -470,9 +470,15 @@ def test_an_empty_epoch_is_no_accident_of_ours(tmp_path):
 
 def test_bad_arguments_are_named():
     with pytest.raises(InputError, match="min_lr must be below max_lr, got min_lr = 1, max_lr"):
-        LRFinder(1.0, 0.1)
+        LRFinder(min_lr=1.0, max_lr=0.1)
     with pytest.raises(InputError, match="at least 10, got 3"):
-        LRFinder(steps=3)
+        LRFinder("range", budget=3)
+    with pytest.raises(InputError, match="method must be one of probe, range, got 'grid'"):
+        LRFinder("grid")
+    with pytest.raises(InputError, match="mode must be min or max, got 'most'"):
+        LRFinder(mode="most")
+    with pytest.raises(InputError, match="monitor may be given with method probe only"):
+        LRFinder("range", monitor="val_loss")
 
 
 OTHER_PACKAGE = """
@@ -504,7 +510,7 @@ def train(lr, callbacks):
     trainer.fit(model, DataLoader(TensorDataset(inputs, inputs[:, :3].argmax(1)), 16, shuffle=True))
     return model
 
-finder = LRFinder(1e-5, 10, 90)
+finder = LRFinder(budget=90)
 tuned = train(0.01, [finder])
 assert tuned.lr == finder.suggestion.lr != 0.01
 assert tuned.losses == train(tuned.lr, []).losses

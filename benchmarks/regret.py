@@ -1,0 +1,341 @@
+"""Regret of every way to pick a learning rate: loss of whole trainings at its pick over that at the oracle's pick.
+
+    python benchmarks/oracle.py benchmarks/oracle.jsonl              # once, about an hour: stored
+    python benchmarks/regret.py run benchmarks/out/regret.jsonl      # searches and peers; about 20 minutes on two cores
+    python benchmarks/regret.py report benchmarks/out/regret.jsonl --plot docs/images/regret.png
+
+The law of the drift (`lrfinder.landscape.Drift`) is fitted by least squares to all tasks but the one reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from oracle_grid import TEST_SEEDS, best_octave, cells, place, regret, test_loss
+from tasks import TASKS, Task, build
+from torch.utils.data import DataLoader
+
+import lrfinder
+from lrfinder.choice import choose, evidence_of
+from lrfinder.finder import find
+from lrfinder.landscape import DRIFT, Drift, Landscape, fit_landscape
+from lrfinder.loop import _Loop
+from lrfinder.schedules import Policy
+from lrfinder.settings import Settings
+from lrfinder.suggestion import Suggestion
+
+BUDGETS = {500: (60, 125, 300), 2500: (60, 125, 250)}
+FIXED = (1e-2, 1e-3, 3e-4)
+NO_DRIFT = Drift(0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+# -- running ----------------------------------------------------------------------------------------------------------
+
+
+class Uncommon(_Loop):
+    """The ablation without common random numbers: every probe draws other batches and other random numbers."""
+
+    probes = 0
+
+    def rewind(self) -> None:
+        super().rewind()
+        self.probes += 1
+        torch.manual_seed(self.probes)
+        for _ in range(17 * self.probes):
+            next(self.kept.training)
+        held = self.kept.held_out._kept
+        held.append(held.pop(0))
+
+    def evaluate(self):
+        losses = super().evaluate()
+        chosen = torch.randperm(len(losses), generator=torch.Generator().manual_seed(self.probes))
+        return losses[chosen[: max(len(losses) // 2, 1)]]
+
+
+def search(task: Task, steps: int, seed: int, budget: int, kind=_Loop, anneal: float = 1.0) -> Suggestion:
+    run = build(task, seed)
+    held_out = DataLoader(run.validation, 64)
+    trainee = kind(run.model, run.optimizer, task.loss, run.loader, run.train_step, held_out)
+    return find(trainee, Settings("probe", steps, budget, anneal=anneal))
+
+
+def range_test(task: Task, steps: int, seed: int) -> Suggestion:
+    run = build(task, seed)
+    curve = lrfinder.range_test(run.model, run.optimizer, task.loss, run.loader, train_step=run.train_step)
+    return lrfinder.suggest(curve, steps=steps)
+
+
+def lightning_finder(task: Task, steps: int, seed: int) -> float | None:
+    import lightning.pytorch as pl
+    from lightning.pytorch.tuner import Tuner
+
+    run = build(task, seed)
+
+    class Module(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.lr = run.model, 1e-3
+
+        def training_step(self, batch, batch_idx):
+            return task.loss(self.network(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return task.optimizer(self.network, self.lr)
+
+    clip = task.clip if math.isfinite(task.clip) else None
+    trainer = pl.Trainer(
+        max_steps=steps, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, accelerator="cpu", gradient_clip_val=clip,
+    )  # fmt: skip
+    found = Tuner(trainer).lr_find(Module(), train_dataloaders=run.loader)
+    return found.suggestion() if found is not None else None
+
+
+def torch_lr_finder(task: Task, steps: int, seed: int) -> float | None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from torch_lr_finder import LRFinder
+
+    run = build(task, seed, lr=1e-7)
+    finder = LRFinder(run.model, run.optimizer, task.loss, device="cpu")
+    finder.range_test(run.loader, end_lr=100, num_iter=100)
+    figure, axes = pyplot.subplots()
+    _, lr = finder.plot(ax=axes, suggest_lr=True)
+    pyplot.close(figure)
+    return lr
+
+
+def random_search(task: Task, steps: int, seed: int, budget: int, trials: int = 6) -> float | None:
+    rates = 10 ** np.random.default_rng(seed).uniform(-5, 1, trials)
+    length = budget // trials
+    losses = [build(task, seed).train(float(lr), length, Policy("cosine", length)) for lr in rates]
+    return float(rates[int(np.argmin(losses))]) if np.isfinite(min(losses)) else None
+
+
+def parameter_free(task: Task, steps: int, seed: int, kind: str) -> float:
+    """Loss of a whole training with Prodigy (cosine decay) or schedule-free AdamW, at their defaults."""
+    import prodigyopt
+    import schedulefree
+
+    run = build(task, seed)
+    parameters = [p for p in run.model.parameters() if p.requires_grad]
+    if kind == "prodigy":
+        run.optimizer = prodigyopt.Prodigy(parameters)
+        return run.train(1.0, steps, Policy("cosine", steps))
+    run.optimizer = schedulefree.AdamWScheduleFree(parameters)
+    run.optimizer.train()
+    validate, run.validate = run.validate, lambda: (run.optimizer.eval(), validate())[1]
+    return run.train(run.optimizer.defaults["lr"], steps, Policy("constant"))
+
+
+def measure(job: tuple[int, int, int, str]) -> dict:
+    index, steps, seed, method = job
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    task, most = TASKS[index], BUDGETS[steps][-1]
+    row: dict = {"task": task.name, "steps": steps, "seed": seed, "method": method}
+    try:
+        name, _, detail = method.partition(" ")
+        if name == "probe":
+            row["suggestion"] = search(task, steps, seed, int(detail)).to_dict()
+        elif method == "no common random numbers":
+            row["suggestion"] = search(task, steps, seed, most, Uncommon).to_dict()
+        elif method == "no anneal":
+            row["suggestion"] = search(task, steps, seed, most, anneal=0.0).to_dict()
+        elif method == "range test only":
+            row["suggestion"] = range_test(task, steps, seed).to_dict()
+        elif method == "random search":
+            row["lr"] = random_search(task, steps, seed, most)
+        elif method in ("prodigy", "schedule-free"):
+            loss = parameter_free(task, steps, seed, method)
+            row["loss"] = loss if math.isfinite(loss) else None
+        else:
+            row["lr"] = {"Lightning": lightning_finder, "torch-lr-finder": torch_lr_finder}[method](task, steps, seed)
+    except Exception as error:
+        row["error"] = f"{type(error).__name__}: {error}"
+    return row
+
+
+def run_all(path: Path) -> None:
+    done = set()
+    if path.exists():
+        done = {tuple(json.loads(line)[key] for key in ("task", "steps", "seed", "method")) for line in path.open()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    index = {task.name: i for i, task in enumerate(TASKS)}
+    jobs = []
+    for name, steps in cells():
+        for seed in TEST_SEEDS:
+            methods = [f"probe {budget}" for budget in reversed(BUDGETS[steps])]
+            methods += ["no common random numbers", "no anneal", "range test only", "Lightning", "torch-lr-finder"]
+            for method in (*methods, "random search", "prodigy", "schedule-free"):
+                if (name, steps, seed, method) not in done:
+                    jobs.append((index[name], steps, seed, method))
+    jobs.sort(key=lambda job: job[3] in ("prodigy", "schedule-free"))
+    with path.open("a") as record, ProcessPoolExecutor(2) as pool:
+        for i, row in enumerate(pool.map(measure, jobs), start=1):
+            record.write(json.dumps(row) + "\n")
+            record.flush()
+            print(f"{i}/{len(jobs)}", end="\r", flush=True)
+
+
+# -- reporting --------------------------------------------------------------------------------------------------------
+
+
+def signs(landscape: Landscape, steps: int) -> tuple[list[float], float, float]:
+    """What the law of the drift goes by; the doublings to the horizon; the place."""
+    passes = math.log2(max(steps / landscape.epoch_steps, 1.0)) if landscape.epoch_steps else 0.0
+    drift = float(landscape.weights @ landscape.drift)
+    stalled = landscape.stalled if passes > 1 else 0.0
+    doublings = max(math.log2(steps / landscape.steps), 0.0)
+    return [1.0, drift, landscape.memorised * passes, stalled], doublings, float(landscape.weights @ landscape.place)
+
+
+def fit_law(rows: list[dict]) -> Drift:
+    """Least squares on the octaves between the probes' place and the oracle's."""
+    inputs, octaves, doublings = [], [], []
+    for row in rows:
+        landscape = fit_landscape(evidence_of(Suggestion.from_dict(row["suggestion"])))
+        if landscape is None or row["suggestion"]["status"] == "refused":
+            continue
+        sign, double, centre = signs(landscape, row["steps"])
+        if double > 0.5:
+            inputs.append(np.array(sign) * double)
+            octaves.append(place(row["task"], row["steps"]) - centre)
+            doublings.append(double)
+    law, *_ = np.linalg.lstsq(np.array(inputs), np.array(octaves), rcond=None)
+    off = np.array(octaves) - np.array(inputs) @ law
+    spread = math.sqrt(max(float(np.mean((off**2 - DRIFT.place**2) / np.array(doublings) ** 2)), 0.01))
+    return Drift(*(float(value) for value in law), spread, DRIFT.place)
+
+
+def picks(rows: list[dict]) -> dict[str, list[dict]]:
+    """Per method, one entry a cell and seed: regret, and whether the interval held the oracle's rate."""
+    longest = [r for r in rows if r["method"] == f"probe {BUDGETS[r['steps']][-1]}" and "suggestion" in r]
+    laws = {name: fit_law([r for r in longest if r["task"] != name]) for name in {r["task"] for r in rows}}
+    print("law fitted to all tasks:", fit_law(longest), "\n")
+    found: dict[str, list[dict]] = {}
+
+    def add(method: str, row: dict, lr: float | None, interval=None, spent: int | None = None, loss=None) -> None:
+        task, steps = row["task"], row["steps"]
+        best = test_loss(task, steps, 2.0 ** best_octave(task, steps))
+        value = min(loss / best - 1, 10.0) if loss is not None else None if lr is None else regret(task, steps, lr)
+        held = interval[0] <= 2.0 ** best_octave(task, steps) <= interval[1] if interval else None
+        entry = {"task": task, "steps": steps, "seed": row["seed"], "lr": lr, "regret": value, "held": held}
+        found.setdefault(method, []).append({**entry, "spent": spent, "interval": interval})
+
+    for row in rows:
+        method, steps = row["method"], row["steps"]
+        most = f"probe {BUDGETS[steps][-1]}"
+        if "error" in row:
+            add("lrfinder" if method == most else method, row, None)
+        elif "suggestion" in row:
+            suggestion = Suggestion.from_dict(row["suggestion"])
+            evidence = evidence_of(suggestion)
+            if evidence is not None:
+                suggestion = choose(evidence, steps=steps, law=laws[row["task"]])
+            interval = (suggestion.lr_low, suggestion.lr_high) if suggestion.lr else None
+            add("lrfinder" if method == most else method, row, suggestion.lr, interval, suggestion.steps_spent)
+            if method == most and evidence is not None:
+                other = choose(evidence, steps=steps, law=NO_DRIFT)
+                add("no horizon drift", row, other.lr, (other.lr_low, other.lr_high) if other.lr else None)
+        elif method in ("prodigy", "schedule-free"):
+            add(method, row, None, loss=math.inf if row["loss"] is None else row["loss"])
+        else:
+            add(method, row, row["lr"])
+    for name, steps in cells():
+        for seed in TEST_SEEDS:
+            row = {"task": name, "steps": steps, "seed": seed}
+            for lr in FIXED:
+                add(f"fixed {lr:g}", row, lr)
+    return found
+
+
+def interval_of(entries: list[dict], share: float) -> tuple[float, float]:
+    """90% bootstrap interval of a percentile, resampling tasks."""
+    rng, tasks = np.random.default_rng(0), sorted({e["task"] for e in entries})
+    values = {task: [e["regret"] for e in entries if e["task"] == task] for task in tasks}
+    draws = [
+        np.percentile(np.concatenate([values[task] for task in rng.choice(tasks, len(tasks))]), share) for _ in range(500)
+    ]
+    return tuple(np.percentile(draws, (5, 95)))
+
+
+def report(path: Path, plot: Path | None, schedule_note: bool = True) -> None:
+    rows = [json.loads(line) for line in path.open()]
+    found = picks(rows)
+    order = ["lrfinder", *sorted((m for m in found if m.startswith("probe ")), key=lambda m: -int(m.split()[1]))]
+    order += ["no horizon drift", "no common random numbers", "no anneal", "range test only", "torch-lr-finder"]
+    order += ["Lightning", "random search", *(f"fixed {lr:g}" for lr in FIXED), "prodigy", "schedule-free"]
+    print(f"{'method':26s} {'runs':>5s} {'none':>5s} {'median (90% interval)':>24s} {'90th pct (interval)':>24s}  {'500':>14s} {'2500':>14s}  held")
+    for method in order:
+        answered = [e for e in found.get(method, ()) if e["regret"] is not None]
+        if not answered:
+            continue
+        values = [e["regret"] for e in answered]
+        parts = [f"{np.percentile(values, s):7.1%} ({interval_of(answered, s)[0]:.1%} to {interval_of(answered, s)[1]:.1%})" for s in (50, 90)]
+        by = []
+        for steps in (500, 2500):
+            part = [e["regret"] for e in answered if e["steps"] == steps]
+            by.append(f"{np.median(part):.1%}/{np.percentile(part, 90):.0%}" if part else "-")
+        held = [e["held"] for e in answered if e["held"] is not None]
+        inside = f"{np.mean(held):.0%}" if held else ""
+        none = len(found[method]) - len(answered)
+        print(f"{method:26s} {len(answered):5d} {none:5d} {parts[0]:>24s} {parts[1]:>24s}  {by[0]:>14s} {by[1]:>14s}  {inside}")
+    print("\nlrfinder, task by task: oracle's rate; suggested on three seeds: regret")
+    for name, steps in cells():
+        mine = [e for e in found["lrfinder"] if (e["task"], e["steps"]) == (name, steps)]
+        text = ", ".join("refused" if e["lr"] is None else f"{e['lr']:.2g}: {e['regret']:.1%}" for e in mine)
+        print(f"{name:30s} {steps:5d}  {2.0 ** best_octave(name, steps):8.2g}   {text}")
+    if plot:
+        draw(found, plot)
+
+
+def draw(found: dict[str, list[dict]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for steps, colour in ((500, "#1f6f54"), (2500, "#c4532d")):
+        points = []
+        for budget in BUDGETS[steps]:
+            name = "lrfinder" if budget == BUDGETS[steps][-1] else f"probe {budget}"
+            values = [e["regret"] for e in found[name] if e["steps"] == steps and e["regret"] is not None]
+            spent = [e["spent"] for e in found[name] if e["steps"] == steps and e["regret"] is not None]
+            points.append((100 * np.mean(spent) / steps, *(100 * np.percentile(values, s) for s in (50, 25, 75))))
+        x, median, low, high = np.array(points).T
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(x, median, "o-", color=colour, label=f"lrfinder, {steps} steps (median, quartiles)")
+        for name, mark in (("torch-lr-finder", "s"), ("Lightning", "^"), ("range test only", "x")):
+            values = [e["regret"] for e in found[name] if e["steps"] == steps and e["regret"] is not None]
+            axes.plot(100 * 100 / steps, 100 * np.median(values), mark, color=colour, label=f"{name}, {steps} steps")
+    axes.set(xscale="log", yscale="log", xlabel="steps spent, % of the training", ylabel="regret, %")
+    axes.legend(frameon=False, fontsize="small", ncols=2)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("run", "report"))
+    parser.add_argument("record", type=Path)
+    parser.add_argument("--plot", type=Path)
+    args = parser.parse_args()
+    if args.command == "run":
+        run_all(args.record)
+    else:
+        report(args.record, args.plot)
+
+
+if __name__ == "__main__":
+    main()
