@@ -55,7 +55,7 @@ def place(task: str, steps: int, schedule: str = "cosine") -> float:
     return float(octaves[i] + np.clip((before - after) / (2 * (before - 2 * at + after)), -0.5, 0.5))
 
 
-def test_loss(task: str, steps: int, lr: float, schedule: str = "cosine") -> float:
+def held_out_loss(task: str, steps: int, lr: float, schedule: str = "cosine") -> float:
     """Mean validation loss over the test seeds at ``lr``, by monotone interpolation of its logarithm in log2(lr).
 
     Below the grid that of its lowest rate; above its last finite one inf.
@@ -64,10 +64,14 @@ def test_loss(task: str, steps: int, lr: float, schedule: str = "cosine") -> flo
     finite = np.isfinite(losses)
     octaves, losses = octaves[finite], losses[finite]
     x = max(math.log2(lr), octaves[0])
-    return math.inf if x > octaves[-1] + 0.1 else float(np.exp(PchipInterpolator(octaves, np.log(losses))(min(x, octaves[-1]))))
+    return (
+        math.inf
+        if x > octaves[-1] + 0.1
+        else float(np.exp(PchipInterpolator(octaves, np.log(losses))(min(x, octaves[-1]))))
+    )
 
 
 def regret(task: str, steps: int, lr: float, schedule: str = "cosine") -> float:
     """Loss at ``lr`` over that at the oracle's rate, minus one, on seeds the oracle did not use; at most 10."""
-    best = test_loss(task, steps, 2.0 ** best_octave(task, steps, schedule), schedule)
-    return min(test_loss(task, steps, lr, schedule) / best - 1, 10.0)
+    best = held_out_loss(task, steps, 2.0 ** best_octave(task, steps, schedule), schedule)
+    return min(held_out_loss(task, steps, lr, schedule) / best - 1, 10.0)

@@ -19,6 +19,10 @@ _SIGMAS = 3.0
 _WIDEST = math.log2(100)
 """Octaves: where the 90% interval for the best rate of the probes is wider than two decades, it says nothing."""
 
+_MOST_MISFIT = 0.75
+"""Where the probes scatter about the fit by so much of what a factor of ten costs, they cannot tell rates apart. Of the
+benchmark's searches 95% stay below; three in four sets of probes that differ by noise alone lie above."""
+
 _FAR = 20.0
 """A horizon so many times the longest probe is far: said as a caveat."""
 
@@ -78,7 +82,12 @@ def evidence_of(suggestion: Suggestion) -> Evidence | None:
     fit = suggestion.fit or {}
     untrained, *outcomes = suggestion.probes
     return Evidence(
-        suggestion.curves[0], untrained, tuple(outcomes), fit.get("epoch_steps"), bool(fit.get("comparable", True))
+        curve=suggestion.curves[0],
+        untrained=untrained,
+        outcomes=tuple(outcomes),
+        range_steps=suggestion.steps_spent - sum(outcome.train_loss.size for outcome in outcomes),
+        epoch_steps=fit.get("epoch_steps"),
+        comparable=bool(fit.get("comparable", True)),
     )
 
 
@@ -101,7 +110,8 @@ def _no_place(outcomes: Sequence[Outcome], landscape: Landscape | None) -> Reaso
     if _at_edge(outcomes):
         return Reason.EDGE
     here = landscape.belief(None)
-    return Reason.NOISY if math.log2(here.quantile(0.95) / here.quantile(0.05)) > _WIDEST else None
+    wide = math.log2(here.quantile(0.95) / here.quantile(0.05)) > _WIDEST
+    return Reason.NOISY if wide or landscape.misfit > _MOST_MISFIT else None
 
 
 def _gain(outcome: Outcome, untrained: Outcome) -> float:

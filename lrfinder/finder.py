@@ -11,7 +11,7 @@ from lrfinder.bracket import suggest
 from lrfinder.choice import choose
 from lrfinder.curve import Curve
 from lrfinder.errors import InputError
-from lrfinder.executor import Progress, climb, evaluate, run_probe, run_range_test
+from lrfinder.executor import READ_EVERY, Progress, climb, evaluate, run_probe, run_range_test
 from lrfinder.journal import Journal
 from lrfinder.probe import Evidence, Outcome, Probe
 from lrfinder.search import Plan, bracket_centre, next_probes
@@ -93,12 +93,13 @@ class _Search:
         self.curve = self._recorded(
             "range test", lambda: climb(trainee, ladder, lambda *_: self._tick()), Curve.to_dict, Curve.from_dict
         )
+        self.range_steps = min((len(self.curve) // READ_EVERY + 1) * READ_EVERY, plan.range_steps)  # read in tens
         if settings.budget.seconds is not None:
             plan = self._timed(settings.budget.seconds)
         if not apart:
             return
         centre, limit = bracket_centre(self.curve, plan), self._hopeless()
-        spent = len(self.curve)
+        spent = self.range_steps
         while probes := next_probes(plan, centre, self.outcomes, spent):
             for probe in probes:
                 self.outcomes.append(self._probed(probe, limit))
@@ -114,6 +115,7 @@ class _Search:
             dataclasses.replace(self.curve, caveats=tuple(caveats)),
             self.untrained,
             tuple(self.outcomes),
+            self.range_steps,
             self.trainee.epoch_steps(),
             self.trainee.evaluates_training_loss(),
         )

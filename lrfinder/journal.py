@@ -37,6 +37,8 @@ class Journal:
             self._left = [json.loads(line) for line in whole.splitlines()[1:]]
             with self.path.open("r+b" if text else "wb") as file:
                 file.truncate(len(whole))
+        except InputError:
+            raise
         except OSError as error:
             raise InputError(f"journal must be a file that can be written, got {path}: {error.strerror}") from None
         except ValueError:

@@ -41,6 +41,7 @@ _FREEDOM = 4.0
 _TEMPER = 0.6
 """Exponent of the likelihood: probes of one length share their batches, so that they are not independent."""
 _PRIOR_DRIFT, _PRIOR_SPREAD = -0.35, 0.5
+_DECADE = math.log2(10)
 _BLOWN_UP = -8.0
 """Log-likelihood of a best rate where a probe already blew up."""
 
@@ -49,30 +50,36 @@ _BLOWN_UP = -8.0
 class Drift:
     """How far the best rate moves per doubling of the steps, from the probes to the horizon, in octaves.
 
-    ``transient + carried * p + memorised * v + stalled * s``, with ``p`` the drift between the probes, ``v`` the sign
-    that the data will be memorised (share of the improvement that training batches gained over held-out ones, at most
-    0.1, times the doublings of passes over the data), and ``s`` in [0, 1] the sign that longer training gains nothing
-    on held-out batches.
+    ``(1 - w) * (transient + carried * p) - w``, with ``p`` the drift between the probes. ``w`` in [0, 1] is how far
+    training is limited by memorising: then what counts is ``lr * steps``, the time until held-out loss turns, and the
+    best rate halves with every doubling. ``w = min(1, memorised * v + stalled * s)``: ``v`` is the share of the
+    improvement that training batches gained over held-out ones, at most 0.1, times the doublings of passes over the
+    data up to the horizon; ``s`` in [0, 1] the sign that longer probes gained nothing on held-out batches.
 
     Attributes:
         transient: constant part.
         carried: share of the drift seen between probes that goes on.
-        memorised: per unit of ``v``.
-        stalled: per unit of ``s``.
+        memorised: weight of ``v``.
+        stalled: weight of ``s``.
         spread: standard deviation of the drift about this law.
         place: standard deviation of the place, octaves, whatever the horizon.
     """
 
-    transient: float = -0.15
-    carried: float = 0.5
-    memorised: float = -0.9
-    stalled: float = -0.6
-    spread: float = 0.2
+    transient: float = -0.1
+    carried: float = 0.4
+    memorised: float = 1.4
+    stalled: float = 1.1
+    spread: float = 0.25
     place: float = 0.3
+
+    def slope(self, drift: Array, memorised: float, stalled: float) -> Array:
+        """Return octaves per doubling, given ``p`` (k,), ``v`` and ``s``."""
+        limited = min(1.0, max(0.0, self.memorised * memorised + self.stalled * stalled))
+        return (1 - limited) * (self.transient + self.carried * drift) - limited
 
 
 DRIFT = Drift()
-"""Fitted to eighteen small tasks by least squares; see docs/measured.md for what leaving each task out does."""
+"""As `benchmarks/regret.py` fits it to all its tasks, rounded; docs/measured.md says what leaving tasks out does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +96,11 @@ class Belief:
     def best(self) -> float:
         """Return the learning rate of least expected regret.
 
-        Regret of being ``d`` octaves off is ``d**2`` below, ``1.2 d**2 + 0.15 d**4`` above, where the loss ends in a
+        Regret of being ``d`` octaves off is ``d**2`` below, ``1.2 d**2 + 0.05 d**4`` above, where the loss ends in a
         cliff, and at most 30 on either side.
         """
         off = self.octaves[:, None] - self.octaves[None]
-        regret = np.minimum(np.where(off > 0, _RIGHT * off**2 + 0.15 * off**4, off**2), 30.0)
+        regret = np.minimum(np.where(off > 0, _RIGHT * off**2 + 0.05 * off**4, off**2), 30.0)
         expected = regret @ self.weights
         i = int(np.argmin(expected))
         if not 0 < i < expected.size - 1:
@@ -115,6 +122,7 @@ class Landscape:
         sharpness: of the loss of those probes about its lowest place, in its units per octave squared.
         ceiling: rise of their loss from the best to the untrained model.
         blow_up: log2 of the lowest learning rate above the best at which a probe of any length blew up; inf for none.
+        misfit: standard deviation of the probes about the fit, over its rise a factor of ten from the best rate.
         memorised: share of the improvement that training batches gained over held-out ones, from 0 to 0.1.
         stalled: from 0 to 1, 1 where the longest probes gained nothing over the shortest on held-out batches.
         epoch_steps: optimizer steps per pass over the data; None where unknown.
@@ -127,6 +135,7 @@ class Landscape:
     sharpness: float
     ceiling: float
     blow_up: float
+    misfit: float
     memorised: float
     stalled: float
     epoch_steps: float | None
@@ -134,11 +143,8 @@ class Landscape:
     def belief(self, horizon: int | None = None, law: Drift = DRIFT) -> Belief:
         """Return where the best rate lies after ``horizon`` steps; after as many as the longest probes where None."""
         doublings = max(math.log2(horizon / self.steps), 0.0) if horizon is not None else 0.0
-        passes = math.log2(max(horizon / self.epoch_steps, 1.0)) if horizon and self.epoch_steps else 0.0
-        slope = law.transient + law.carried * self.drift + law.memorised * self.memorised * passes
-        if passes > 1:
-            slope = slope + law.stalled * self.stalled
-        centre = self.place + doublings * slope
+        memorised, stalled = self.signs(horizon)
+        centre = self.place + doublings * law.slope(self.drift, memorised, stalled)
         width = math.hypot(law.place, law.spread * doublings)
         low, high = centre.min() - 5 * width, centre.max() + 5 * width
         octaves = np.arange(math.floor(low / _STEP), math.ceil(high / _STEP) + 1) * _STEP
@@ -147,6 +153,11 @@ class Landscape:
         kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * _STEP / width) ** 2)
         spread = np.convolve(counts, kernel)[reach : reach + octaves.size]
         return Belief(octaves, spread / spread.sum())
+
+    def signs(self, horizon: int | None) -> tuple[float, float]:
+        """Return ``v`` and ``s`` of the law of the drift; none within two passes over the data."""
+        passes = math.log2(max(horizon / self.epoch_steps, 1.0)) if horizon and self.epoch_steps else 0.0
+        return self.memorised * passes, self.stalled if passes > 1 else 0.0
 
     def rise(self, octaves: float) -> float:
         """Return how much higher the loss of the longest probes lies so far from its lowest place; inf: blown up."""
@@ -166,6 +177,7 @@ class Landscape:
             "drift_error": math.sqrt(max(float(self.weights @ (self.drift - drift) ** 2), 0.0)),
             "sharpness": self.sharpness,
             "blow_up": self.blow_up if math.isfinite(self.blow_up) else None,
+            "misfit": self.misfit if math.isfinite(self.misfit) else None,
             "memorised": self.memorised,
             "stalled": self.stalled,
             "epoch_steps": self.epoch_steps,
@@ -208,7 +220,8 @@ def fit_landscape(evidence: Evidence) -> Landscape | None:
         if len(rung) > 1:
             likelihood, sharpness = _likelihood(rung, place + drift * shift)
             log_weight = log_weight + _TEMPER * likelihood
-    weights = np.exp(log_weight - log_weight.max())
+    top = int(np.argmax(log_weight))
+    weights = np.exp(log_weight - log_weight[top])
     keep = weights > 1e-6
     weights = weights[keep] / weights[keep].sum()
     longest = min(used[-1], key=lambda o: o.mean)
@@ -221,6 +234,7 @@ def fit_landscape(evidence: Evidence) -> Landscape | None:
         sharpness=float(weights @ sharpness[keep]),
         ceiling=max(untrained - longest.mean, 0.0),
         blow_up=min(blow_ups),
+        misfit=_misfit(used, float(place[top]), float(drift[top]), reference),
         memorised=_memorised(longest, untrained) if evidence.comparable else 0.0,
         stalled=_stalled(shortest, longest, untrained) if len(used) > 1 else 0.0,
         epoch_steps=evidence.epoch_steps,
@@ -256,6 +270,26 @@ def _paired_errors(rung: Sequence[Outcome]) -> Array:
     errors = np.array([float((o.loss - best.loss).std(ddof=1)) / math.sqrt(count) for o in rung])
     others = [error for error, o in zip(errors, rung, strict=True) if o is not best]
     return np.asarray(np.where([o is best for o in rung], min(others), errors))
+
+
+def _misfit(rungs: Sequence[Sequence[Outcome]], place: float, drift: float, reference: float) -> float:
+    """Return the standard deviation about the fit, each length in units of its own rise at a factor of ten."""
+    squares, freedom = 0.0, -2  # place and drift are fitted too
+    for rung in rungs:
+        centre = place + drift * (math.log2(rung[0].probe.steps) - reference)
+        near = [o for o in rung if abs(_octave(o) - centre) <= 2 * _DECADE]
+        if len(near) < 2:
+            continue
+        shape = _shape(np.array([_octave(o) - centre for o in near]))
+        columns = np.stack([np.ones_like(shape), shape], axis=1)
+        loss = np.array([o.mean for o in near])
+        solution = np.linalg.lstsq(columns, loss, rcond=None)[0]
+        rise = float(solution[1]) * float(_shape(np.array(-_DECADE)))
+        if rise <= 0:
+            return math.inf
+        squares += float(((loss - columns @ solution) ** 2).sum()) / rise**2
+        freedom += len(near) - 2
+    return math.sqrt(squares / max(freedom, 1))
 
 
 def _memorised(longest: Outcome, untrained: float) -> float:

@@ -98,6 +98,7 @@ class Evidence:
         curve: the range test that came first.
         untrained: the starting state, evaluated: an outcome of no steps.
         outcomes: of the probes, in the order they were run.
+        range_steps: optimizer steps that the range test took, those past its end included.
         epoch_steps: optimizer steps of one pass over the training data; None where unknown.
         comparable: whether what is minimised on held-out batches is the training loss, so that the two compare.
     """
@@ -105,13 +106,14 @@ class Evidence:
     curve: Curve
     untrained: Outcome
     outcomes: tuple[Outcome, ...]
+    range_steps: int
     epoch_steps: float | None = None
     comparable: bool = True
 
     @property
     def steps(self) -> int:
         """Optimizer steps taken in all."""
-        return len(self.curve) + sum(outcome.train_loss.size for outcome in self.outcomes)
+        return self.range_steps + sum(outcome.train_loss.size for outcome in self.outcomes)
 
     @property
     def seconds(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from lrfinder.errors import InputError
@@ -49,8 +50,8 @@ class Budget:
         rule = 'budget must be a share of the horizon (0.05 or "5%"), a number of steps (300) or a time ("60s")'
         number, unit = _split(budget, rule)
         if unit in _SECONDS:
-            if number <= 0:
-                raise InputError(f"{rule}, a positive one, got {budget!r}")
+            if not 0 < number < math.inf:
+                raise InputError(f"budget as a time must be positive, got {budget!r}")
             return cls(None, number * _SECONDS[unit])
         if unit == "%":
             number /= 100
@@ -75,7 +76,7 @@ def _split(budget: float | str, rule: str) -> tuple[float, str]:
             return float(text), unit
         except ValueError:
             raise InputError(f"{rule}, got {budget!r}") from None
-    if isinstance(budget, bool) or not isinstance(budget, (int, float)):
+    if isinstance(budget, bool) or not isinstance(budget, Real):
         raise InputError(f"{rule}, got {budget!r}")
     return float(budget), ""
 
@@ -109,9 +110,9 @@ class Settings:
         self.method, self.horizon, self.anneal = method, checked_horizon(steps), anneal
         rungs = _RANGE_STEPS
         if method == "range" and budget is not None:
-            if isinstance(budget, bool) or not isinstance(budget, int):
+            if isinstance(budget, (bool, str)) or not isinstance(budget, Integral):
                 raise InputError(f"budget of a range test must be a whole number of steps, got {budget!r}")
-            rungs = budget
+            rungs = int(budget)
         self.ladder = Ladder(min_lr, _MAX_LR[method] if max_lr is None else max_lr, rungs)
         self.budget = Budget.of(budget, self.horizon) if method == "probe" else Budget(rungs)
 

@@ -150,7 +150,7 @@ def test_quiet_prints_the_answer_and_nothing_else(lrfinder, good):
 
 
 def test_a_quiet_demo_is_quiet(lrfinder):
-    code, out, err = lrfinder("suggest", "--quiet", "--test-steps", "60")
+    code, out, err = lrfinder("suggest", "--quiet", "--budget", "80")
     assert (code, err) == (0, "")
     assert out.startswith("Peak LR")
 
@@ -188,8 +188,14 @@ BAD_ARGUMENTS = {
     "--steps 0": "argument --steps: must be a whole number of at least 1, got 0",
     "--steps -3": "argument --steps: must be a whole number of at least 1, got -3",
     "--steps many": "argument --steps: must be a whole number of at least 1, got many",
-    "--test-steps 0": "argument --test-steps: must be a whole number of at least 1, got 0",
-    "--test-steps 9": "steps of the range test must be at least 10, got 9",
+    "--method grid": "argument --method: invalid choice: 'grid'",
+    "--method range --budget 9": "steps of the range test must be at least 10, got 9",
+    "--method range --budget 5%": "budget of a range test must be a whole number of steps, got '5%'",
+    "--budget 59": "budget must come to at least 60 steps, got 59, which is 59",
+    "--budget 1% --steps 2000": "budget must come to at least 60 steps, got '1%', which is 20",
+    "--budget much": 'budget must be a share of the horizon (0.05 or "5%"), a number of steps (300) or a time',
+    "--budget 0s": "budget as a time must be positive, got '0s'",
+    "--journal missing/j": "--journal: the folder missing does not exist, create it first",
     "--min-lr 1 --max-lr 0.1": "min_lr must be below max_lr, got min_lr = 1, max_lr = 0.1",
     "--min-lr 1 --max-lr 1": "min_lr must be below max_lr, got min_lr = 1, max_lr = 1",
     "--min-lr 0": "min_lr must be positive and finite, got min_lr = 0",
@@ -272,7 +278,7 @@ def test_nothing_is_written_after_an_interrupt(lrfinder, good, monkeypatch):
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lrfinder.suggestion.suggest", interrupted)
+    monkeypatch.setattr("lrfinder.bracket.suggest", interrupted)
     code, out, err = lrfinder("suggest", "--curve", good, "--out", "out.json")
     assert (code, out, err) == (130, "", "lrfinder: interrupted\n")
     assert os.listdir() == ["good.csv"]
@@ -282,7 +288,18 @@ def test_version_and_help(lrfinder):
     assert lrfinder("--version") == (0, f"lrfinder {__version__}\n", "")
     code, out, _ = lrfinder("suggest", "--help")
     assert code == 0
-    for option in ("--curve", "--steps", "--min-lr", "--max-lr", "--test-steps", "--seed", "--report", "--json"):
+    for option in (
+        "--curve",
+        "--steps",
+        "--method",
+        "--budget",
+        "--journal",
+        "--min-lr",
+        "--max-lr",
+        "--seed",
+        "--report",
+        "--json",
+    ):
         assert option in out
     assert "exit codes: 0 suggestion, 1 refused, 2 bad input, 130 interrupted" in out
 
@@ -298,7 +315,7 @@ def test_a_curve_that_only_just_has_points_enough(lrfinder):
 def test_two_results_in_one_file_are_refused(good, lrfinder):
     code, out, err = lrfinder("suggest", "--curve", good, "--out", "a.html", "--report", "./a.html")
     assert (code, out) == (2, "")
-    assert "--curve, --report, --plot and --out must name different files" in err
+    assert "--curve, --report, --plot, --out and --journal must name different files" in err
     assert not Path("a.html").exists()
 
 

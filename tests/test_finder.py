@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from scripted import Quadratic
+
+from lrfinder import InputError, Reason
+from lrfinder.finder import find
+from lrfinder.journal import Journal
+from lrfinder.settings import Settings
+
+
+def settings(**options):
+    return Settings(**{"steps": 500, "budget": 300, **options})
+
+
+@pytest.mark.parametrize("place", [-12.0, -6.0, 0.0])
+def test_the_best_rate_of_a_known_landscape_is_found(place):
+    answer = find(Quadratic(place, noise=0.001), settings())
+    assert answer.lr_low < 2**place < answer.lr_high
+    assert abs(math.log2(answer.lr) - place) < 1.5
+    assert answer.param_group_lrs == pytest.approx((answer.lr, 0.1 * answer.lr))
+    assert answer.caveats[0] == "As scripted."
+
+
+def test_every_probe_starts_from_a_rewound_state_and_is_evaluated_once():
+    trainee = Quadratic()
+    answer = find(trainee, settings())
+    assert trainee.diary[0] == "in"
+    assert trainee.diary[-1] == "out"
+    kept = [entry for entry in trainee.diary if isinstance(entry, tuple) and entry[0] == "keep"]
+    assert len(kept) == 1
+    runs = "".join("r" if entry == "rewind" else "e" if entry[0] == "evaluate" else "" for entry in trainee.diary)
+    probes = len(answer.probes) - 1
+    assert runs == "rer" + "re" * probes
+    assert trainee.steps <= answer.steps_spent <= 300
+    assert max(outcome.probe.steps for outcome in answer.probes) <= kept[0][1]
+
+
+def test_progress_reaches_what_was_spent():
+    seen, trainee = [], Quadratic()
+    find(trainee, settings(), lambda done, planned: seen.append((done, planned)))
+    assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
+    assert trainee.steps - len(seen) in (0, 1)  # none for the step at which the range test ends
+    assert {planned for _, planned in seen} == {300}
+
+
+def test_an_interrupt_gives_the_best_answer_so_far():
+    trainee = Quadratic()
+    trainee.interrupt_at = 150
+    answer = find(trainee, settings())
+    assert answer.interrupted
+    assert answer.lr_low < 2**-6 < answer.lr_high
+    assert any("interrupted after" in caveat for caveat in answer.caveats)
+    assert trainee.diary[-1] == "out"
+
+
+@pytest.mark.parametrize("step", [3, 50])
+def test_an_early_interrupt_passes_through(step):
+    trainee = Quadratic()
+    trainee.interrupt_at = step
+    with pytest.raises(KeyboardInterrupt):
+        find(trainee, settings())
+    assert trainee.diary[-1] == "out"
+
+
+@pytest.mark.parametrize("killed_at", [20, 60, 120, 250])
+def test_a_killed_search_goes_on_from_its_journal(tmp_path, killed_at):
+    whole = find(Quadratic(), settings())
+
+    class Killed(Quadratic):
+        def step(self):
+            if self.steps == killed_at:
+                raise SystemExit
+            return super().step()
+
+    path, asked = tmp_path / "journal.jsonl", settings()
+    with pytest.raises(SystemExit):
+        find(Killed(), asked, journal=Journal(path, asked.to_dict()))
+    again = Quadratic()
+    answer = find(again, asked, journal=Journal(path, asked.to_dict()))
+    assert answer.lr == whole.lr
+    assert [o.probe for o in answer.probes] == [o.probe for o in whole.probes]
+    if killed_at > 60:
+        assert again.steps < whole.steps_spent
+
+
+def test_nothing_to_judge_by_is_refused_as_truncated():
+    trainee = Quadratic()
+    trainee.apart = False
+    answer = find(trainee, settings())
+    assert answer.reason is Reason.TRUNCATED
+    assert len(answer.curves[0]) > 10
+
+
+def test_an_untrained_loss_that_is_not_finite_is_an_error():
+    with pytest.raises(InputError, match="the untrained loss must be finite on the held-out batches, got"):
+        find(Quadratic(untrained=math.nan), settings())
+
+
+def test_a_time_buys_steps():
+    answer = find(Quadratic(), settings(budget="2s"))
+    assert answer.lr_low < 2**-6 < answer.lr_high
+    assert answer.steps_spent > 300
+
+
+def test_a_range_test_alone():
+    answer = find(Quadratic(), settings(method="range", budget=80))
+    assert answer.method == "range"
+    assert answer.probes == ()
+
+
+def test_probes_that_blow_up_are_given_up_and_bound_the_answer():
+    answer = find(Quadratic(-6.0, cliff=1.0), settings())
+    gone = [o for o in answer.probes if o.diverged]
+    assert gone
+    assert all(o.train_loss.size <= o.probe.steps for o in gone)
+    assert answer.lr < 2**-5
+    assert "blows up" in str(answer)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lrfinder import InputError
+from lrfinder.settings import Budget, Settings
+
+
+@pytest.mark.parametrize(
+    ("budget", "horizon", "steps"),
+    [
+        (None, None, 250), (None, 500, 300), (None, 2500, 250), (None, 100_000, 5000), (300, None, 300),
+        (300.0, 7, 300),        (0.05, 10_000, 500), ("5%", 10_000, 500), ("0.05", 10_000, 500), ("300", 1, 300), (" 10 % ", 1000, 100),
+        (np.int64(90), None, 90),
+    ],
+)  # fmt: skip
+def test_a_budget_in_steps(budget, horizon, steps):
+    assert Budget.of(budget, horizon) == Budget(steps)
+
+
+@pytest.mark.parametrize(("budget", "seconds"), [("60s", 60.0), ("1.5min", 90.0), ("2h", 7200.0), ("0.5 s", 0.5)])
+def test_a_budget_in_time(budget, seconds):
+    assert Budget.of(budget, None) == Budget(None, seconds)
+
+
+@pytest.mark.parametrize(
+    ("budget", "horizon", "message"),
+    [
+        (0.05, None, "budget may be a share only where the training steps are known, got 0.05"),
+        ("5%", None, "got '5%': give steps"),
+        (59, 1000, "budget must come to at least 60 steps, got 59, which is 59"),
+        (0.01, 1000, "got 0.01, which is 10"),
+        (-3, 1000, "got -3"),
+        (300.5, 1000, "budget must be a share of the horizon .* got 300.5"),
+        ("much", 1000, "got 'much'"),
+        ("", 1000, "got ''"),
+        (True, 1000, "got True"),
+        ([300], 1000, r"got \[300\]"),
+        (float("nan"), 1000, "got nan"),
+        (float("inf"), 1000, "got inf"),
+        ("infs", 1000, "got 'infs'"),
+        ("nan%", 1000, "got 'nan%'"),
+        ("-5s", 1000, "budget as a time must be positive, got '-5s'"),
+    ],
+)
+def test_a_bad_budget_is_named(budget, horizon, message):
+    with pytest.raises(InputError, match=message):
+        Budget.of(budget, horizon)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "grid"}, "method must be one of probe, range, got 'grid'"),
+        ({"steps": 0}, "steps must be a positive whole number of optimizer steps, got steps = 0"),
+        ({"steps": 2.5}, "got steps = 2.5"),
+        ({"min_lr": 0.0}, "min_lr must be positive and finite"),
+        ({"min_lr": 1.0, "max_lr": 1.0}, "min_lr must be below max_lr"),
+        ({"method": "range", "budget": "60s"}, "budget of a range test must be a whole number of steps, got '60s'"),
+        ({"method": "range", "budget": 5}, "steps of the range test must be at least 10, got 5"),
+    ],
+)
+def test_bad_settings_are_named(options, message):
+    with pytest.raises(InputError, match=message):
+        Settings(**options)
+
+
+def test_numpy_counts_are_taken():
+    assert Settings(steps=np.int64(70)).horizon == 70
