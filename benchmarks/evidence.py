@@ -1,6 +1,6 @@
 """How much evidence of a descent pure noise gives, against real range tests: the threshold of refusal.
 
-python benchmarks/evidence.py benchmarks/range_rule.json        # a minute
+python benchmarks/evidence.py benchmarks/out/regret.jsonl        # a minute; the record is made by regret.py
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def main() -> None:
             fit = fit_range(Curve(lrs, 2 + 0.1 * values))
             if fit is not None:
                 found.setdefault(name, []).append(fit.evidence)
-    for row in json.loads(Path(sys.argv[1]).read_text()):
-        for data in row["curves"]:
-            fit = fit_range(Curve.from_dict(data))
+    for row in map(json.loads, Path(sys.argv[1]).read_text().splitlines()):
+        if row["method"] == "range test only" and "suggestion" in row:
+            fit = fit_range(Curve.from_dict(row["suggestion"]["curves"][0]))
             if fit is not None:
                 found.setdefault("real range tests", []).append(fit.evidence)
     print("| curves | number | lowest | median | 99th percentile | highest |\n|---|---|---|---|---|---|")

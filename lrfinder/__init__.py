@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from lrfinder.curve import Curve
     from lrfinder.errors import InputError, LRFinderError, UnsupportedError
     from lrfinder.files import read_curve, write_curve_csv
-    from lrfinder.loop import range_test
-    from lrfinder.plot import plot_curve
+    from lrfinder.loop import find_lr, range_test
+    from lrfinder.plot import plot_curve, plot_probes
     from lrfinder.schedules import Policy
     from lrfinder.suggestion import Reason, Suggestion
 
@@ -30,7 +30,9 @@ _HOMES = {
     "Reason": "suggestion",
     "Suggestion": "suggestion",
     "UnsupportedError": "errors",
+    "find_lr": "loop",
     "plot_curve": "plot",
+    "plot_probes": "plot",
     "range_test": "loop",
     "read_curve": "files",
     "suggest": "bracket",
@@ -46,7 +48,9 @@ __all__ = [
     "Reason",
     "Suggestion",
     "UnsupportedError",
+    "find_lr",
     "plot_curve",
+    "plot_probes",
     "range_test",
     "read_curve",
     "suggest",

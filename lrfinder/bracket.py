@@ -11,10 +11,10 @@ from lrfinder.suggestion import Reason, Suggestion, checked_horizon, default_pol
 __all__ = ["suggest"]
 
 _BELOW_LOWEST = 10**-0.5
-_SPREAD = 0.5
-"""The rule: half a decade below the lowest place of the fitted curve. Over the twelve tasks of
-`benchmarks/range_rule.py` (docs/range-test.md) the best rate lies there on average, with a standard deviation of half a
-decade from task to task. That spread, not the fit, is what the interval is made of."""
+_SPREAD = 0.75
+"""The rule: half a decade below the lowest place of the fitted curve. Over the tasks of `benchmarks/regret.py` the best
+rate lies there on average, with a standard deviation of three quarters of a decade (docs/measured.md). That spread, not
+the fit, is what the interval is made of."""
 
 _EVIDENCE = 9.5
 """Log-likelihood ratio of a descent that noise alone hardly reaches (docs/measured.md, "How much evidence")."""
@@ -85,7 +85,7 @@ def _refusal(fit: RangeFit | None) -> Reason | None:
 
 def _caveats(fit: RangeFit, steps: int | None) -> list[str]:
     caveats = [
-        "A range test gives a bracket: the best rate for a whole training is a factor of 3 off on average, up or down.",
+        "A range test gives a bracket: the best rate for a whole training is a factor of 5 off on average, up or down.",
         "The policy is a default, not measured on this model.",
     ]
     if steps is None:

@@ -19,9 +19,9 @@ _SIGMAS = 3.0
 _WIDEST = math.log2(100)
 """Octaves: where the 90% interval for the best rate of the probes is wider than two decades, it says nothing."""
 
-_MOST_MISFIT = 0.75
-"""Where the probes scatter about the fit by so much of what a factor of ten costs, they cannot tell rates apart. Of the
-benchmark's searches 95% stay below; three in four sets of probes that differ by noise alone lie above."""
+_LEAST_ORDER = 0.65
+"""Least rank correlation of loss and distance from the best rate. Of the benchmark's searches 95% reach it, of sets of
+ten probes that differ by noise alone one in six (docs/measured.md)."""
 
 _FAR = 20.0
 """A horizon so many times the longest probe is far: said as a caveat."""
@@ -111,7 +111,7 @@ def _no_place(outcomes: Sequence[Outcome], landscape: Landscape | None) -> Reaso
         return Reason.EDGE
     here = landscape.belief(None)
     wide = math.log2(here.quantile(0.95) / here.quantile(0.05)) > _WIDEST
-    return Reason.NOISY if wide or landscape.misfit > _MOST_MISFIT else None
+    return Reason.NOISY if wide or landscape.order < _LEAST_ORDER else None
 
 
 def _gain(outcome: Outcome, untrained: Outcome) -> float:

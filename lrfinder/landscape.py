@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from lrfinder.probe import Evidence, Outcome
 
-__all__ = ["DRIFT", "Belief", "Drift", "Landscape", "fit_landscape"]
+__all__ = ["DRIFT", "Belief", "Drift", "Landscape", "fit_landscape", "valley_shape"]
 
 Array = NDArray[np.float64]
 
@@ -122,7 +123,7 @@ class Landscape:
         sharpness: of the loss of those probes about its lowest place, in its units per octave squared.
         ceiling: rise of their loss from the best to the untrained model.
         blow_up: log2 of the lowest learning rate above the best at which a probe of any length blew up; inf for none.
-        misfit: standard deviation of the probes about the fit, over its rise a factor of ten from the best rate.
+        order: rank correlation of the probes' losses with their distance from the best rate: 1 for a clean valley.
         memorised: share of the improvement that training batches gained over held-out ones, from 0 to 0.1.
         stalled: from 0 to 1, 1 where the longest probes gained nothing over the shortest on held-out batches.
         epoch_steps: optimizer steps per pass over the data; None where unknown.
@@ -135,7 +136,7 @@ class Landscape:
     sharpness: float
     ceiling: float
     blow_up: float
-    misfit: float
+    order: float
     memorised: float
     stalled: float
     epoch_steps: float | None
@@ -154,6 +155,16 @@ class Landscape:
         spread = np.convolve(counts, kernel)[reach : reach + octaves.size]
         return Belief(octaves, spread / spread.sum())
 
+    def valley(self, rung: Sequence[Outcome]) -> tuple[float, float, float] | None:
+        """Return centre (octaves), level and sharpness of probes of one length; None with too few, or no valley."""
+        centre = float(self.weights @ self.place)
+        centre += float(self.weights @ self.drift) * math.log2(rung[0].probe.steps / self.steps)
+        near = [o for o in rung if not o.diverged and abs(_octave(o) - centre) <= 2 * _DECADE]
+        if len(near) < 2:
+            return None
+        level, sharpness = _level_and_sharpness(near, centre)
+        return (centre, level, sharpness) if sharpness > 0 else None
+
     def signs(self, horizon: int | None) -> tuple[float, float]:
         """Return ``v`` and ``s`` of the law of the drift; none within two passes over the data."""
         passes = math.log2(max(horizon / self.epoch_steps, 1.0)) if horizon and self.epoch_steps else 0.0
@@ -163,7 +174,7 @@ class Landscape:
         """Return how much higher the loss of the longest probes lies so far from its lowest place; inf: blown up."""
         if float(self.weights @ self.place) + octaves >= self.blow_up:
             return math.inf
-        return min(self.sharpness * float(_shape(np.array(octaves))), self.ceiling)
+        return min(self.sharpness * float(valley_shape(np.array(octaves))), self.ceiling)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fit as JSON-ready data."""
@@ -177,7 +188,7 @@ class Landscape:
             "drift_error": math.sqrt(max(float(self.weights @ (self.drift - drift) ** 2), 0.0)),
             "sharpness": self.sharpness,
             "blow_up": self.blow_up if math.isfinite(self.blow_up) else None,
-            "misfit": self.misfit if math.isfinite(self.misfit) else None,
+            "order": self.order,
             "memorised": self.memorised,
             "stalled": self.stalled,
             "epoch_steps": self.epoch_steps,
@@ -234,7 +245,7 @@ def fit_landscape(evidence: Evidence) -> Landscape | None:
         sharpness=float(weights @ sharpness[keep]),
         ceiling=max(untrained - longest.mean, 0.0),
         blow_up=min(blow_ups),
-        misfit=_misfit(used, float(place[top]), float(drift[top]), reference),
+        order=_order(rungs, float(place[top]), float(drift[top]), reference),
         memorised=_memorised(longest, untrained) if evidence.comparable else 0.0,
         stalled=_stalled(shortest, longest, untrained) if len(used) > 1 else 0.0,
         epoch_steps=evidence.epoch_steps,
@@ -250,7 +261,7 @@ def _likelihood(rung: Sequence[Outcome], centre: Array) -> tuple[Array, Array]:
         return np.zeros_like(centre), np.zeros_like(centre)
     error = np.sqrt(_paired_errors(rung) ** 2 + (_LAW_ERROR * rise) ** 2 + (_FLOOR * near) ** 2)
     rise, weight = rise / near, (near / np.maximum(error, 1e-6 * near)) ** 2
-    shape = _shape(x[None] - centre[:, None])
+    shape = valley_shape(x[None] - centre[:, None])
     shape = shape - ((shape * weight).sum(1) / weight.sum())[:, None]
     rise = rise - (rise * weight).sum() / weight.sum()
     square = (shape**2 * weight).sum(1)
@@ -272,24 +283,27 @@ def _paired_errors(rung: Sequence[Outcome]) -> Array:
     return np.asarray(np.where([o is best for o in rung], min(others), errors))
 
 
-def _misfit(rungs: Sequence[Sequence[Outcome]], place: float, drift: float, reference: float) -> float:
-    """Return the standard deviation about the fit, each length in units of its own rise at a factor of ten."""
-    squares, freedom = 0.0, -2  # place and drift are fitted too
-    for rung in rungs:
+def _order(rungs: Sequence[Sequence[Outcome]], place: float, drift: float, reference: float) -> float:
+    """Return Spearman's rank correlation of loss and distance from the place, over the lengths with three probes."""
+    squares = pairs = 0.0
+    for rung in (rung for rung in rungs if len(rung) > 2):
         centre = place + drift * (math.log2(rung[0].probe.steps) - reference)
-        near = [o for o in rung if abs(_octave(o) - centre) <= 2 * _DECADE]
-        if len(near) < 2:
-            continue
-        shape = _shape(np.array([_octave(o) - centre for o in near]))
-        columns = np.stack([np.ones_like(shape), shape], axis=1)
-        loss = np.array([o.mean for o in near])
-        solution = np.linalg.lstsq(columns, loss, rcond=None)[0]
-        rise = float(solution[1]) * float(_shape(np.array(-_DECADE)))
-        if rise <= 0:
-            return math.inf
-        squares += float(((loss - columns @ solution) ** 2).sum()) / rise**2
-        freedom += len(near) - 2
-    return math.sqrt(squares / max(freedom, 1))
+        losses = rankdata([o.mean for o in rung])  # those that blew up share the last rank
+        distances = rankdata([float(valley_shape(np.array(_octave(o) - centre))) for o in rung])
+        squares += float(((losses - distances) ** 2).sum())
+        pairs += len(rung) * (len(rung) ** 2 - 1) / 6
+    return 1 - squares / pairs if pairs else 1.0
+
+
+def _level_and_sharpness(rung: Sequence[Outcome], centre: float) -> tuple[float, float]:
+    """Fit one length by least squares about a given place."""
+    loss = np.array([o.mean for o in rung])
+    rise = loss - loss.min()
+    weights = 1 / np.maximum(_LAW_ERROR * rise + _FLOOR * float(np.sort(rise)[1:3].mean()), 1e-300)
+    shape = valley_shape(np.array([_octave(o) - centre for o in rung]))
+    columns = np.stack([np.ones_like(shape), shape], axis=1)
+    level, sharpness = np.linalg.lstsq(columns * weights[:, None], loss * weights, rcond=None)[0]
+    return float(level), float(sharpness)
 
 
 def _memorised(longest: Outcome, untrained: float) -> float:
@@ -302,7 +316,8 @@ def _stalled(shortest: Outcome, longest: Outcome, untrained: float) -> float:
     return max(0.0, 1.0 - gain / 0.1)
 
 
-def _shape(off: Array) -> Array:
+def valley_shape(off: Array) -> Array:
+    """Return ``f`` of the module's formula at ``off`` octaves from the lowest place."""
     square = np.where(off > 0, _RIGHT, 1.0) * off**2
     return np.asarray(square / (1 + square / _SATURATION))
 

@@ -1,4 +1,4 @@
-"""Records drawn with matplotlib: numbers first (`curve_view`), then ink (`plot_curve`)."""
+"""Records drawn with matplotlib: numbers first (`curve_view`, `probes_view`), then ink."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lrfinder.choice import evidence_of
 from lrfinder.curve import Curve
+from lrfinder.errors import InputError
 from lrfinder.fit import fit_range
+from lrfinder.landscape import fit_landscape, valley_shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from lrfinder.suggestion import Suggestion
 
-__all__ = ["CurveView", "Palette", "curve_view", "plot_curve"]
+__all__ = ["CurveView", "Palette", "Rung", "curve_view", "plot_curve", "plot_probes", "probes_view"]
+
+
+_TOP_RISE = 8.0
+"""Top of the axis of probes: what a factor of eight or so costs."""
 
 
 class CurveView(NamedTuple):
@@ -104,15 +111,111 @@ def plot_curve(
         ax.axvline(
             view.lr_limit, color=colours.ink, linestyle=":", label=f"training gets worse above {view.lr_limit:.2g}"
         )
-    if suggestion is not None and suggestion.lr is not None:
-        low, high = suggestion.lr_low or suggestion.lr, suggestion.lr_high or suggestion.lr
-        ax.axvspan(low, high, color=colours.answer, alpha=0.12, label=f"90% interval {low:.2g} to {high:.2g}")
-        ax.axvline(suggestion.lr, color=colours.answer, linewidth=2, label=f"suggested {suggestion.lr:.3g}")
-    ax.set_xscale("log")
+    if suggestion is not None:
+        _mark_answer(ax, suggestion, colours)
     ax.set_ylim(view.bottom, view.top)
     ax.set_xlim(10 ** math.floor(math.log10(view.lr[0])), 10 ** math.ceil(math.log10(view.lr[-1])))
+    _finish(ax, "training loss", colours)
+    return ax
+
+
+class Rung(NamedTuple):
+    """The probes of one length, as numbers.
+
+    Attributes:
+        steps: length.
+        lr: (n,) peak learning rates, increasing.
+        loss: (n,) mean held-out losses; inf where training blew up.
+        rise: (n,) loss above the lowest, in units of the fitted rise at half or double the best rate, so that one curve
+            fits every length; in units of what training gained where there is no fit.
+        fit_lr: (m,) learning rates at which the fit is drawn; empty without a fit.
+        fit_rise: (m,) the fitted rise there.
+    """
+
+    steps: int
+    lr: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    rise: NDArray[np.float64]
+    fit_lr: NDArray[np.float64]
+    fit_rise: NDArray[np.float64]
+
+
+def probes_view(suggestion: Suggestion) -> tuple[Rung, ...]:
+    """Work out what `plot_probes` draws: one `Rung` per length, the shortest first.
+
+    Raises:
+        InputError: the suggestion was made without probes.
+    """
+    evidence = evidence_of(suggestion)
+    if evidence is None or not evidence.outcomes:
+        raise InputError(f"suggestion must have probes to plot, got method = {suggestion.method!r} with none")
+    landscape = fit_landscape(evidence) if suggestion.fit is not None else None
+    rungs = []
+    for steps in sorted({outcome.probe.steps for outcome in evidence.outcomes}):
+        rung = sorted((o for o in evidence.outcomes if o.probe.steps == steps), key=lambda o: o.probe.lr)
+        lr, loss = np.array([o.probe.lr for o in rung]), np.array([o.mean for o in rung])
+        valley = None if landscape is None else landscape.valley(rung)
+        if valley is None:
+            low = float(loss.min()) if np.isfinite(loss.min()) else evidence.untrained.mean
+            rise = (loss - low) / (max(evidence.untrained.mean - low, 0.0) or 1.0)
+            rungs.append(Rung(steps, lr, loss, rise, np.empty(0), np.empty(0)))
+            continue
+        centre, level, sharpness = valley
+        octaves = np.linspace(centre - 4, centre + 4, 200)
+        unit = sharpness * float(valley_shape(np.array(-1.0)))
+        fitted = sharpness * valley_shape(octaves - centre) / unit
+        rungs.append(Rung(steps, lr, loss, (loss - level) / unit, 2**octaves, fitted))
+    return tuple(rungs)
+
+
+def plot_probes(suggestion: Suggestion, ax: Axes | None = None, *, palette: Palette | None = None) -> Axes:
+    """Draw how much worse than the best each probe ended, the fit, and the suggested rate with its interval.
+
+    Probes beyond the axis, and those that blew up, are drawn as triangles at its upper edge.
+
+    Args:
+        suggestion: one made from probes; a refused one marks no rate.
+        ax: where to draw; a new figure when None.
+        palette: colours.
+
+    Returns:
+        The Axes drawn on.
+
+    Raises:
+        InputError: the suggestion was made without probes.
+    """
+    rungs, colours = probes_view(suggestion), palette or Palette()
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    top = _TOP_RISE if any(rung.fit_lr.size for rung in rungs) else 1.2
+    for i, rung in enumerate(rungs):
+        colour, mark = (colours.fit, "s") if i == len(rungs) - 1 else (colours.data, "o")
+        inside = rung.rise <= top
+        ax.plot(rung.lr[inside], rung.rise[inside], mark, color=colour, label=f"probes of {rung.steps} steps")
+        if not inside.all():
+            ax.plot(rung.lr[~inside], np.full(int((~inside).sum()), top), "^", color=colour, clip_on=False)
+        below = rung.fit_rise <= top
+        ax.plot(rung.fit_lr[below], rung.fit_rise[below], color=colour, linewidth=1)
+    _mark_answer(ax, suggestion, colours)
+    ax.set_ylim(-0.08 * top, top)
+    _finish(ax, "rise of the held-out loss" if top > 2 else "share of the gain lost", colours)
+    return ax
+
+
+def _mark_answer(ax: Axes, suggestion: Suggestion, colours: Palette) -> None:
+    if suggestion.lr is None:
+        return
+    low, high = suggestion.lr_low or suggestion.lr, suggestion.lr_high or suggestion.lr
+    ax.axvspan(low, high, color=colours.answer, alpha=0.12, label=f"90% interval {low:.2g} to {high:.2g}")
+    ax.axvline(suggestion.lr, color=colours.answer, linewidth=2, label=f"suggested {suggestion.lr:.3g}")
+
+
+def _finish(ax: Axes, ylabel: str, colours: Palette) -> None:
+    ax.set_xscale("log")
     ax.set_xlabel("learning rate")
-    ax.set_ylabel("training loss")
+    ax.set_ylabel(ylabel)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     for side in ("bottom", "left"):
@@ -121,4 +224,3 @@ def plot_curve(
     for text in (ax.xaxis.label, ax.yaxis.label):
         text.set_color(colours.ink)
     ax.legend(frameon=False, labelcolor=colours.ink, fontsize="small")
-    return ax

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lrfinder.plot import Palette, plot_curve
+from lrfinder.plot import Palette, plot_curve, plot_probes
 
 if TYPE_CHECKING:
     from lrfinder.suggestion import Suggestion
@@ -20,7 +20,7 @@ _VARIABLES = {"#010101": "var(--ink)", "#020202": "var(--data)", "#030303": "var
 
 
 def report_html(suggestion: Suggestion, command: str) -> str:
-    """Return a self-contained HTML page: answer, curve with fit, caveats, raw numbers, how to repeat it.
+    """Return a self-contained HTML page: answer, probes, curve, fits, caveats, raw numbers, how to repeat it.
 
     Args:
         suggestion: what to show; every string in it is escaped.
@@ -51,7 +51,20 @@ def _view(suggestion: Suggestion) -> dict[str, Any]:
         "caveats": suggestion.caveats,
         "svg": svg,
         "points": zip(*(getattr(suggestion.curves[0], name).tolist() for name in ("step", "lr", "loss")), strict=True),
-        "description": f"Training loss against learning rate, on a logarithmic axis. {suggestion.headline()}",
+        "probes": [
+            {
+                "stage": outcome.probe.stage,
+                "steps": outcome.probe.steps,
+                "lr": outcome.probe.lr,
+                "loss": None if outcome.diverged else outcome.mean,
+                "error": outcome.loss.std(ddof=1) / outcome.loss.size**0.5 if outcome.loss.size > 1 else 0.0,
+            }
+            for outcome in suggestion.probes
+        ],
+        "description": (
+            ("Held-out loss of every probe, and training" if len(suggestion.probes) > 1 else "Training")
+            + f" loss of the range test, against learning rate on a logarithmic axis. {suggestion.headline()}"
+        ),
     }
 
 
@@ -60,8 +73,14 @@ def _picture(suggestion: Suggestion, kind: str, palette: Palette) -> bytes:
     from matplotlib.figure import Figure
 
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "lrfinder", "font.size": 10.0}):
-        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-        plot_curve(suggestion.curves[0], suggestion, figure.subplots(), palette=palette)
+        probed = len(suggestion.probes) > 1
+        figure = Figure(figsize=(7.2, 7.4 if probed else 4.2), layout="constrained")
+        if probed:
+            above, below = figure.subplots(2, 1)
+            plot_probes(suggestion, above, palette=palette)
+            plot_curve(suggestion.curves[0], None, below, palette=palette)
+        else:
+            plot_curve(suggestion.curves[0], suggestion, figure.subplots(), palette=palette)
         file = io.BytesIO()
         metadata = {"Date": None} if kind == "svg" else None
         figure.savefig(file, format=kind, transparent=kind == "svg", dpi=150, metadata=metadata)

@@ -68,7 +68,7 @@ class Budget:
         return cls(round(steps))
 
 
-def _split(budget: float | str, rule: str) -> tuple[float, str]:
+def _split(budget: object, rule: str) -> tuple[float, str]:
     if isinstance(budget, str):
         unit = next((unit for unit in ("min", "s", "h", "%") if budget.strip().endswith(unit)), "")
         text = budget.strip().removesuffix(unit)
@@ -79,6 +79,12 @@ def _split(budget: float | str, rule: str) -> tuple[float, str]:
     if isinstance(budget, bool) or not isinstance(budget, Real):
         raise InputError(f"{rule}, got {budget!r}")
     return float(budget), ""
+
+
+def _rungs(budget: object) -> int:
+    if isinstance(budget, bool) or not isinstance(budget, Integral):
+        raise InputError(f"budget of a range test must be a whole number of steps, got {budget!r}")
+    return int(budget)
 
 
 class Settings:
@@ -110,9 +116,7 @@ class Settings:
         self.method, self.horizon, self.anneal = method, checked_horizon(steps), anneal
         rungs = _RANGE_STEPS
         if method == "range" and budget is not None:
-            if isinstance(budget, (bool, str)) or not isinstance(budget, Integral):
-                raise InputError(f"budget of a range test must be a whole number of steps, got {budget!r}")
-            rungs = int(budget)
+            rungs = _rungs(budget)
         self.ladder = Ladder(min_lr, _MAX_LR[method] if max_lr is None else max_lr, rungs)
         self.budget = Budget.of(budget, self.horizon) if method == "probe" else Budget(rungs)
 

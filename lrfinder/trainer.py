@@ -147,7 +147,7 @@ class TrainerTrainee:
         self._kept = KeptBatches.of(self._side(), count, validation, epoch=epoch)
         if validation is not None and self._monitor is None and (error := self._trial()) is not None:
             self._kept = KeptBatches.of(self._side(), count, epoch=epoch)
-            self._more = (f"training_step could not take a validation batch ({error}): not judged by those.",)
+            self._more = (f"training_step could not take a validation batch ({str(error)[:80]}): not judged by those.",)
         self._batches = self._kept.training
         return self._kept.apart
 

@@ -524,3 +524,108 @@ def test_users_of_the_package_pytorch_lightning_are_served_too(tmp_path):
     pytest.importorskip("pytorch_lightning")
     done = subprocess.run([sys.executable, "-c", OTHER_PACKAGE], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# --- what is optimised -----------------------------------------------------------------------------------------------
+
+
+class Watching(Net):
+    """Logs metrics in every way: per batch, of all batches, and an object that computes itself."""
+
+    def on_validation_epoch_start(self):
+        self.sums = []
+
+    def validation_step(self, batch, batch_idx):
+        logits = self(batch[0])
+        loss = torch.nn.functional.cross_entropy(logits, batch[1])
+        self.sums.append(loss)
+        self.log_dict({"val_loss": loss, "val_quality": -loss})
+        self.accuracy(logits, batch[1])
+        self.log("val_accuracy", self.accuracy)
+
+    def on_validation_epoch_end(self):
+        self.log("val_mean", torch.stack(self.sums).mean())
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode", "batches"),
+    [("val_loss", "min", 4), ("val_quality", "max", 4), ("val_accuracy", "max", 1), ("val_mean", "min", 1)],
+)
+def test_the_monitored_metric_decides_and_training_is_as_by_hand(tmp_path, monitor, mode, batches):
+    callback = finder(monitor=monitor, mode=mode)
+    by_hand(tmp_path, callback, module=Watching)
+    assert {outcome.loss.size for outcome in callback.suggestion.probes if not outcome.diverged} == {batches}
+
+
+def test_a_metric_and_its_negative_decide_alike(tmp_path):
+    down, up = finder(monitor="val_loss"), finder(monitor="val_quality", mode="max")
+    for callback in (down, up):
+        fit(tmp_path / callback.mode, [callback], module=Watching, max_epochs=1)
+    assert down.suggestion.lr == up.suggestion.lr
+
+
+def test_a_metric_that_is_not_logged_is_named_with_those_that_are(tmp_path):
+    with pytest.raises(
+        InputError, match=r"monitor must be a metric that validation logs, got 'loss', which logs val_loss"
+    ):
+        fit(tmp_path, [finder(monitor="loss")])
+    with pytest.raises(InputError, match="got 'val_loss' in a fit without validation"):
+        fit(tmp_path / "none", [finder(monitor="val_loss")], limit_val_batches=0)
+
+
+@pytest.mark.parametrize("options", [{"limit_val_batches": 0}, {"num_sanity_val_steps": 0}, {"limit_val_batches": 2}])
+def test_with_and_without_validation_training_is_as_by_hand(tmp_path, options):
+    _, callback = by_hand(tmp_path, **options)
+    held_out = callback.suggestion.probes[0].loss.size
+    assert held_out == {0: 3, 2: 2}.get(options.get("limit_val_batches"), 4)
+    assert any("no validation loader" in text for text in callback.suggestion.caveats) == (held_out == 3)
+
+
+def test_validation_batches_that_training_step_cannot_take_are_done_without(tmp_path):
+    class Odd(Net):
+        def training_step(self, batch, batch_idx):
+            if len(batch[0]) != 16:
+                raise ValueError("training batches have 16 rows")
+            return super().training_step(batch, batch_idx)
+
+    _, callback = by_hand(tmp_path, module=Odd)
+    assert (
+        "training_step could not take a validation batch (training batches have 16 rows)"
+        in callback.suggestion.caveats[0]
+    )
+    assert "judged on 3 training batches" in callback.suggestion.caveats[1]
+
+
+def test_manual_optimization_gets_a_range_test_unless_something_is_monitored(tmp_path):
+    plain, monitored = finder(), finder(monitor="val_loss")
+    fit(tmp_path / "plain", [plain], module=Manual, max_epochs=1)
+    assert (plain.suggestion.method, plain.suggestion.probes) == ("range", ())
+    by_hand(tmp_path / "monitored", monitored, module=Manual)
+    assert monitored.suggestion.method == "probe"
+
+
+def test_ctrl_c_in_a_late_probe_keeps_the_answer_so_far_and_touches_no_rate(tmp_path):
+    class Interrupted(Net):
+        taken = 0  # of the class: no snapshot winds it back
+
+        def training_step(self, batch, batch_idx):
+            Interrupted.taken += 1
+            if Interrupted.taken == 130:  # evaluations count too
+                raise KeyboardInterrupt
+            return super().training_step(batch, batch_idx)
+
+    callback, states = finder(), []
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        fit(tmp_path, [callback], module=Interrupted, before=lambda trainer, model: states.append(model))
+    assert callback.suggestion.interrupted
+    assert any("was interrupted after" in text for text in callback.suggestion.caveats)
+    assert (states[0].lr, states[0].seen) == (0.01, 0)
+
+
+def test_the_horizon_and_the_budget_are_of_the_trainer(tmp_path):
+    callback = finder(budget="50%")
+    fit(tmp_path, [callback], max_epochs=10)
+    assert callback.suggestion.horizon == 160
+    assert callback.suggestion.steps_spent <= 80
+    with pytest.raises(InputError, match=r"budget must come to at least 60 steps, got 0\.1, which is 3\.2"):
+        fit(tmp_path / "small", [finder(budget=0.1)])

@@ -11,8 +11,8 @@ from lrfinder.settings import Budget, Settings
     ("budget", "horizon", "steps"),
     [
         (None, None, 250), (None, 500, 300), (None, 2500, 250), (None, 100_000, 5000), (300, None, 300),
-        (300.0, 7, 300),        (0.05, 10_000, 500), ("5%", 10_000, 500), ("0.05", 10_000, 500), ("300", 1, 300), (" 10 % ", 1000, 100),
-        (np.int64(90), None, 90),
+        (300.0, 7, 300), (0.05, 10_000, 500), ("5%", 10_000, 500), ("0.05", 10_000, 500), ("300", 1, 300),
+        (" 10 % ", 1000, 100), (np.int64(90), None, 90),
     ],
 )  # fmt: skip
 def test_a_budget_in_steps(budget, horizon, steps):
