@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from lrfinder import Policy, range_test, suggest
+from lrfinder import Policy, find_lr
 from lrfinder.demo import Demo, digits_demo
 from lrfinder.schedules import POLICIES
 
@@ -38,8 +38,8 @@ def main() -> None:
     suggested = {}
     for seed in SEEDS:
         demo = digits_demo(seed, "cpu")
-        curve = range_test(demo.model, demo.optimizer, demo.loss_fn, demo.loader)
-        suggested[seed] = suggest(curve, steps=demo.steps).lr
+        found = find_lr(demo.model, demo.optimizer, demo.loss_fn, demo.loader, demo.val_loader, steps=demo.steps)
+        suggested[seed] = found.lr
     print(f"suggested for seeds {SEEDS}: " + ", ".join(f"{lr:.3g}" for lr in suggested.values()))
     print("validation loss (accuracy), mean of three seeds\n")
     print(f"| learning rate | {' | '.join(POLICIES)} |\n|---|{'---|' * len(POLICIES)}")

@@ -2,7 +2,7 @@
 
     python benchmarks/oracle.py benchmarks/oracle.jsonl              # once, about an hour: stored
     python benchmarks/regret.py run benchmarks/out/regret.jsonl      # searches and peers; about 20 minutes on two cores
-    python benchmarks/regret.py report benchmarks/out/regret.jsonl --plot docs/images/regret.png
+    python benchmarks/regret.py report benchmarks/out/regret.jsonl --plot docs/images/regret.png    # or --schedule wsd
 
 The law of the drift (`lrfinder.landscape.Drift`) is fitted by least squares to all tasks but the one reported.
 """
@@ -178,8 +178,8 @@ def run_all(path: Path) -> None:
             methods = [f"probe {budget}" for budget in reversed(BUDGETS[steps])]
             methods += ["no common random numbers", "no anneal", "range test only", "Lightning", "torch-lr-finder"]
             for method in (*methods, "random search", "prodigy", "schedule-free"):
-                if (name, steps, seed, method) not in done:
-                    jobs.append((index[name], steps, seed, method))
+                jobs.append((index[name], steps, seed, method))
+    jobs = [job for job in jobs if (TASKS[job[0]].name, *job[1:]) not in done]
     jobs.sort(key=lambda job: job[3] in ("prodigy", "schedule-free"))
     with path.open("a") as record, ProcessPoolExecutor(2) as pool:
         for i, row in enumerate(pool.map(measure, jobs), start=1):
@@ -192,9 +192,9 @@ def run_all(path: Path) -> None:
 
 
 def fit_law(rows: list[dict]) -> Drift:
-    """Robust least squares on the octaves between the probes' place and the oracle's, towards theory where data are few.
+    """Robust least squares on the octaves between the probes' place and the oracle's, drawn towards theory.
 
-    Theory: -0.15 octaves per doubling (DESIGN.md), half of the drift seen goes on, and -1 where memorising limits.
+    Theory: -0.15 octaves per doubling (a fair prior for language models), half of the drift seen goes on, and -1 where memorising limits.
     """
     theory, cases = np.array([-0.15, 0.5, 1.0, 1.0]), []
     for row in rows:
@@ -213,7 +213,7 @@ def fit_law(rows: list[dict]) -> Drift:
     return Drift(*(float(value) for value in law), DRIFT.spread, DRIFT.place)
 
 
-def picks(rows: list[dict]) -> dict[str, list[dict]]:
+def picks(rows: list[dict], schedule: str) -> dict[str, list[dict]]:
     """Per method, one entry a cell and seed: regret, and whether the interval held the oracle's rate."""
     longest = [r for r in rows if r["method"] == f"probe {BUDGETS[r['steps']][-1]}" and "suggestion" in r]
     for row in longest:
@@ -224,36 +224,43 @@ def picks(rows: list[dict]) -> dict[str, list[dict]]:
 
     def add(method: str, row: dict, lr: float | None, interval=None, spent: int | None = None, loss=None) -> None:
         task, steps = row["task"], row["steps"]
-        best = held_out_loss(task, steps, 2.0 ** best_octave(task, steps))
-        value = min(loss / best - 1, 10.0) if loss is not None else None if lr is None else regret(task, steps, lr)
-        held = interval[0] <= 2.0 ** best_octave(task, steps) <= interval[1] if interval else None
+        best = 2.0 ** best_octave(task, steps, schedule)
+        if loss is not None:
+            value = min(loss / held_out_loss(task, steps, best, schedule) - 1, 10.0)
+        else:
+            value = None if lr is None else regret(task, steps, lr, schedule)
+        held = interval[0] <= best <= interval[1] if interval else None
         entry = {"task": task, "steps": steps, "seed": row["seed"], "lr": lr, "regret": value, "held": held}
         found.setdefault(method, []).append({**entry, "spent": spent, "interval": interval})
 
+    def add_suggestion(method: str, row: dict, suggestion: Suggestion) -> None:
+        interval = (suggestion.lr_low, suggestion.lr_high) if suggestion.lr else None
+        add(method, row, suggestion.lr, interval, suggestion.steps_spent)
+
     for row in rows:
         method, steps = row["method"], row["steps"]
-        most = f"probe {BUDGETS[steps][-1]}"
+        main = method == f"probe {BUDGETS[steps][-1]}"
+        name = "lrfinder" if main else method
         if "error" in row:
-            add("lrfinder" if method == most else method, row, None)
+            add(name, row, None)
         elif "suggestion" in row:
             suggestion = Suggestion.from_dict(row["suggestion"])
             evidence = evidence_of(suggestion)
-            if evidence is not None:
-                suggestion = choose(evidence, steps=steps, law=laws[row["task"]])
-            interval = (suggestion.lr_low, suggestion.lr_high) if suggestion.lr else None
-            add("lrfinder" if method == most else method, row, suggestion.lr, interval, suggestion.steps_spent)
-            if method == most and evidence is not None:
-                other = choose(evidence, steps=steps, law=NO_DRIFT)
-                add("no horizon drift", row, other.lr, (other.lr_low, other.lr_high) if other.lr else None)
+            if evidence is None:
+                add_suggestion(name, row, suggestion)
+                continue
+            add_suggestion(name, row, choose(evidence, steps=steps, law=laws[row["task"]]))
+            if main:
+                add_suggestion("lrfinder, law of all tasks", row, choose(evidence, steps=steps))
+                add_suggestion("no horizon drift", row, choose(evidence, steps=steps, law=NO_DRIFT))
         elif method in ("prodigy", "schedule-free"):
             add(method, row, None, loss=math.inf if row["loss"] is None else row["loss"])
         else:
             add(method, row, row["lr"])
-    for name, steps in cells():
+    for name, steps in cells(schedule):
         for seed in TEST_SEEDS:
-            row = {"task": name, "steps": steps, "seed": seed}
             for lr in FIXED:
-                add(f"fixed {lr:g}", row, lr)
+                add(f"fixed {lr:g}", {"task": name, "steps": steps, "seed": seed}, lr)
     return found
 
 
@@ -268,39 +275,40 @@ def interval_of(entries: list[dict], share: float) -> tuple[float, float]:
     return tuple(np.percentile(draws, (5, 95)))
 
 
-def report(path: Path, plot: Path | None, schedule_note: bool = True) -> None:
+def report(path: Path, schedule: str, plot: Path | None) -> None:
     rows = [json.loads(line) for line in path.open()]
-    found = picks(rows)
-    order = ["lrfinder", *sorted((m for m in found if m.startswith("probe ")), key=lambda m: -int(m.split()[1]))]
-    order += ["no horizon drift", "no common random numbers", "no anneal", "range test only", "torch-lr-finder"]
-    order += ["Lightning", "random search", *(f"fixed {lr:g}" for lr in FIXED), "prodigy", "schedule-free"]
-    print(
-        f"{'method':26s} {'runs':>5s} {'none':>5s} {'median (90% interval)':>24s} {'90th pct (interval)':>24s}  {'500':>14s} {'2500':>14s}  held"
-    )
+    found = picks(rows, schedule)
+    order = ["lrfinder", "lrfinder, law of all tasks", "probe 125", "probe 60", "no horizon drift"]
+    order += [
+        "no common random numbers",
+        "no anneal",
+        "range test only",
+        "torch-lr-finder",
+        "Lightning",
+        "random search",
+    ]
+    order += [*(f"fixed {lr:g}" for lr in FIXED), "prodigy", "schedule-free"]
+    print("| method | runs | no answer | median (90% interval) | 90th percentile | 500 steps | 2500 steps | held |")
+    print("|---|---|---|---|---|---|---|---|")
     for method in order:
-        answered = [e for e in found.get(method, ()) if e["regret"] is not None]
+        entries = found.get(method, [])
+        answered = [e for e in entries if e["regret"] is not None]
         if not answered:
             continue
-        values = [e["regret"] for e in answered]
-        parts = [
-            f"{np.percentile(values, s):7.1%} ({interval_of(answered, s)[0]:.1%} to {interval_of(answered, s)[1]:.1%})"
-            for s in (50, 90)
-        ]
-        by = []
+        columns = [method, len(answered), len(entries) - len(answered)]
+        for share in (50, 90):
+            low, high = interval_of(answered, share)
+            columns.append(f"{np.percentile([e['regret'] for e in answered], share):.1%} ({low:.1%} to {high:.1%})")
         for steps in (500, 2500):
             part = [e["regret"] for e in answered if e["steps"] == steps]
-            by.append(f"{np.median(part):.1%}/{np.percentile(part, 90):.0%}" if part else "-")
+            columns.append(f"{np.median(part):.1%}, {np.percentile(part, 90):.0%}" if part else "")
         held = [e["held"] for e in answered if e["held"] is not None]
-        inside = f"{np.mean(held):.0%}" if held else ""
-        none = len(found[method]) - len(answered)
-        print(
-            f"{method:26s} {len(answered):5d} {none:5d} {parts[0]:>24s} {parts[1]:>24s}  {by[0]:>14s} {by[1]:>14s}  {inside}"
-        )
-    print("\nlrfinder, task by task: oracle's rate; suggested on three seeds: regret")
-    for name, steps in cells():
+        print("|", *[f"{column} |" for column in (*columns, f"{np.mean(held):.0%}" if held else "")])
+    print("\n| task | steps | best rate | suggested on three seeds: regret |\n|---|---|---|---|")
+    for name, steps in cells(schedule):
         mine = [e for e in found["lrfinder"] if (e["task"], e["steps"]) == (name, steps)]
         text = ", ".join("refused" if e["lr"] is None else f"{e['lr']:.2g}: {e['regret']:.1%}" for e in mine)
-        print(f"{name:30s} {steps:5d}  {2.0 ** best_octave(name, steps):8.2g}   {text}")
+        print(f"| {name} | {steps} | {2.0 ** best_octave(name, steps, schedule):.2g} | {text} |")
     if plot:
         draw(found, plot)
 
@@ -336,11 +344,12 @@ def main() -> None:
     parser.add_argument("command", choices=("run", "report"))
     parser.add_argument("record", type=Path)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--schedule", default="cosine", help="of the whole trainings (%(default)s)")
     args = parser.parse_args()
     if args.command == "run":
         run_all(args.record)
     else:
-        report(args.record, args.plot)
+        report(args.record, args.schedule, args.plot)
 
 
 if __name__ == "__main__":

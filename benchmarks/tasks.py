@@ -73,7 +73,7 @@ class Run:
         return loss if math.isfinite(loss) else math.inf
 
     def train(self, lr: float, steps: int, multiplier: Callable[[int], float]) -> float:
-        """Train ``steps`` steps, step ``t`` at ``lr * multiplier(t)``; return the validation loss, inf if it blew up."""
+        """Train ``steps`` steps, step ``t`` at ``lr * multiplier(t)``; return the validation loss, inf: blew up."""
         ratios = [group["lr"] / self.optimizer.defaults["lr"] for group in self.optimizer.param_groups]
         step = 0
         self.model.train()

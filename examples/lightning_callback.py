@@ -3,7 +3,6 @@
 import lightning.pytorch as pl
 import torch
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder import LRFinder
 from lrfinder.demo import digits_demo
@@ -42,7 +41,7 @@ def main() -> None:
     finder = LRFinder()
     trainer = pl.Trainer(max_epochs=5, callbacks=[finder], logger=False, enable_checkpointing=False)
     model = Classifier(demo.model)
-    trainer.fit(model, demo.loader, DataLoader(TensorDataset(demo.images, demo.labels), 128))
+    trainer.fit(model, demo.loader, demo.val_loader)
     print(finder.suggestion)
     print(f"hparams.lr = {model.hparams.lr:.3g}, validation loss {trainer.callback_metrics['val_loss']:.4f}")
 

@@ -2,14 +2,13 @@
 
 import torch
 
-from lrfinder import range_test, suggest
+from lrfinder import find_lr
 from lrfinder.demo import digits_demo
 
 torch.set_num_threads(1)  # the network is tiny
 demo = digits_demo()
 
-curve = range_test(demo.model, demo.optimizer, demo.loss_fn, demo.loader)
-suggestion = suggest(curve, steps=demo.steps)
+suggestion = find_lr(demo.model, demo.optimizer, demo.loss_fn, demo.loader, demo.val_loader, steps=demo.steps)
 print(suggestion)
 if suggestion.lr is None:
     raise SystemExit(1)

@@ -23,6 +23,9 @@ _LEAST_ORDER = 0.65
 """Least rank correlation of loss and distance from the best rate. Of the benchmark's searches 95% reach it, of sets of
 ten probes that differ by noise alone one in six (docs/measured.md)."""
 
+_LIMITED = 0.3
+"""Share of memorising in the drift from which on it is said."""
+
 _FAR = 20.0
 """A horizon so many times the longest probe is far: said as a caveat."""
 
@@ -54,7 +57,7 @@ def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT) 
         lr, low, high = belief.best(), belief.quantile(0.05), belief.quantile(0.95)
         low, high = min(low, lr), max(high, lr)
         costs = tuple((factor, landscape.rise(math.log2(factor))) for factor in (0.1, 0.5, 2.0, 10.0))
-        caveats += _caveats(evidence, landscape, horizon)
+        caveats += _caveats(landscape, horizon, law)
     return Suggestion(
         reason=reason,
         lr=lr,
@@ -136,7 +139,7 @@ def _at_edge(outcomes: Sequence[Outcome]) -> bool:
     return bool(sides) and bool(set.intersection(*sides))
 
 
-def _caveats(evidence: Evidence, landscape: Landscape, horizon: int | None) -> list[str]:
+def _caveats(landscape: Landscape, horizon: int | None, law: Drift) -> list[str]:
     caveats = ["The policy is a default, not measured on this model."]
     if horizon is None:
         caveats.append(
@@ -148,8 +151,8 @@ def _caveats(evidence: Evidence, landscape: Landscape, horizon: int | None) -> l
         caveats.append(
             f"The longest probes took {landscape.steps} steps, training will take {horizon}: this is extrapolated."
         )
-    passes = horizon / landscape.epoch_steps if landscape.epoch_steps else 0.0
-    if passes > 2 and (landscape.memorised > 0.02 or landscape.stalled > 0.5):
+    if landscape.epoch_steps and law.limited(*landscape.signs(horizon)) > _LIMITED:
+        passes = horizon / landscape.epoch_steps
         caveats.append(
             f"Over {passes:.0f} passes the model may memorise its data; a lower rate that stops in time then does best."
             " Watch the validation loss."

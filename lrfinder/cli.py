@@ -110,7 +110,6 @@ def _from_demo(options: argparse.Namespace) -> Suggestion:
         print("No target given: tuning a small network on the bundled handwritten digits.", file=sys.stderr)
 
     import torch
-    from torch.utils.data import DataLoader, TensorDataset
 
     from lrfinder.demo import digits_demo
     from lrfinder.loop import find_lr
@@ -118,7 +117,6 @@ def _from_demo(options: argparse.Namespace) -> Suggestion:
 
     torch.set_num_threads(1)  # for a network this small, more threads only wait for each other
     demo = digits_demo(options.seed)
-    validation = DataLoader(TensorDataset(demo.images, demo.labels), 64)
     journal = None
     if options.journal is not None:
         journal = Journal(options.journal, {**settings.to_dict(), "seed": options.seed, "torch": torch.__version__})
@@ -126,7 +124,7 @@ def _from_demo(options: argparse.Namespace) -> Suggestion:
             print(f"Going on from {options.journal}: {journal.resumed} results.", file=sys.stderr)
     with progress_bar(not options.quiet) as bar:
         suggestion = find_lr(
-            demo.model, demo.optimizer, demo.loss_fn, demo.loader, validation,
+            demo.model, demo.optimizer, demo.loss_fn, demo.loader, demo.val_loader,
             steps=settings.horizon, method=settings.method, budget=options.budget, min_lr=options.min_lr,
             max_lr=options.max_lr, progress=bar, journal=journal,
         )  # fmt: skip

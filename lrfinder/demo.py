@@ -26,6 +26,7 @@ class Demo:
         optimizer: SGD with momentum 0.9, at the usual first guess of 0.1.
         loss_fn: cross-entropy, in nats.
         loader: shuffled training batches of 32 images.
+        val_loader: the validation images, in batches of 64.
         images: (397, 1, 8, 8) float32, for validation.
         labels: (397,) int64.
         steps: optimizer steps of a full training run.
@@ -35,6 +36,7 @@ class Demo:
     optimizer: torch.optim.Optimizer
     loss_fn: nn.Module
     loader: DataLoader[tuple[Tensor, ...]]
+    val_loader: DataLoader[tuple[Tensor, ...]]
     images: Tensor
     labels: Tensor
     steps: int
@@ -74,5 +76,14 @@ def digits_demo(seed: int = 0, device: str | torch.device | None = None) -> Demo
         generator=torch.Generator().manual_seed(seed),
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    held_out = images[validation].to(device), labels[validation].to(device)
-    return Demo(model, optimizer, nn.CrossEntropyLoss(), loader, *held_out, steps=_STEPS)
+    val_loader = DataLoader(TensorDataset(images[validation], labels[validation]), 64)
+    return Demo(
+        model=model,
+        optimizer=optimizer,
+        loss_fn=nn.CrossEntropyLoss(),
+        loader=loader,
+        val_loader=val_loader,
+        images=images[validation].to(device),
+        labels=labels[validation].to(device),
+        steps=_STEPS,
+    )

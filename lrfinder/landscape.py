@@ -73,9 +73,13 @@ class Drift:
     spread: float = 0.25
     place: float = 0.3
 
+    def limited(self, memorised: float, stalled: float) -> float:
+        """Return ``w``, given ``v`` and ``s``."""
+        return min(1.0, max(0.0, self.memorised * memorised + self.stalled * stalled))
+
     def slope(self, drift: Array, memorised: float, stalled: float) -> Array:
         """Return octaves per doubling, given ``p`` (k,), ``v`` and ``s``."""
-        limited = min(1.0, max(0.0, self.memorised * memorised + self.stalled * stalled))
+        limited = self.limited(memorised, stalled)
         return (1 - limited) * (self.transient + self.carried * drift) - limited
 
 

@@ -56,7 +56,9 @@ def test_the_public_names_are_pinned():
         "Reason",
         "Suggestion",
         "UnsupportedError",
+        "find_lr",
         "plot_curve",
+        "plot_probes",
         "range_test",
         "read_curve",
         "suggest",
@@ -71,8 +73,8 @@ def test_every_public_name_resolves_and_is_listed(name):
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="module 'lrfinder' has no attribute 'find_lr'"):
-        lrfinder.find_lr
+    with pytest.raises(AttributeError, match="module 'lrfinder' has no attribute 'lr_find'"):
+        lrfinder.lr_find
 
 
 def test_the_errors_form_one_tree_within_pythons_own():

@@ -8,8 +8,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from curves import pure_noise, synthetic
+from scripted import evidence, valley
 
 from lrfinder import Curve, Reason, suggest
+from lrfinder.choice import choose
 from lrfinder.report import report_html, report_png
 
 EVIL = '<script>alert("1")</script><img src="https://evil.example/x.png" onerror=alert(1)>\'&'
@@ -127,3 +129,27 @@ def test_a_notebook_shows_a_fragment_with_answer_and_curve(kind):
 
 def test_a_picture_is_a_png():
     assert report_png(suggestion()).startswith(b"\x89PNG\r\n")
+
+
+def test_every_probe_is_in_the_page_also_those_that_blew_up():
+    losses = {key: float("inf") if key[1] > -5 else value for key, value in valley(-6.0).items()}
+    answer = choose(evidence(losses, noise=0.01), steps=500)
+    text = Page(report_html(answer, "lrfinder suggest")).text
+    assert text.count("rung 40") == sum(outcome.probe.steps == 40 for outcome in answer.probes)
+    assert "blew up" in text
+    assert "untrained" in text
+    for outcome in answer.probes[1:]:
+        assert f"{outcome.probe.lr:.3g}" in text
+    assert "A range test raised the learning rate step by step, to see where to look." in text
+
+
+def test_a_refused_search_has_a_page_and_a_picture():
+    answer = choose(evidence(dict.fromkeys(valley(-6.0), 2.0)), steps=500)
+    assert Reason.FLAT.value in Page(report_html(answer, "lrfinder suggest")).text
+    assert report_png(answer).startswith(b"\x89PNG")
+
+
+def test_a_search_without_any_probe_shows_its_range_test():
+    answer = choose(evidence({}), steps=500)
+    assert answer.reason is Reason.TRUNCATED
+    assert "Refused" in Page(report_html(answer, "lrfinder suggest")).text
