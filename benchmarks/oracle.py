@@ -1,8 +1,8 @@
 """Full trainings over learning rates, schedules and seeds: what every suggestion is measured against.
 
 Stores the validation loss of each training, null where it blew up, a JSON line [task, steps, schedule, seed, octave,
-loss] each; a run that was interrupted goes on where it stopped. The grid is 2**k, nine octaves around a guess, and grows
-until the best rate has two neighbours on each side.
+loss] each; a run that was interrupted goes on where it stopped. The grid is 2**k, nine octaves around a guess, and
+grows until the best rate has two neighbours on each side.
 
     python benchmarks/oracle.py benchmarks/oracle.jsonl                     # about an hour on two cores
 """

@@ -177,8 +177,8 @@ def run_all(path: Path) -> None:
         for seed in TEST_SEEDS:
             methods = [f"probe {budget}" for budget in reversed(BUDGETS[steps])]
             methods += ["no common random numbers", "no anneal", "range test only", "Lightning", "torch-lr-finder"]
-            for method in (*methods, "random search", "prodigy", "schedule-free"):
-                jobs.append((index[name], steps, seed, method))
+            methods += ["random search", "prodigy", "schedule-free"]
+            jobs += [(index[name], steps, seed, method) for method in methods]
     jobs = [job for job in jobs if (TASKS[job[0]].name, *job[1:]) not in done]
     jobs.sort(key=lambda job: job[3] in ("prodigy", "schedule-free"))
     with path.open("a") as record, ProcessPoolExecutor(2) as pool:
@@ -194,7 +194,8 @@ def run_all(path: Path) -> None:
 def fit_law(rows: list[dict]) -> Drift:
     """Robust least squares on the octaves between the probes' place and the oracle's, drawn towards theory.
 
-    Theory: -0.15 octaves per doubling (a fair prior for language models), half of the drift seen goes on, and -1 where memorising limits.
+    Theory: -0.15 octaves per doubling (a fair prior for language models), half of the drift seen goes on, and -1 where
+    memorising limits.
     """
     theory, cases = np.array([-0.15, 0.5, 1.0, 1.0]), []
     for row in rows:
@@ -332,7 +333,10 @@ def draw(found: dict[str, list[dict]], path: Path) -> None:
             values = [e["regret"] for e in found[name] if e["steps"] == steps and e["regret"] is not None]
             axes.plot(100 * 100 / steps, 100 * np.median(values), mark, color=colour, label=f"{name}, {steps} steps")
     axes.set(xscale="log", yscale="log", xlabel="steps spent, % of the training", ylabel="regret, %")
-    axes.legend(frameon=False, fontsize="small", ncols=2)
+    axes.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"], minor=False)
+    axes.set_yticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"], minor=False)
+    axes.minorticks_off()
+    figure.legend(loc="outside lower center", frameon=False, fontsize="small", ncols=2)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -67,7 +67,7 @@ class Drift:
     """
 
     transient: float = -0.1
-    carried: float = 0.4
+    carried: float = 0.5
     memorised: float = 1.4
     stalled: float = 1.1
     spread: float = 0.25
