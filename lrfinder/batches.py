@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -24,6 +27,7 @@ __all__ = [
     "moved",
     "one_epoch",
     "side_loader",
+    "spread",
 ]
 
 CACHE_BYTES = 2**30
@@ -58,7 +62,7 @@ class Replay:
                 self.spilled = True
                 break
             self.bytes += size
-            self._kept.append(batch)
+            self._kept.append(_copied(batch))  # a loader may fill one buffer again and again
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -128,7 +132,7 @@ class KeptBatches(NamedTuple):
         """
         caveats: list[str] = []
         if validation is not None:
-            held_out = Replay(_spread(validation), HELD_OUT, limit // 2)
+            held_out = Replay(spread(validation), HELD_OUT, limit // 2)
             training = Replay(endless(loader, least=1), count, limit - held_out.bytes)
             if not len(held_out):
                 raise InputError("val_loader must yield at least one batch, got none: check data set and limits")
@@ -145,7 +149,8 @@ class KeptBatches(NamedTuple):
             )
         if training.spilled or held_out.spilled:
             caveats.append(
-                f"Memory for batches ended at {limit / 2**20:.0f} MiB: {len(training)} training batches were repeated."
+                f"Memory for batches ended at {limit / 2**20:.0f} MiB: the probes repeated {len(training)} training"
+                f" batches and were judged on {len(held_out)}."
             )
         apart = len(training) > 0
         return cls(training if apart else held_out, held_out, tuple(caveats), apart)
@@ -159,16 +164,24 @@ def length(loader: Any) -> int | None:
         return None
 
 
-def _spread(loader: Any) -> Iterator[Any]:
-    """Every k-th batch of an epoch, so that `HELD_OUT` of them cover it: validation data are often sorted."""
-    every = min(max((length(loader) or 0) // HELD_OUT, 1), _MAX_STRIDE)
-    return itertools.islice(one_epoch(loader), 0, None, every)
+def spread(loader: Any, count: int = HELD_OUT, most: float = math.inf) -> Iterator[Any]:
+    """Every k-th batch of an epoch, k up to 8, so that ``count`` of them cover it: validation data are often sorted.
+
+    Args:
+        loader: iterable.
+        count: batches wanted.
+        most: batches of the epoch that count.
+    """
+    size = min(length(loader) or 0, most)
+    every = min(max(int(size) // count, 1), _MAX_STRIDE)
+    last = every * count if math.isinf(most) else int(min(most, every * count))
+    return itertools.islice(one_epoch(loader), 0, last, every)
 
 
 _MAX_STRIDE = 8  # more would load a large validation set for hardly any of its batches
 
 
-def side_loader(loader: Any) -> Any:
+def side_loader(loader: Any, name: str = "loader") -> Any:
     """Return a loader over the same data whose iteration leaves the given one's iterator and workers alone.
 
     Raises:
@@ -176,10 +189,10 @@ def side_loader(loader: Any) -> Any:
         UnsupportedError: it can be iterated only once.
     """
     if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
-        raise InputError(f"loader must be iterable, got a {type(loader).__name__}")
+        raise InputError(f"{name} must be iterable, got a {type(loader).__name__}")
     if isinstance(loader, Iterator):
         raise UnsupportedError(
-            f"loader must be iterable more than once, got a {type(loader).__name__}:"
+            f"{name} must be iterable more than once, got a {type(loader).__name__}:"
             " what the probe reads would be missing from training; pass the DataLoader or a list instead"
         )
     if not isinstance(loader, DataLoader):
@@ -278,6 +291,8 @@ def _copied(batch: Any) -> Any:
     """Return a copy of the batch: tensors, and what can clone itself."""
 
     def clone(item: Any) -> Any:
+        if isinstance(item, np.ndarray):
+            return item.copy()
         return item.clone() if callable(getattr(item, "clone", None)) else _END
 
     return _mapped(batch, clone)
@@ -287,10 +302,10 @@ def _bytes_in(batch: Any) -> int:
     sizes: list[int] = []
 
     def count(item: Any) -> Any:
-        if isinstance(item, Tensor):
-            sizes.append(item.numel() * item.element_size())
-            return item
-        return _END
+        if isinstance(item, (list, tuple, MutableMapping)):
+            return _END
+        sizes.append(int(item.nbytes) if hasattr(item, "nbytes") else sys.getsizeof(item))
+        return item
 
     _mapped(batch, count)
     return sum(sizes)

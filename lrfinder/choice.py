@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lrfinder.errors import InputError
 from lrfinder.landscape import DRIFT, Drift, Landscape, fit_landscape
 from lrfinder.probe import Evidence, Outcome
 from lrfinder.suggestion import Reason, Suggestion, checked_horizon, default_policy, environment
@@ -57,7 +58,7 @@ def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT) 
         lr, low, high = belief.best(), belief.quantile(0.05), belief.quantile(0.95)
         low, high = min(low, lr), max(high, lr)
         costs = tuple((factor, landscape.rise(math.log2(factor))) for factor in (0.1, 0.5, 2.0, 10.0))
-        caveats += _caveats(landscape, horizon, law)
+        caveats += _caveats(landscape, horizon, law, single=evidence.untrained.loss.size == 1)
     return Suggestion(
         reason=reason,
         lr=lr,
@@ -79,17 +80,26 @@ def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT) 
 
 
 def evidence_of(suggestion: Suggestion) -> Evidence | None:
-    """Return what a suggestion was made from, to choose again; None where it was made without probes."""
+    """Return what a suggestion was made from, to choose again; None where it was made without probes.
+
+    Raises:
+        InputError: the probes do not belong together.
+    """
     if not suggestion.probes:
         return None
     fit = suggestion.fit or {}
     untrained, *outcomes = suggestion.probes
+    epoch = fit.get("epoch_steps")
+    if epoch is not None and not (isinstance(epoch, (int, float)) and epoch > 0):
+        raise InputError(f"epoch_steps must be a positive number or null, got {epoch!r:.60}")
+    if len({outcome.loss.size for outcome in suggestion.probes if not outcome.diverged}) > 1:
+        raise InputError("probes must all be judged by the same held-out batches, got lists of different lengths")
     return Evidence(
         curve=suggestion.curves[0],
         untrained=untrained,
         outcomes=tuple(outcomes),
         range_steps=suggestion.steps_spent - sum(outcome.train_loss.size for outcome in outcomes),
-        epoch_steps=fit.get("epoch_steps"),
+        epoch_steps=epoch,
         comparable=bool(fit.get("comparable", True)),
     )
 
@@ -139,8 +149,10 @@ def _at_edge(outcomes: Sequence[Outcome]) -> bool:
     return bool(sides) and bool(set.intersection(*sides))
 
 
-def _caveats(landscape: Landscape, horizon: int | None, law: Drift) -> list[str]:
+def _caveats(landscape: Landscape, horizon: int | None, law: Drift, single: bool) -> list[str]:
     caveats = ["The policy is a default, not measured on this model."]
+    if single:
+        caveats.append("Judged by a single number per probe: how noisy it is, is not known.")
     if horizon is None:
         caveats.append(
             f"The number of training steps is unknown: this is the best rate for about {landscape.steps} steps; longer"

@@ -25,7 +25,7 @@ _EXAMPLES = """\
 examples:
   lrfinder suggest                          tune a small network on the bundled handwritten digits
   lrfinder suggest --curve curve.csv        the answer from a recorded curve (columns lr,loss)
-  lrfinder suggest --steps 5000 --budget 5% the best rate for 5,000 steps, spending 250
+  lrfinder suggest --steps 5000 --budget 5%   the best rate for 5,000 steps, spending 250
   lrfinder suggest --json --seed 1          only the JSON document on stdout
 
 exit codes: 0 suggestion, 1 refused, 2 bad input, 130 interrupted
@@ -68,6 +68,13 @@ def _run(arguments: list[str]) -> int:
         raise InputError(
             f"--curve, --report, --plot, --out and --journal must name different files, got {', '.join(paths)}"
         )
+    if options.curve is not None:
+        for name in ("method", "budget", "journal", "min_lr", "max_lr", "seed"):
+            if getattr(options, name) != _DEFAULTS[name]:
+                flag = name.replace("_", "-")
+                raise InputError(
+                    f"--{flag} is for training and may not be given with --curve, got {getattr(options, name)}"
+                )
     if options.plot is not None and not options.plot.lower().endswith(".png"):
         raise InputError(f"--plot must name a .png file, got {options.plot}")
     suggestion = _from_demo(options) if options.curve is None else _from_curve(options)
@@ -78,7 +85,7 @@ def _run(arguments: list[str]) -> int:
         print(suggestion)
     if not options.quiet:
         print(f"Report    {options.report}", file=sys.stderr if options.json else sys.stdout)
-    if suggestion.interrupted:
+    if suggestion.interrupted and options.curve is None:
         return 130
     return 0 if suggestion.lr is not None else 1
 
@@ -96,7 +103,9 @@ def _from_curve(options: argparse.Namespace) -> Suggestion:
     if document.get("probes"):
         suggestion = Suggestion.from_dict(document, options.curve)
         if (evidence := evidence_of(suggestion)) is not None:
-            return dataclasses.replace(choose(evidence, steps=steps), interrupted=suggestion.interrupted)
+            again = choose(evidence, steps=steps)
+            environment = {**again.environment, **suggestion.environment}
+            return dataclasses.replace(again, interrupted=suggestion.interrupted, environment=environment)
     return suggest(curve, steps=steps)
 
 
@@ -170,19 +179,27 @@ def _parser() -> argparse.ArgumentParser:
     suggest.add_argument("--curve", metavar="FILE", help="use this recorded curve (CSV or JSON) instead of training")
     suggest.add_argument("--steps", type=_count, metavar="N", help="optimizer steps you will train for")
     suggest.add_argument(
-        "--method", choices=("probe", "range"), default="probe", help="%(default)s, or range test only"
+        "--method", choices=("probe", "range"), default=_DEFAULTS["method"], help="%(default)s, or range test only"
     )
     suggest.add_argument("--budget", type=_budget, metavar="B", help="steps (300), share (5%%) or time (60s) to spend")
-    suggest.add_argument("--min-lr", type=float, default=1e-7, metavar="LR", help="lowest rate tried (%(default)g)")
+    suggest.add_argument(
+        "--min-lr", type=float, default=_DEFAULTS["min_lr"], metavar="LR", help="lowest rate tried (%(default)g)"
+    )
     suggest.add_argument("--max-lr", type=float, metavar="LR", help="highest rate tried (100; range test: 10)")
     suggest.add_argument("--journal", metavar="FILE", help="record as it goes; a killed search goes on from there")
-    suggest.add_argument("--seed", type=_seed, default=0, metavar="N", help="of weights and batches (%(default)s)")
+    suggest.add_argument(
+        "--seed", type=_seed, default=_DEFAULTS["seed"], metavar="N", help="of weights and batches (%(default)s)"
+    )
     suggest.add_argument("--report", default="lrfinder-report.html", metavar="PATH", help="HTML page (%(default)s)")
     suggest.add_argument("--plot", metavar="PATH.png", help="also write the curve as a picture")
     suggest.add_argument("--out", metavar="PATH.json", help="also write the JSON document")
     suggest.add_argument("--json", action="store_true", help="print only the JSON document")
     suggest.add_argument("--quiet", action="store_true", help="no progress, no notes")
     return parser
+
+
+_DEFAULTS = {"method": "probe", "budget": None, "journal": None, "min_lr": 1e-7, "max_lr": None, "seed": 0}
+"""Of the options that decide how to train."""
 
 
 def _count(text: str) -> int:

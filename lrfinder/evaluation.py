@@ -57,7 +57,12 @@ def scalar(value: Any, source: str) -> Tensor:
     Raises:
         InputError: it is none; the text begins with ``source``.
     """
-    tensor = value if isinstance(value, Tensor) else torch.as_tensor(value)
+    if not isinstance(value, Tensor):
+        try:
+            value = torch.as_tensor(float(value), dtype=torch.float64)
+        except (TypeError, ValueError):
+            raise InputError(f"{source} must return one number, got {type(value).__name__}") from None
+    tensor: Tensor = value
     if tensor.numel() != 1:
         raise InputError(f"{source} must return one number, got a tensor of shape {tuple(tensor.shape)}")
     return tensor.detach().double().reshape(())

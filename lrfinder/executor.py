@@ -60,8 +60,8 @@ def run_probe(
             unread.append(trainee.step())
         except Exception:
             losses += _read(unread)
-            if _gone(losses, limit):
-                break
+            if _gone(losses, limit) or not trainee.finite():
+                return Outcome(probe, np.array(losses), np.empty(0), time.perf_counter() - started)
             raise
         if tick is not None:
             tick()
@@ -71,7 +71,13 @@ def run_probe(
             if _gone(losses, limit):
                 break
     taken = np.array(losses, dtype=np.float64)
-    kept = np.empty(0) if _gone(losses, limit) else trainee.evaluate().double().cpu().numpy()
+    kept = np.empty(0)
+    if not _gone(losses, limit):
+        try:
+            kept = trainee.evaluate().double().cpu().numpy()
+        except Exception:
+            if trainee.finite():
+                raise
     return Outcome(probe, taken, kept, time.perf_counter() - started)
 
 

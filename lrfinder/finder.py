@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -23,10 +24,10 @@ from lrfinder.writeback import scaled_lrs
 
 __all__ = ["find"]
 
-_TIMED_STEPS = 1000
+_TIMED_STEPS = 300
 """Steps planned for before it is known how many a time budget will buy."""
-_TIMED_SHARE = 0.7
-"""Share of a time budget that goes to steps; the rest to evaluating and rewinding."""
+_EVALUATIONS = 10
+"""Probes that a plan comes to, and so evaluations."""
 
 Result = TypeVar("Result")
 
@@ -74,13 +75,16 @@ class _Search:
         self.done = 0
         self.planned = settings.budget.steps or _TIMED_STEPS
         self.ratios: Sequence[float] = ()
+        self.started = time.perf_counter()
 
     def run(self) -> None:
         settings, trainee = self.settings, self.trainee
         limits = settings.ladder.min_lr, settings.ladder.max_lr
         plan = Plan.of(self.planned, settings.horizon, *limits, settings.anneal)
         self.ratios = scaled_lrs(trainee.lrs(), 1.0, trainee.reference())
-        apart = trainee.keep_batches(max(plan.long, plan.range_steps))
+        trainee.rewind()  # as before every other draw, so that drawing more later begins with the same batches
+        kept = max(plan.long, plan.range_steps)
+        apart = trainee.keep_batches(kept)
         trainee.rewind()
         self.untrained = self._recorded("untrained", lambda: evaluate(trainee), Outcome.to_dict, Outcome.from_dict)
         if self.untrained.diverged:
@@ -96,12 +100,17 @@ class _Search:
         self.range_steps = min((len(self.curve) // READ_EVERY + 1) * READ_EVERY, plan.range_steps)  # read in tens
         if settings.budget.seconds is not None:
             plan = self._timed(settings.budget.seconds)
+            if apart and plan.long > kept:
+                trainee.rewind()
+                trainee.keep_batches(plan.long)
         if not apart:
             return
         centre, limit = bracket_centre(self.curve, plan), self._hopeless()
         spent = self.range_steps
         while probes := next_probes(plan, centre, self.outcomes, spent):
             for probe in probes:
+                if self._late(probe):
+                    return
                 self.outcomes.append(self._probed(probe, limit))
                 spent += self.outcomes[-1].train_loss.size
 
@@ -137,18 +146,22 @@ class _Search:
         return measure() if self.journal is None else self.journal.result(kind, measure, write, read)
 
     def _timed(self, seconds: float) -> Plan:
-        """Plan anew, knowing now what a step costs."""
-        left = seconds - (self.curve.seconds or 0.0) - self.untrained.seconds
-        each = max(self.curve.seconds or 0.0, 1e-6) / len(self.curve)
-        steps = int(_TIMED_SHARE * left / each) + len(self.curve)
-        if steps < LEAST_BUDGET:
-            raise InputError(
-                f"budget must buy at least {LEAST_BUDGET} steps, got {seconds:g} s, of which {left:.1f} s are left for"
-                f" steps of {each:.2g} s"
-            )
-        self.planned = steps
+        """Plan anew, knowing now what a step and an evaluation cost."""
+        left = seconds - (time.perf_counter() - self.started) - _EVALUATIONS * self.untrained.seconds
+        steps = max(int(left / self._step_seconds()), 0) + self.range_steps
+        self.planned = max(steps, LEAST_BUDGET)
         ladder = self.settings.ladder
-        return Plan.of(steps, self.settings.horizon, ladder.min_lr, ladder.max_lr, self.settings.anneal)
+        return Plan.of(self.planned, self.settings.horizon, ladder.min_lr, ladder.max_lr, self.settings.anneal)
+
+    def _step_seconds(self) -> float:
+        return max(self.curve.seconds or 0.0, 1e-6) / len(self.curve)
+
+    def _late(self, probe: Probe) -> bool:
+        """Whether the probe would end after the time that may be spent."""
+        if self.settings.budget.seconds is None:
+            return False
+        cost = probe.steps * self._step_seconds() + self.untrained.seconds
+        return time.perf_counter() - self.started + cost > self.settings.budget.seconds
 
     def _hopeless(self) -> float:
         """Return a loss from which no probe comes back: ten times all that was ever gained above the first."""

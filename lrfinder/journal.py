@@ -33,6 +33,8 @@ class Journal:
         try:
             text = self.path.read_bytes() if self.path.exists() else b""
             whole = text[: text.rfind(b"\n") + 1]
+            if not whole and not json.dumps(header).encode().startswith(text):  # no journal killed in its first line
+                raise InputError(f"journal must be one that lrfinder wrote, got {path}: give another path")
             self._check(whole, header)
             self._left = [json.loads(line) for line in whole.splitlines()[1:]]
             with self.path.open("r+b" if text else "wb") as file:

@@ -22,7 +22,7 @@ from lrfinder.settings import Settings
 from lrfinder.state import Snapshot, interrupts_deferred
 from lrfinder.suggestion import Suggestion
 from lrfinder.sweep import Ladder
-from lrfinder.trainee import trainable
+from lrfinder.trainee import all_finite, trainable
 from lrfinder.writeback import configured_lrs, own_lrs, reference_lr, set_lr
 
 __all__ = ["find_lr", "range_test"]
@@ -114,7 +114,9 @@ def find_lr(
         max_lr: highest; by default 100, of a range test 10.
         train_step: replaces forward, backward and `optimizer.step` with your own; takes a batch on the model's device,
             returns the loss.
+            Without ``val_step``, ``loss_fn`` still judges.
         val_step: replaces ``loss_fn`` in evaluation: takes a batch, returns one number, in eval mode without gradients.
+            With ``train_step`` and batch normalisation it sees training batches too, to renew running statistics.
         mode: "min" or "max", of what ``val_step`` returns.
         progress: called after each step with (done, planned).
         journal: a file to record results in as they come; a search that was killed goes on from it. Give the same
@@ -129,11 +131,16 @@ def find_lr(
     """
     if mode not in ("min", "max"):
         raise InputError(f"mode must be min or max, got {mode!r}")
+    if mode == "max" and val_step is None:
+        raise InputError("mode may be max with val_step only: a loss is to be minimised, got val_step = None")
     settings = Settings(method, steps, budget, min_lr, max_lr)
     trainee = _Loop(model, optimizer, loss_fn, loader, train_step, val_loader, val_step, 1 if mode == "min" else -1)
     if journal is not None and not isinstance(journal, Journal):
         journal = Journal(journal, {**settings.to_dict(), "mode": mode})
     return find(trainee, settings, progress, journal)
+
+
+_LBFGS = "LBFGS evaluates the loss several times per step, and its rate scales whole steps: 1 is the usual choice."
 
 
 class _Loop:
@@ -161,7 +168,7 @@ class _Loop:
         self.model, self.optimizer, self.loss_fn, self.loader = model, optimizer, loss_fn, loader
         self.train_step, self.val_loader, self.val_step, self.sign = train_step, val_loader, val_step, sign
         self.side_loader = side_loader(loader)
-        self.side_val_loader = None if val_loader is None else side_loader(val_loader)
+        self.side_val_loader = None if val_loader is None else side_loader(val_loader, "val_loader")
         self._fresh()
 
     def _fresh(self) -> None:
@@ -213,12 +220,18 @@ class _Loop:
         def forward(batch: Any) -> Any:
             return (self.val_step or self._loss)(moved(batch, self.device))
 
-        settle(self.model, forward, self.kept.training)
+        def training(batch: Any) -> Any:
+            return self._loss(moved(batch, self.device)) if self.train_step is None else forward(batch)
+
+        settle(self.model, training, self.kept.training)
         with torch.no_grad():
             losses = [
                 scalar(forward(batch), "val_step" if self.val_step else "loss_fn") for batch in self.kept.held_out
             ]
         return self.sign * torch.stack(losses)
+
+    def finite(self) -> bool:
+        return all_finite(self.model)
 
     def epoch_steps(self) -> float | None:
         return length(self.loader)
@@ -227,7 +240,8 @@ class _Loop:
         return self.val_step is None
 
     def caveats(self) -> tuple[str, ...]:
-        return self.kept.caveats
+        lbfgs = (_LBFGS,) if isinstance(self.optimizer, torch.optim.LBFGS) else ()
+        return (*lbfgs, *self.kept.caveats)
 
     @contextmanager
     def preserved(self) -> Iterator[None]:

@@ -85,6 +85,12 @@ class Outcome:
     def from_dict(cls, data: Mapping[str, Any]) -> Outcome:
         """Rebuild an outcome from `to_dict`; KeyError, TypeError or ValueError where a field is missing or wrong."""
         probe = Probe(float(data["lr"]), int(data["steps"]), float(data["anneal"]), str(data["stage"]))
+        if (
+            not (math.isfinite(probe.lr) and 0 <= probe.anneal <= 1)
+            or probe.steps < 0
+            or (probe.lr <= 0) != (probe.steps == 0)
+        ):
+            raise ValueError(f"a probe needs a positive lr and steps, and anneal from 0 to 1, got {probe}")
         losses = ([number_from_json(value) for value in data[name]] for name in ("train_loss", "loss"))
         train_loss, loss = (np.array(values, dtype=np.float64) for values in losses)
         return cls(probe, train_loss, loss, float(data["seconds"]))

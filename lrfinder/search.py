@@ -52,7 +52,7 @@ class Plan:
         """Share out a budget of optimizer steps. No probe is longer than the training asked about."""
         range_steps = max(MIN_POINTS, min(100, round(_RANGE_SHARE * budget)))
         short = max((budget - range_steps) / (6 + 4 * _LONGER), 3.0)
-        long = max(min(round(_LONGER * short), horizon or budget), 2)
+        long = max(min(round(_LONGER * short), horizon or budget), 1)
         return cls(budget, range_steps, max(min(round(short), long // 2), 1), long, min_lr, max_lr, anneal)
 
 
@@ -82,12 +82,13 @@ def next_probes(plan: Plan, centre: float, outcomes: Sequence[Outcome], spent: i
     """
     short = {math.log2(o.probe.lr): o.mean for o in outcomes if o.probe.stage == _SHORT}
     long = {math.log2(o.probe.lr): o.mean for o in outcomes if o.probe.stage == _LONG}
-    if not long and (octaves := _short_octaves(plan, math.log2(centre), short)):
-        return _affordable(plan, octaves, short, plan.short, _SHORT, spent)
+    if not long:
+        octaves = _short_octaves(plan, math.log2(centre), short)
+        if probes := _affordable(plan, octaves, short, plan.short, _SHORT, spent):
+            return probes
     if not any(map(math.isfinite, short.values())):
         return []
-    octaves = _long_octaves(plan, short, long)
-    return _affordable(plan, octaves, long, plan.long, _LONG, spent)
+    return _affordable(plan, _long_octaves(plan, short, long), long, plan.long, _LONG, spent)
 
 
 def _short_octaves(plan: Plan, centre: float, seen: dict[float, float]) -> list[float]:

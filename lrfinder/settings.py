@@ -39,14 +39,15 @@ class Budget:
     def of(cls, budget: float | str | None, horizon: int | None = None) -> Budget:
         """Read a budget: a share of the horizon (0.05, "5%"), steps (300), or a time ("60s", "5min").
 
-        None is 5% of the horizon, but at least 250 steps, and 300 where the horizon is 500 or less.
+        None is 5% of the horizon, but at least 250 steps, and 300 where the horizon is 500 or less. A share comes to at
+        least 60 steps; of an unknown horizon it is the default.
 
         Raises:
-            InputError: none of these, too little, or a share of an unknown horizon.
+            InputError: none of these, or too little.
         """
+        default = max(300 if horizon is not None and horizon <= 500 else 250, round(0.05 * (horizon or 0)))
         if budget is None:
-            least = 300 if horizon is not None and horizon <= 500 else 250
-            return cls(max(least, round(0.05 * (horizon or 0))))
+            return cls(default)
         rule = 'budget must be a share of the horizon (0.05 or "5%"), a number of steps (300) or a time ("60s")'
         number, unit = _split(budget, rule)
         if unit in _SECONDS:
@@ -55,13 +56,12 @@ class Budget:
             return cls(None, number * _SECONDS[unit])
         if unit == "%":
             number /= 100
-        share = unit == "%" or number < 1
-        if share and horizon is None:
-            raise InputError(
-                f"budget may be a share only where the training steps are known, got {budget!r}: give steps"
-            )
-        steps = number * horizon if share and horizon is not None else number
-        if not math.isfinite(steps) or (not share and steps != int(steps)):
+        if not 0 < number < math.inf:
+            raise InputError(f"{rule}, got {budget!r}")
+        if unit == "%" or number < 1:
+            return cls(default if horizon is None else max(round(number * horizon), LEAST_BUDGET))
+        steps = number
+        if steps != int(steps):
             raise InputError(f"{rule}, got {budget!r}")
         if steps < LEAST_BUDGET:
             raise InputError(f"budget must come to at least {LEAST_BUDGET} steps, got {budget!r}, which is {steps:g}")

@@ -36,8 +36,8 @@ class Reason(Enum):
         " model that is trained already may have nothing left to gain."
     )
     NOISY = (
-        "The noise from batch to batch hides whether the loss fell. Take more steps in the range test, or larger"
-        " batches."
+        "The noise from batch to batch hides which learning rate is better. Take more steps (a larger budget), larger"
+        " batches, or more of them to judge by."
     )
     EDGE = (
         "The loss was still falling at the edge of the learning rates tried. Raise max_lr (or lower min_lr, where the"

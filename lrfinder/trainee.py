@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from lrfinder.errors import InputError
 
-__all__ = ["Trainee", "trainable"]
+__all__ = ["Trainee", "all_finite", "trainable"]
 
 
 class Trainee(Protocol):
@@ -44,6 +45,9 @@ class Trainee(Protocol):
     def evaluate(self) -> Tensor:
         """Return what is to be minimised on each of the held-out batches, (m,), detached. Only `rewind` may follow."""
 
+    def finite(self) -> bool:
+        """Whether every parameter is finite: an error of the user's code counts as divergence where one is not."""
+
     def epoch_steps(self) -> float | None:
         """Return the optimizer steps of one pass over the training data, None where unknown."""
 
@@ -52,6 +56,11 @@ class Trainee(Protocol):
 
     def caveats(self) -> tuple[str, ...]:
         """Say what about the steps taken so far weakens their evidence."""
+
+
+def all_finite(model: nn.Module) -> bool:
+    """Return whether every parameter of the model is finite."""
+    return all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:

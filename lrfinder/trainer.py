@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import importlib
-import inspect
+import itertools
 import math
 import time
 from collections import OrderedDict
@@ -21,11 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrfinder.batches import KeptBatches, data_of, endless, length, loaders_in, side_loader
+from lrfinder.batches import HELD_OUT, KeptBatches, data_of, endless, loaders_in, side_loader, spread
 from lrfinder.errors import InputError, UnsupportedError
 from lrfinder.evaluation import scalar, settle
 from lrfinder.state import Snapshot, interrupts_deferred
-from lrfinder.trainee import trainable
+from lrfinder.trainee import all_finite, trainable
 from lrfinder.writeback import configured_lrs, own_lrs, reference_lr, set_lr
 
 __all__ = ["TrainerTrainee", "check_supported", "configure_again", "internals"]
@@ -95,6 +95,7 @@ class TrainerTrainee:
         self._monitor, self._sign = monitor, 1 if mode == "min" else -1
         self._kept = KeptBatches.none()
         self._more: tuple[str, ...] = ()
+        self._validation_state: Snapshot | None = None
 
     def lrs(self) -> tuple[float, ...]:
         """Return the configured rate of every group, over all optimizers."""
@@ -144,17 +145,24 @@ class TrainerTrainee:
             raise InputError(
                 f"monitor must be a metric that validation_step logs, got {self._monitor!r} in a fit without validation"
             )
-        self._kept = KeptBatches.of(self._side(), count, validation, epoch=epoch)
-        if validation is not None and self._monitor is None and (error := self._trial()) is not None:
-            self._kept = KeptBatches.of(self._side(), count, epoch=epoch)
-            self._more = (f"training_step could not take a validation batch ({str(error)[:80]}): not judged by those.",)
+        self._kept = KeptBatches.of(_Epochs(self._side(), epoch), count, validation, epoch=epoch)
+        if self._monitor is None and (error := self._trial()) is not None:
+            if validation is not None:
+                self._kept = KeptBatches.of(_Epochs(self._side(), epoch), count, epoch=epoch)
+                text = f"training_step could not take a validation batch ({str(error)[:80]}): not judged by those."
+                self._more, error = (text,), self._trial()
+            if error is not None:
+                raise UnsupportedError(
+                    "training_step must return a loss for every held-out batch in eval mode too, to be judged by it:"
+                    f" give monitor=, or method='range' ({type(error).__name__}: {str(error)[:80]})"
+                )
         self._batches = self._kept.training
         return self._kept.apart
 
     def rewind(self) -> None:
         """Put everything back as it was and open the epoch again, at the first batch kept."""
         with interrupts_deferred():
-            self._snapshot.restore()
+            self._restore()
             self._isolate()
             self._kept.training.rewind()
         self._start()
@@ -167,6 +175,10 @@ class TrainerTrainee:
             if self._monitor is not None:
                 return self._sign * self._monitored(self._monitor)
             return torch.stack([scalar(self._loss_of(item), "training_step") for item in self._kept.held_out])
+
+    def finite(self) -> bool:
+        """Whether every parameter is finite."""
+        return all_finite(self.module)
 
     def epoch_steps(self) -> float | None:
         """Return the optimizer steps of an epoch; None for data without length."""
@@ -205,11 +217,17 @@ class TrainerTrainee:
             with interrupts_deferred():
                 self._batches = iter(())  # ends the workers before the random state goes back
                 self._kept = KeptBatches.none()
-                snapshot.restore()
+                self._restore()
                 del self._snapshot
+                self._validation_state = None
                 for clock in _CLOCKS:
                     if isinstance(then := getattr(trainer, clock, None), float):
                         setattr(trainer, clock, then + time.monotonic() - started)
+
+    def _restore(self) -> None:
+        if self._validation_state is not None:
+            self._validation_state.restore()
+        self._snapshot.restore()  # last, for the random state that the whole began with
 
     def _start(self) -> None:
         torch.set_grad_enabled(True)
@@ -253,19 +271,27 @@ class TrainerTrainee:
         trainer = self.trainer
         if not trainer.enable_validation:
             return None
-        val_loop = trainer.fit_loop.epoch_loop.val_loop
+        val_loop: Any = trainer.fit_loop.epoch_loop.val_loop
         if val_loop._combined_loader is None:  # without a sanity check, the first validation would do this
             val_loop.setup_data()
-        loaders = [side_loader(loader) for loader in val_loop._combined_loader.flattened]
-        batches = _ValidationBatches(loaders, val_loop.max_batches)
+            new = _validation_loaders(trainer)  # the snapshot does not know them
+            data = [state for loader in new for state in data_of(loader)]
+            self._validation_state = Snapshot(data=data, leave=[*_live_data(trainer.fit_loop), *loaders_in(new)])
+        loaders = [side_loader(loader, "val_loader") for loader in _validation_loaders(trainer)]
+        index = (self._monitor or "").partition("/dataloader_idx_")[2]
+        if index and not (index.isdigit() and int(index) < len(loaders)):
+            raise InputError(f"monitor must name one of {len(loaders)} validation loaders, got {self._monitor!r}")
+        chosen = [int(index)] if index else range(len(loaders))
+        batches = _ValidationBatches(loaders, val_loop.max_batches, chosen)
         return batches if len(batches) else None
 
     def _trial(self) -> Exception | None:
-        """Return what goes wrong when `training_step` is given a validation batch; None if nothing does."""
+        """Return what goes wrong when `training_step` is given the held-out batches; None if nothing does."""
         self.module.eval()
         try:
             with torch.no_grad():
-                scalar(self._loss_of(next(iter(self._kept.held_out))), "training_step")
+                for item in self._kept.held_out:
+                    scalar(self._loss_of(item), "training_step")
         except Exception as error:  # whatever the module does with data it was not made for
             return error
         return None
@@ -283,33 +309,34 @@ class TrainerTrainee:
         batch, batch_idx, dataloader_idx = item
         batch = self._on_device(batch, dataloader_idx)
         several = len(self.trainer.fit_loop.epoch_loop.val_loop._combined_loader.flattened) > 1
-        names = inspect.signature(self.module.validation_step).parameters
-        arguments = [batch, *([batch_idx] if "batch_idx" in names else []), *([dataloader_idx] if several else [])]
+        takes = internals(self.trainer, "utilities.signature_utils").is_param_in_hook_signature
+        indexed = takes(self.module.validation_step, "batch_idx", min_args=2)
+        arguments = [batch, *([batch_idx] if indexed else []), *([dataloader_idx] if several else [])]
         self._hook("on_validation_batch_start", batch, batch_idx, dataloader_idx)
         outputs = self._call._call_strategy_hook(self.trainer, "validation_step", *arguments)
         self._hook("on_validation_batch_end", outputs, batch, batch_idx, dataloader_idx)
 
     def _monitored(self, monitor: str) -> Tensor:
         """Run the user's validation; return the metric of each batch, or the one value of all: (m,)."""
-        name, _, index = monitor.partition("/dataloader_idx_")
+        name = monitor.partition("/dataloader_idx_")[0]
+        names = (monitor, name, name.removesuffix("_epoch"))  # Lightning forks what is logged per step and per epoch
         found: list[Any] = []
         others: dict[str, None] = {}
 
-        def log(key: str, value: Any, *args: Any, **kwargs: Any) -> None:
-            if key in (name, monitor):
+        def log(name: str, value: Any, *args: Any, **kwargs: Any) -> None:
+            if name in names:
                 found.append(value)
-            others[key] = None
+            others[name] = None
 
-        def log_dict(values: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
-            for key, value in values.items():
+        def log_dict(dictionary: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
+            for key, value in dictionary.items():
                 log(key, value)
 
         self._silence(log, log_dict)
         self._hook("on_validation_start")
         self._hook("on_validation_epoch_start")
         for item in self._kept.held_out:
-            if not index or item[2] == int(index):
-                self._validate(item)
+            self._validate(item)
         batchwise = [value for value in found if not hasattr(value, "compute")]
         if not batchwise:
             self._hook("on_validation_epoch_end")
@@ -368,28 +395,42 @@ def configure_again(trainer: Any) -> tuple[list[Any], list[Any]]:
     return optimizers, [entry["scheduler"] if isinstance(entry, dict) else entry for entry in schedulers]
 
 
-class _ValidationBatches:
-    """One epoch of validation: (batch, batch_idx, dataloader_idx) of one loader after the other, up to its limit."""
+class _Epochs:
+    """A combined loader whose epochs end where the trainer's do (`limit_train_batches`)."""
 
-    def __init__(self, loaders: Sequence[Any], most: Sequence[float]) -> None:
-        self._loaders, self._most = loaders, most
+    def __init__(self, combined: Any, most: int | None) -> None:
+        self._combined, self._most = combined, most
+
+    def __iter__(self) -> Iterator[Any]:
+        epoch = iter(self._combined)
+        for _ in itertools.count() if self._most is None else range(self._most):
+            try:
+                yield next(epoch)
+            except StopIteration:
+                return
+
+
+class _ValidationBatches:
+    """Validation batches of one loader after the other, spread over each: (batch, batch_idx, dataloader_idx)."""
+
+    def __init__(self, loaders: Sequence[Any], most: Sequence[float], chosen: Sequence[int]) -> None:
+        self._parts = [(index, loaders[index], most[index]) for index in chosen if most[index] > 0]
 
     def __len__(self) -> int:
-        sizes = [length(loader) for loader in self._loaders]
-        return int(
-            sum(min(most, 10**6 if size is None else size) for size, most in zip(sizes, self._most, strict=True))
-        )
+        return min(HELD_OUT, len(self._parts) * self._share) if self._parts else 0
+
+    @property
+    def _share(self) -> int:
+        return max(HELD_OUT // len(self._parts), 1)
 
     def __iter__(self) -> Iterator[tuple[Any, int, int]]:
-        for dataloader_idx, (loader, most) in enumerate(zip(self._loaders, self._most, strict=True)):
-            for batch_idx, batch in enumerate(loader):
-                if batch_idx >= most:
-                    break
+        for dataloader_idx, loader, most in self._parts:
+            for batch_idx, batch in enumerate(spread(loader, self._share, most)):
                 yield batch, batch_idx, dataloader_idx
 
 
 def _validation_loaders(trainer: Any) -> list[Any]:
-    combined = trainer.fit_loop.epoch_loop.val_loop._combined_loader
+    combined: Any = trainer.fit_loop.epoch_loop.val_loop._combined_loader
     return [] if combined is None else combined.flattened
 
 

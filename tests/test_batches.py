@@ -219,7 +219,9 @@ def test_memory_for_batches_is_bounded_and_that_is_said():
     size = sum(tensor.nbytes for tensor in pairs(1)[0])
     kept = KeptBatches.of(pairs(50), 40, pairs(10), limit=8 * size)
     assert (len(kept.held_out), len(kept.training)) == (4, 4)
-    assert kept.caveats == ("Memory for batches ended at 0 MiB: 4 training batches were repeated.",)
+    assert kept.caveats == (
+        "Memory for batches ended at 0 MiB: the probes repeated 4 training batches and were judged on 4.",
+    )
     assert kept.training.bytes + kept.held_out.bytes <= 8 * size
     one = KeptBatches.of(pairs(50), 40, pairs(10), limit=1)
     assert (len(one.held_out), len(one.training)) == (1, 1)

@@ -627,5 +627,83 @@ def test_the_horizon_and_the_budget_are_of_the_trainer(tmp_path):
     fit(tmp_path, [callback], max_epochs=10)
     assert callback.suggestion.horizon == 160
     assert callback.suggestion.steps_spent <= 80
-    with pytest.raises(InputError, match=r"budget must come to at least 60 steps, got 0\.1, which is 3\.2"):
-        fit(tmp_path / "small", [finder(budget=0.1)])
+    little = finder(budget=0.1)  # a tenth of 32 steps is too little to search with: 60 it is
+    fit(tmp_path / "small", [little])
+    assert little.suggestion.steps_spent <= 60
+
+
+class Picky(Watching):
+    """Signatures as Lightning allows them, two loaders, and names that Lightning forks."""
+
+    def validation_step(self, rows, number, dataloader_idx=0):
+        loss = torch.nn.functional.cross_entropy(self(rows[0]), rows[1])
+        self.sums.append(loss)
+        self.log(name=f"loss_{dataloader_idx}", value=loss, on_step=True, on_epoch=True, add_dataloader_idx=False)
+        self.log_dict(dictionary={"val_loss": loss})
+
+
+@pytest.mark.parametrize("monitor", ["loss_0", "loss_1_epoch", "val_loss/dataloader_idx_1"])
+def test_monitors_as_lightning_names_them(tmp_path, monitor):
+    model, callback = Picky(0.01), finder(monitor=monitor, budget=60)
+    pl.seed_everything(3, verbose=False)
+    quiet = {
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "logger": False,
+        "enable_checkpointing": False,
+    }
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=1, callbacks=[callback], **quiet)
+    trainer.fit(
+        model, loader(), [DataLoader(torch.utils.data.TensorDataset(INPUTS, TARGETS), 2), loader(shuffle=False)]
+    )
+    assert callback.suggestion.probes[0].loss.size == 16
+    missing = finder(monitor="val_loss/dataloader_idx_7")
+    again = pl.Trainer(accelerator="cpu", max_epochs=1, callbacks=[missing], **quiet)
+    with pytest.raises(
+        InputError, match="monitor must name one of 2 validation loaders, got 'val_loss/dataloader_idx_7'"
+    ):
+        again.fit(model, loader(), [loader(), loader()])
+
+
+def test_a_training_step_that_cannot_be_judged_says_what_to_do(tmp_path):
+    class Strict(Net):
+        def training_step(self, batch, batch_idx):
+            if not self.training:
+                raise ValueError("train mode only")
+            return super().training_step(batch, batch_idx)
+
+    with pytest.raises(UnsupportedError, match=r"give monitor=, or method='range' \(ValueError: train mode only\)"):
+        fit(tmp_path, [finder()], module=Strict)
+    fit(tmp_path / "monitored", [callback := finder(monitor="val_loss")], module=Net)
+    assert callback.suggestion.method == "probe"
+
+
+def test_the_generator_of_a_validation_loader_is_put_back(tmp_path):
+    def states(callbacks):
+        generator = torch.Generator().manual_seed(4)
+        held_out = DataLoader(torch.utils.data.TensorDataset(INPUTS, TARGETS), 16, shuffle=True, generator=generator)
+        pl.seed_everything(3, verbose=False)
+        trainer = pl.Trainer(
+            accelerator="cpu", max_epochs=1, callbacks=callbacks, enable_progress_bar=False, num_sanity_val_steps=0,
+            check_val_every_n_epoch=2, enable_model_summary=False, logger=False, enable_checkpointing=False,
+        )  # fmt: skip
+        trainer.fit(Net(0.01), loader(), held_out)
+        return generator.get_state().tolist()
+
+    assert states([finder(budget=60)]) == states([])
+
+
+def test_probes_keep_to_the_batches_of_a_limited_epoch(tmp_path):
+    seen = set()
+
+    class Limited(Net):
+        def training_step(self, batch, batch_idx):
+            Limited.rows.update(float(x) for x in batch[0][:, 0])
+            return super().training_step(batch, batch_idx)
+
+    Limited.rows = seen
+    fit(
+        tmp_path, [finder()], module=Limited, limit_train_batches=4, limit_val_batches=0, max_epochs=20,
+        loaders=lambda: loader(shuffle=False),
+    )  # fmt: skip
+    assert seen <= {float(x) for x in INPUTS[:64, 0]}

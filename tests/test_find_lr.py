@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 
+import numpy as np
 import pytest
 import torch
 from exactness import Picture
@@ -129,9 +130,7 @@ def watched(loader, held_out=None, **options):
         held_out,
         train_step=train_step,
         val_step=val_step,
-        steps=300,
-        budget=120,
-        **options,
+        **{"steps": 300, "budget": 120, **options},
     )
     return suggestion, *Diary.notes
 
@@ -284,10 +283,12 @@ def test_one_batch_and_nothing_to_judge_by_is_truncated():
     ("options", "message"),
     [
         ({"mode": "most"}, "mode must be min or max, got 'most'"),
+        ({"mode": "max"}, "mode may be max with val_step only"),
         ({"budget": 30}, "budget must come to at least 60 steps, got 30"),
         ({"loader": []}, "loader must yield at least two batches, got none"),
         ({"val_loader": []}, "val_loader must yield at least one batch, got none"),
-        ({"val_loader": 3}, "loader must be iterable, got a int"),
+        ({"val_loader": 3}, "val_loader must be iterable, got a int"),
+        ({"val_step": lambda batch: None}, "val_step must return one number, got NoneType"),
         ({"val_step": lambda batch: torch.zeros(2)}, r"val_step must return one number, got a tensor of shape \(2,\)"),
         ({"val_step": lambda batch: float("nan")}, "the untrained loss must be finite on the held-out batches, got"),
         ({"steps": 0}, "steps must be a positive whole number"),
@@ -300,7 +301,7 @@ def test_bad_input_is_named(options, message):
 
 
 def test_a_one_shot_validation_loader_is_refused():
-    with pytest.raises(UnsupportedError, match="loader must be iterable more than once, got a list_iterator"):
+    with pytest.raises(UnsupportedError, match="val_loader must be iterable more than once, got a list_iterator"):
         linear(val_loader=iter([numbers()[:8]]))
 
 
@@ -316,3 +317,36 @@ def test_a_journal_may_be_named(tmp_path):
 def test_the_range_test_alone_is_the_old_one():
     found = linear(method="range", budget=50)
     assert (found.method, found.probes, len(found.curves[0]) <= 50) == ("range", (), True)
+
+
+def test_a_step_that_raises_once_the_weights_are_gone_is_a_divergence():
+    seeded()
+    model = nn.Sequential(nn.Linear(4, 1), nn.Flatten(0))
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+
+    def loss_fn(out, y):
+        if not torch.isfinite(out).all():
+            raise FloatingPointError("nan")
+        return (out**3 - y).square().mean()
+
+    found = find_lr(model, optimizer, loss_fn, DataLoader(numbers(480), 8, shuffle=True), steps=300, budget=120)
+    assert any(outcome.diverged for outcome in found.probes)
+
+
+def test_a_time_budget_is_kept_and_its_long_probes_see_batches_of_their_own():
+    suggestion, runs, _ = watched(DataLoader(numbers(8000), 8, shuffle=True), budget="3s", steps=100_000)
+    longest = max(runs[1:], key=len)
+    assert len({tuple(batch[0].tolist()) for batch in longest}) == len(longest) > 60
+    assert suggestion.seconds < 4
+
+
+def test_numpy_batches_are_counted_and_copied():
+    from lrfinder.batches import Replay
+
+    arrays = [{"x": np.full(1000, float(i))} for i in range(9)]
+    replay = Replay(iter(arrays), 9, limit=24_500)
+    assert (len(replay), replay.spilled) == (3, True)
+    next(replay)["x"][:] = 7
+    arrays[1]["x"][:] = 7
+    replay.rewind()
+    assert [next(replay)["x"][0] for _ in range(3)] == [0, 1, 2]

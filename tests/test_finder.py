@@ -33,7 +33,7 @@ def test_every_probe_starts_from_a_rewound_state_and_is_evaluated_once():
     assert len(kept) == 1
     runs = "".join("r" if entry == "rewind" else "e" if entry[0] == "evaluate" else "" for entry in trainee.diary)
     probes = len(answer.probes) - 1
-    assert runs == "rer" + "re" * probes
+    assert runs == "rrer" + "re" * probes
     assert trainee.steps <= answer.steps_spent <= 300
     assert max(outcome.probe.steps for outcome in answer.probes) <= kept[0][1]
 

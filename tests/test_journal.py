@@ -57,7 +57,15 @@ def test_a_journal_of_another_search_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["hello\nworld\n", "[1, 2]\n", '{"kind": "report"}\n', '{"kind": "journal", "schema_version": 9}\n']
+    "text",
+    [
+        "hello",
+        '{"a": 1}',
+        "hello\nworld\n",
+        "[1, 2]\n",
+        '{"kind": "report"}\n',
+        '{"kind": "journal", "schema_version": 9}\n',
+    ],
 )
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path, text):
     path = tmp_path / "notes.txt"

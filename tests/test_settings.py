@@ -12,7 +12,7 @@ from lrfinder.settings import Budget, Settings
     [
         (None, None, 250), (None, 500, 300), (None, 2500, 250), (None, 100_000, 5000), (300, None, 300),
         (300.0, 7, 300), (0.05, 10_000, 500), ("5%", 10_000, 500), ("0.05", 10_000, 500), ("300", 1, 300),
-        (" 10 % ", 1000, 100), (np.int64(90), None, 90),
+        (" 10 % ", 1000, 100), (np.int64(90), None, 90), (0.01, 1000, 60), (0.05, None, 250), ("5%", None, 250),
     ],
 )  # fmt: skip
 def test_a_budget_in_steps(budget, horizon, steps):
@@ -27,10 +27,9 @@ def test_a_budget_in_time(budget, seconds):
 @pytest.mark.parametrize(
     ("budget", "horizon", "message"),
     [
-        (0.05, None, "budget may be a share only where the training steps are known, got 0.05"),
-        ("5%", None, "got '5%': give steps"),
         (59, 1000, "budget must come to at least 60 steps, got 59, which is 59"),
-        (0.01, 1000, "got 0.01, which is 10"),
+        (0.0, 1000, "got 0.0"),
+        ("0%", 1000, "got '0%'"),
         (-3, 1000, "got -3"),
         (300.5, 1000, "budget must be a share of the horizon .* got 300.5"),
         ("much", 1000, "got 'much'"),
