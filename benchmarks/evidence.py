@@ -58,7 +58,7 @@ def orders(rows: list[dict]) -> dict[str, list[float]]:
         fit = fit_landscape(Evidence(curve, outcome(Probe(0.0, 0)), probes, 12))
         found["noise alone"].append(fit.order if fit is not None else 0.0)
     for row in rows:
-        if row["method"] in ("probe 300", "probe 250") and "suggestion" in row:
+        if row["method"].startswith(("probe 300", "probe 250")) and "suggestion" in row:
             fit = fit_landscape(evidence_of(Suggestion.from_dict(row["suggestion"])))
             if fit is not None:
                 found.setdefault("real searches", []).append(fit.order)

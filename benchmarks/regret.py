@@ -33,6 +33,7 @@ from lrfinder.settings import Settings
 from lrfinder.suggestion import Suggestion
 
 BUDGETS = {500: (60, 125, 300), 2500: (60, 125, 250)}
+DRAWS = 3
 FIXED = (1e-2, 1e-3, 3e-4)
 NO_DRIFT = Drift(0.0, 0.0, 0.0, 0.0, 0.0)
 
@@ -60,8 +61,11 @@ class Uncommon(_Loop):
         return losses[chosen[: max(len(losses) // 2, 1)]]
 
 
-def search(task: Task, steps: int, seed: int, budget: int, kind=_Loop, anneal: float = 1.0) -> Suggestion:
+def search(
+    task: Task, steps: int, seed: int, budget: int, kind=_Loop, anneal: float = 1.0, draw: int = 0
+) -> Suggestion:
     run = build(task, seed)
+    run.loader.generator.manual_seed(seed + 1000 * draw)  # other batches, for which chance decides much
     held_out = DataLoader(run.validation, 64)
     trainee = kind(run.model, run.optimizer, task.loss, run.loader, run.train_step, held_out)
     return find(trainee, Settings("probe", steps, budget, anneal=anneal))
@@ -147,7 +151,8 @@ def measure(job: tuple[int, int, int, str]) -> dict:
     try:
         name, _, detail = method.partition(" ")
         if name == "probe":
-            row["suggestion"] = search(task, steps, seed, int(detail)).to_dict()
+            budget, draw = detail.split(" draw ")
+            row["suggestion"] = search(task, steps, seed, int(budget), draw=int(draw)).to_dict()
         elif method == "no common random numbers":
             row["suggestion"] = search(task, steps, seed, most, Uncommon).to_dict()
         elif method == "no anneal":
@@ -175,7 +180,8 @@ def run_all(path: Path) -> None:
     jobs = []
     for name, steps in cells():
         for seed in TEST_SEEDS:
-            methods = [f"probe {budget}" for budget in reversed(BUDGETS[steps])]
+            methods = [f"probe {BUDGETS[steps][-1]} draw {draw}" for draw in range(DRAWS)]
+            methods += [f"probe {budget} draw 0" for budget in BUDGETS[steps][:-1]]
             methods += ["no common random numbers", "no anneal", "range test only", "Lightning", "torch-lr-finder"]
             methods += ["random search", "prodigy", "schedule-free"]
             jobs += [(index[name], steps, seed, method) for method in methods]
@@ -216,7 +222,7 @@ def fit_law(rows: list[dict]) -> Drift:
 
 def picks(rows: list[dict], schedule: str) -> dict[str, list[dict]]:
     """Per method, one entry a cell and seed: regret, and whether the interval held the oracle's rate."""
-    longest = [r for r in rows if r["method"] == f"probe {BUDGETS[r['steps']][-1]}" and "suggestion" in r]
+    longest = [r for r in rows if r["method"].startswith(f"probe {BUDGETS[r['steps']][-1]} ") and "suggestion" in r]
     for row in longest:
         row["lr"] = choose(evidence_of(Suggestion.from_dict(row["suggestion"])), steps=row["steps"]).lr
     laws = {name: fit_law([r for r in longest if r["task"] != name]) for name in {r["task"] for r in rows}}
@@ -240,8 +246,8 @@ def picks(rows: list[dict], schedule: str) -> dict[str, list[dict]]:
 
     for row in rows:
         method, steps = row["method"], row["steps"]
-        main = method == f"probe {BUDGETS[steps][-1]}"
-        name = "lrfinder" if main else method
+        main = method.startswith(f"probe {BUDGETS[steps][-1]} ")
+        name = "lrfinder" if main else method.removesuffix(" draw 0")
         if "error" in row:
             add(name, row, None)
         elif "suggestion" in row:
@@ -305,11 +311,20 @@ def report(path: Path, schedule: str, plot: Path | None) -> None:
             columns.append(f"{np.median(part):.1%}, {np.percentile(part, 90):.0%}" if part else "")
         held = [e["held"] for e in answered if e["held"] is not None]
         print("|", *[f"{column} |" for column in (*columns, f"{np.mean(held):.0%}" if held else "")])
-    print("\n| task | steps | best rate | suggested on three seeds: regret |\n|---|---|---|---|")
+    print("\n| task | steps | best rate | suggested: median (lowest to highest) | regret: median, worst | none |")
+    print("|---|---|---|---|---|---|")
     for name, steps in cells(schedule):
         mine = [e for e in found["lrfinder"] if (e["task"], e["steps"]) == (name, steps)]
-        text = ", ".join("refused" if e["lr"] is None else f"{e['lr']:.2g}: {e['regret']:.1%}" for e in mine)
-        print(f"| {name} | {steps} | {2.0 ** best_octave(name, steps, schedule):.2g} | {text} |")
+        best = f"{2.0 ** best_octave(name, steps, schedule):.2g}"
+        lrs = sorted(e["lr"] for e in mine if e["lr"] is not None)
+        if not lrs:
+            print(f"| {name} | {steps} | {best} | | | {len(mine)} |")
+            continue
+        regrets = [e["regret"] for e in mine if e["lr"] is not None]
+        print(
+            f"| {name} | {steps} | {best} | {np.median(lrs):.2g} ({lrs[0]:.2g} to {lrs[-1]:.2g}) |"
+            f" {np.median(regrets):.1%}, {max(regrets):.0%} | {len(mine) - len(lrs)} of {len(mine)} |"
+        )
     if plot:
         draw(found, plot)
 
