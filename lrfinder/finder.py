@@ -146,8 +146,8 @@ class _Search:
         return measure() if self.journal is None else self.journal.result(kind, measure, write, read)
 
     def _timed(self, seconds: float) -> Plan:
-        """Plan anew, knowing now what a step and an evaluation cost."""
-        left = seconds - (time.perf_counter() - self.started) - _EVALUATIONS * self.untrained.seconds
+        """Plan anew, now that the cost of a step is known: by what is recorded, so that a resumed plan is the same."""
+        left = seconds - (self.curve.seconds or 0.0) - (1 + _EVALUATIONS) * self.untrained.seconds
         steps = max(int(left / self._step_seconds()), 0) + self.range_steps
         self.planned = max(steps, LEAST_BUDGET)
         ladder = self.settings.ladder
@@ -157,7 +157,7 @@ class _Search:
         return max(self.curve.seconds or 0.0, 1e-6) / len(self.curve)
 
     def _late(self, probe: Probe) -> bool:
-        """Whether the probe would end after the time that may be spent."""
+        """Whether the probe would end after the time that may be spent, in this run."""
         if self.settings.budget.seconds is None:
             return False
         cost = probe.steps * self._step_seconds() + self.untrained.seconds

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lrfinder.batches import KeptBatches, data_of, endless, length, loaders_in, moved, side_loader
+from lrfinder.batches import data_of, endless, length, loaders_in, moved, side_loader
 from lrfinder.curve import Curve
 from lrfinder.errors import InputError
 from lrfinder.evaluation import scalar, settle
 from lrfinder.executor import Progress, run_range_test
 from lrfinder.finder import find
 from lrfinder.journal import Journal
+from lrfinder.kept import KeptBatches
 from lrfinder.settings import Settings
 from lrfinder.state import Snapshot, interrupts_deferred
 from lrfinder.suggestion import Suggestion

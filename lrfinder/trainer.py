@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrfinder.batches import HELD_OUT, KeptBatches, data_of, endless, loaders_in, side_loader, spread
+from lrfinder.batches import data_of, endless, loaders_in, side_loader
 from lrfinder.errors import InputError, UnsupportedError
 from lrfinder.evaluation import scalar, settle
+from lrfinder.kept import HELD_OUT, KeptBatches, spread
 from lrfinder.state import Snapshot, interrupts_deferred
 from lrfinder.trainee import all_finite, trainable
 from lrfinder.writeback import configured_lrs, own_lrs, reference_lr, set_lr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 
-import numpy as np
 import pytest
 import torch
 from exactness import Picture
@@ -338,15 +337,3 @@ def test_a_time_budget_is_kept_and_its_long_probes_see_batches_of_their_own():
     longest = max(runs[1:], key=len)
     assert len({tuple(batch[0].tolist()) for batch in longest}) == len(longest) > 60
     assert suggestion.seconds < 4
-
-
-def test_numpy_batches_are_counted_and_copied():
-    from lrfinder.batches import Replay
-
-    arrays = [{"x": np.full(1000, float(i))} for i in range(9)]
-    replay = Replay(iter(arrays), 9, limit=24_500)
-    assert (len(replay), replay.spilled) == (3, True)
-    next(replay)["x"][:] = 7
-    arrays[1]["x"][:] = 7
-    replay.rewind()
-    assert [next(replay)["x"][0] for _ in range(3)] == [0, 1, 2]

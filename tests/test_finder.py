@@ -65,6 +65,16 @@ def test_an_early_interrupt_passes_through(step):
     assert trainee.diary[-1] == "out"
 
 
+def test_a_timed_search_goes_on_from_its_journal_too(tmp_path):
+    asked, path = settings(budget="1s"), tmp_path / "journal.jsonl"
+    first = find(Quadratic(), asked, journal=Journal(path, asked.to_dict()))
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-2]))
+    again = find(Quadratic(), asked, journal=Journal(path, asked.to_dict()))
+    count = len(lines) - 5
+    assert [o.probe for o in again.probes][:count] == [o.probe for o in first.probes][:count]
+
+
 @pytest.mark.parametrize("killed_at", [20, 60, 120, 250])
 def test_a_killed_search_goes_on_from_its_journal(tmp_path, killed_at):
     whole = find(Quadratic(), settings())
