@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lrfinder.curve import MIN_POINTS
 from lrfinder.errors import InputError
 from lrfinder.landscape import DRIFT, Drift, Landscape, fit_landscape
 from lrfinder.probe import Evidence, Outcome
 from lrfinder.suggestion import Reason, Suggestion, checked_horizon, default_policy, environment
+from lrfinder.sweep import blown_up
 
 __all__ = ["choose", "evidence_of"]
 
@@ -47,6 +49,8 @@ def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT) 
     """
     horizon = checked_horizon(steps)
     reason = _nothing_learnt(evidence.untrained, evidence.outcomes)
+    if reason is Reason.TRUNCATED and blown_up(evidence.curve.loss[MIN_POINTS - 1]):
+        reason = Reason.DIVERGED
     landscape = fit_landscape(evidence) if reason is None else None
     if reason is None:
         reason = _no_place(evidence.outcomes, landscape)

@@ -17,13 +17,25 @@ from lrfinder.sweep import Ladder, blown_up, last_step
 from lrfinder.trainee import Trainee
 from lrfinder.writeback import scaled_lrs
 
-__all__ = ["READ_EVERY", "Progress", "climb", "evaluate", "run_probe", "run_range_test"]
+__all__ = ["READ_EVERY", "BlewUpError", "Progress", "climb", "evaluate", "run_probe", "run_range_test"]
 
 READ_EVERY = 10
 """Steps between two looks at the losses: each look waits for the device. What ran past the end is discarded."""
 
 Progress = Callable[[int, int], None]
 """Called after each step with (steps done, steps planned)."""
+
+
+class BlewUpError(InputError):
+    """The loss of a range test blew up before there were points enough for a curve.
+
+    Attributes:
+        losses: those there were.
+    """
+
+    def __init__(self, losses: list[float], text: str) -> None:
+        super().__init__(text)
+        self.losses = losses
 
 
 def evaluate(trainee: Trainee) -> Outcome:
@@ -120,9 +132,10 @@ def climb(trainee: Trainee, ladder: Ladder, progress: Progress | None = None) ->
     seconds = time.perf_counter() - started
     keep, _ = last_step(losses)
     if keep < MIN_POINTS:
-        raise InputError(
+        raise BlewUpError(
+            losses[:keep],
             f"loss must stay finite for the first {MIN_POINTS} steps, got {losses[keep - 1]:g} at step {keep} with"
-            f" lr = {ladder.lrs()[keep - 1]:g}: lower min_lr, or check data and loss"
+            f" lr = {ladder.lrs()[keep - 1]:g}: lower min_lr, or check data and loss",
         )
     return Curve(ladder.lrs()[:keep], losses[:keep], seconds=seconds, group_ratios=ratios, caveats=trainee.caveats())
 

@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 
 from lrfinder.bracket import suggest
 from lrfinder.choice import choose
-from lrfinder.curve import Curve
+from lrfinder.curve import MIN_POINTS, Curve
 from lrfinder.errors import InputError
-from lrfinder.executor import READ_EVERY, Progress, climb, evaluate, run_probe, run_range_test
+from lrfinder.executor import READ_EVERY, BlewUpError, Progress, climb, evaluate, run_probe, run_range_test
 from lrfinder.journal import Journal
 from lrfinder.probe import Evidence, Outcome, Probe
 from lrfinder.search import Plan, bracket_centre, next_probes
 from lrfinder.settings import LEAST_BUDGET, Settings
 from lrfinder.suggestion import Suggestion
-from lrfinder.sweep import Ladder
+from lrfinder.sweep import Ladder, blown_up
 from lrfinder.trainee import Trainee
 from lrfinder.writeback import scaled_lrs
 
@@ -94,16 +94,14 @@ class _Search:
             )
         trainee.rewind()
         ladder = Ladder(*limits, plan.range_steps)
-        self.curve = self._recorded(
-            "range test", lambda: climb(trainee, ladder, lambda *_: self._tick()), Curve.to_dict, Curve.from_dict
-        )
+        self.curve = self._recorded("range test", lambda: self._climbed(ladder), Curve.to_dict, Curve.from_dict)
         self.range_steps = min((len(self.curve) // READ_EVERY + 1) * READ_EVERY, plan.range_steps)  # read in tens
         if settings.budget.seconds is not None:
             plan = self._timed(settings.budget.seconds)
             if apart and plan.long > kept:
                 trainee.rewind()
                 trainee.keep_batches(plan.long)
-        if not apart:
+        if not apart or blown_up(self.curve.loss[MIN_POINTS - 1]):
             return
         centre, limit = bracket_centre(self.curve, plan), self._hopeless()
         spent = self.range_steps
@@ -128,6 +126,14 @@ class _Search:
             self.trainee.epoch_steps(),
             self.trainee.evaluates_training_loss(),
         )
+
+    def _climbed(self, ladder: Ladder) -> Curve:
+        """Run the range test; where it blew up at once, return what there was, NaN up to the least of a curve."""
+        try:
+            return climb(self.trainee, ladder, lambda *_: self._tick())
+        except BlewUpError as error:
+            losses = [*error.losses, *[math.nan] * MIN_POINTS][:MIN_POINTS]
+            return Curve(ladder.lrs()[:MIN_POINTS], losses, group_ratios=self.ratios)
 
     def _probed(self, probe: Probe, limit: float) -> Outcome:
         outcome = self._recorded(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 
+import numpy as np
 import pytest
 import torch
 from exactness import Picture
@@ -271,6 +272,12 @@ def test_a_sign_mistake_only_rises():
 
 def test_limits_that_exclude_the_best_are_an_edge():
     assert linear(max_lr=1e-3, budget=120).reason is Reason.EDGE
+
+
+def test_limits_at_which_everything_blows_up_are_refused_as_diverged():
+    found = linear(min_lr=1e6, max_lr=1e9)
+    assert found.reason is Reason.DIVERGED
+    assert not np.isfinite(found.curves[0].loss[-1])
 
 
 def test_one_batch_and_nothing_to_judge_by_is_truncated():
