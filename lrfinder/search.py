@@ -88,7 +88,8 @@ def next_probes(plan: Plan, centre: float, outcomes: Sequence[Outcome], spent: i
             return probes
     if not any(map(math.isfinite, short.values())):
         return []
-    return _affordable(plan, _long_octaves(plan, short, long), long, plan.long, _LONG, spent)
+    seen = {**short, **long} if plan.long == plan.short else long  # one length, where training takes a step or two
+    return _affordable(plan, _long_octaves(plan, short, long), seen, plan.long, _LONG, spent)
 
 
 def _short_octaves(plan: Plan, centre: float, seen: dict[float, float]) -> list[float]:

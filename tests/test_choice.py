@@ -74,11 +74,11 @@ def test_the_best_at_the_lower_edge_is_an_edge_too():
 def test_noise_alone_is_mostly_refused():
     # Held-out batches share their noise, so that these differences are significant; only their pattern is not.
     answered = 0
-    for seed in range(60):
+    for seed in range(30):
         rng = np.random.default_rng(seed)
         losses = {key: 2.0 + 0.02 * rng.normal() for key in LOSSES}
         answered += choose(evidence(losses, noise=0.02, batches=16, seed=seed), steps=200).lr is not None
-    assert answered < 20
+    assert answered < 10
 
 
 def test_exactly_constant_losses_are_flat():

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import evidence, valley
 
@@ -24,6 +24,7 @@ def test_place_and_drift_of_a_known_valley_are_found(place, drift):
 
 
 @given(st.floats(1e-3, 1e3), st.floats(-1e2, 1e2))
+@settings(max_examples=20)
 def test_scale_and_shift_of_the_loss_do_not_matter(scale, shift):
     plain = fit_landscape(evidence(valley(-6.3, -0.4)))
     losses = valley(-6.3, -0.4, scale=scale, shift=shift)
@@ -92,6 +93,7 @@ def test_equal_losses_are_no_valley():
 
 
 @given(st.floats(-20, 5), st.floats(0.1, 2))
+@settings(max_examples=30)
 def test_a_symmetric_belief_is_answered_a_little_below_its_centre(centre, width):
     octaves = np.arange(-300, 300) * 0.1
     weights = np.exp(-0.5 * ((octaves - centre) / width) ** 2)
