@@ -48,12 +48,10 @@ def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT) 
         InputError: ``steps`` is not a positive whole number.
     """
     horizon = checked_horizon(steps)
-    reason = _nothing_learnt(evidence.untrained, evidence.outcomes)
-    if reason is Reason.TRUNCATED and blown_up(evidence.curve.loss[MIN_POINTS - 1]):
-        reason = Reason.DIVERGED
+    reason = _nothing_learnt(evidence)
     landscape = fit_landscape(evidence) if reason is None else None
     if reason is None:
-        reason = _no_place(evidence.outcomes, landscape)
+        reason = _no_place(evidence, landscape)
     lr = low = high = None
     caveats = list(evidence.curve.caveats)
     costs: tuple[tuple[float, float], ...] = ()
@@ -108,23 +106,24 @@ def evidence_of(suggestion: Suggestion) -> Evidence | None:
     )
 
 
-def _nothing_learnt(untrained: Outcome, outcomes: Sequence[Outcome]) -> Reason | None:
+def _nothing_learnt(evidence: Evidence) -> Reason | None:
+    untrained, outcomes = evidence.untrained, evidence.outcomes
     if len(outcomes) < 3:
-        return Reason.TRUNCATED
-    trained = [o for o in outcomes if not o.diverged]
-    if untrained.diverged or not trained:
+        return Reason.DIVERGED if blown_up(evidence.curve.loss[MIN_POINTS - 1]) else Reason.TRUNCATED
+    gains = [] if untrained.diverged else [_gain(o, untrained) for o in outcomes if not o.diverged]
+    if not gains:
         return Reason.DIVERGED
-    if all(abs(_gain(o, untrained)) <= _SIGMAS for o in trained) and len(trained) == len(outcomes):
-        return Reason.FLAT
-    if max(_gain(o, untrained) for o in trained) <= _SIGMAS:
-        return Reason.RISING if min(_gain(o, untrained) for o in trained) < -_SIGMAS else Reason.NOISY
-    return None
+    if max(gains) > _SIGMAS:
+        return None
+    if min(gains) < -_SIGMAS:
+        return Reason.RISING
+    return Reason.FLAT if len(gains) == len(outcomes) else Reason.NOISY
 
 
-def _no_place(outcomes: Sequence[Outcome], landscape: Landscape | None) -> Reason | None:
+def _no_place(evidence: Evidence, landscape: Landscape | None) -> Reason | None:
     if landscape is None:
         return Reason.DIVERGED
-    if _at_edge(outcomes):
+    if _at_edge(evidence.rungs):
         return Reason.EDGE
     here = landscape.belief(None)
     wide = math.log2(here.quantile(0.95) / here.quantile(0.05)) > _WIDEST
@@ -142,11 +141,10 @@ def _gain(outcome: Outcome, untrained: Outcome) -> float:
     return mean / max(error, rounding)
 
 
-def _at_edge(outcomes: Sequence[Outcome]) -> bool:
+def _at_edge(rungs: Sequence[Sequence[Outcome]]) -> bool:
     """Whether the best probe, of every length, was the highest or was the lowest learning rate tried."""
     sides: list[set[int]] = []
-    for length in {o.probe.steps for o in outcomes}:
-        rung = sorted((o for o in outcomes if o.probe.steps == length), key=lambda o: o.probe.lr)
+    for rung in rungs:
         best = min(range(len(rung)), key=lambda i: rung[i].mean)
         if len(rung) > 1:
             sides.append({side for side, place in ((-1, 0), (1, len(rung) - 1)) if place == best})

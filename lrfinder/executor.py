@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -64,33 +65,22 @@ def run_probe(
     """
     started = time.perf_counter()
     trainee.rewind()
-    losses: list[float] = []
-    unread: list[Tensor] = []
-    for number, lr in enumerate(probe.lrs().tolist(), start=1):
-        trainee.set_lrs([ratio * lr for ratio in ratios])
-        try:
-            unread.append(trainee.step())
-        except Exception:
-            losses += _read(unread)
-            if _gone(losses, limit) or not trainee.finite():
-                return Outcome(probe, np.array(losses), np.empty(0), time.perf_counter() - started)
-            raise
-        if tick is not None:
-            tick()
-        if number % READ_EVERY == 0 or number == probe.steps:
-            losses += _read(unread)
-            unread.clear()
-            if _gone(losses, limit):
-                break
-    taken = np.array(losses, dtype=np.float64)
+    rates = ([ratio * lr for ratio in ratios] for lr in probe.lrs().tolist())
+    losses, failed = _train(
+        trainee,
+        rates,
+        ended=lambda losses: _gone(losses, limit),
+        excused=lambda losses: _gone(losses, limit) or not trainee.finite(),
+        tick=tick,
+    )
     kept = np.empty(0)
-    if not _gone(losses, limit):
+    if not failed and not _gone(losses, limit):
         try:
             kept = trainee.evaluate().double().cpu().numpy()
         except Exception:
             if trainee.finite():
                 raise
-    return Outcome(probe, taken, kept, time.perf_counter() - started)
+    return Outcome(probe, np.array(losses, dtype=np.float64), kept, time.perf_counter() - started)
 
 
 def _gone(losses: Sequence[float], limit: float) -> bool:
@@ -128,7 +118,14 @@ def climb(trainee: Trainee, ladder: Ladder, progress: Progress | None = None) ->
     """
     ratios = scaled_lrs(trainee.lrs(), 1.0, trainee.reference())
     started = time.perf_counter()
-    losses = _climb(trainee, ladder, ratios, progress)
+    done = itertools.count(1)
+    losses, _ = _train(
+        trainee,
+        ([ratio * lr for ratio in ratios] for lr in ladder.lrs().tolist()),
+        ended=_left_for_good,
+        excused=lambda losses: last_step(losses)[1],
+        tick=None if progress is None else lambda: progress(next(done), ladder.steps),
+    )
     seconds = time.perf_counter() - started
     keep, _ = last_step(losses)
     if keep < MIN_POINTS:
@@ -140,27 +137,47 @@ def climb(trainee: Trainee, ladder: Ladder, progress: Progress | None = None) ->
     return Curve(ladder.lrs()[:keep], losses[:keep], seconds=seconds, group_ratios=ratios, caveats=trainee.caveats())
 
 
-def _climb(trainee: Trainee, ladder: Ladder, ratios: Sequence[float], progress: Progress | None) -> list[float]:
+def _left_for_good(losses: Sequence[float]) -> bool:
+    """Whether a climb is over: what is to be kept of it has been read."""
+    keep, diverged = last_step(losses)
+    return diverged and keep < len(losses)  # else the last rungs to keep may be still to come
+
+
+def _train(
+    trainee: Trainee,
+    rates: Iterable[Sequence[float]],
+    ended: Callable[[list[float]], bool],
+    excused: Callable[[list[float]], bool],
+    tick: Callable[[], None] | None,
+) -> tuple[list[float], bool]:
+    """Take one step per set of rates, reading the losses every ten; return them, and whether the user's step raised.
+
+    Args:
+        trainee: what trains.
+        rates: the learning rates of all param groups, for each step.
+        ended: whether to stop, given the losses read so far.
+        excused: whether an error of the step only says that training had blown up before; any other passes through.
+        tick: called after every step but one that ended it.
+    """
     losses: list[float] = []
     unread: list[Tensor] = []
-    for rung, lr in enumerate(ladder.lrs().tolist(), start=1):
-        trainee.set_lrs([ratio * lr for ratio in ratios])
+    for number, lrs in enumerate(rates, start=1):
+        trainee.set_lrs(lrs)
         try:
             unread.append(trainee.step())
         except Exception:
             losses += _read(unread)
-            if last_step(losses)[1]:
-                return losses
+            if excused(losses):
+                return losses, True
             raise
-        if rung % READ_EVERY == 0 or rung == ladder.steps:
+        if number % READ_EVERY == 0:
             losses += _read(unread)
             unread.clear()
-            keep, diverged = last_step(losses)
-            if diverged and keep < len(losses):  # else the last rungs to keep may be still to come
-                return losses
-        if progress is not None:
-            progress(rung, ladder.steps)
-    return losses
+            if ended(losses):
+                return losses, False
+        if tick is not None:
+            tick()
+    return losses + _read(unread), False
 
 
 def _read(unread: list[Tensor]) -> list[float]:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
 from lrfinder.bracket import suggest
 from lrfinder.choice import choose
 from lrfinder.curve import MIN_POINTS, Curve
@@ -79,8 +81,7 @@ class _Search:
 
     def run(self) -> None:
         settings, trainee = self.settings, self.trainee
-        limits = settings.ladder.min_lr, settings.ladder.max_lr
-        plan = Plan.of(self.planned, settings.horizon, *limits, settings.anneal)
+        plan = self._plan()
         self.ratios = scaled_lrs(trainee.lrs(), 1.0, trainee.reference())
         trainee.rewind()  # as before every other draw, so that drawing more later begins with the same batches
         kept = max(plan.long, plan.range_steps)
@@ -93,7 +94,7 @@ class _Search:
                 " check data and loss"
             )
         trainee.rewind()
-        ladder = Ladder(*limits, plan.range_steps)
+        ladder = Ladder(plan.min_lr, plan.max_lr, plan.range_steps)
         self.curve = self._recorded("range test", lambda: self._climbed(ladder), Curve.to_dict, Curve.from_dict)
         self.range_steps = min((len(self.curve) // READ_EVERY + 1) * READ_EVERY, plan.range_steps)  # read in tens
         if settings.budget.seconds is not None:
@@ -151,13 +152,16 @@ class _Search:
     ) -> Result:
         return measure() if self.journal is None else self.journal.result(kind, measure, write, read)
 
+    def _plan(self) -> Plan:
+        asked = self.settings
+        return Plan.of(self.planned, asked.horizon, asked.ladder.min_lr, asked.ladder.max_lr, asked.anneal)
+
     def _timed(self, seconds: float) -> Plan:
         """Plan anew, now that the cost of a step is known: by what is recorded, so that a resumed plan is the same."""
         left = seconds - (self.curve.seconds or 0.0) - (1 + _EVALUATIONS) * self.untrained.seconds
         steps = max(int(left / self._step_seconds()), 0) + self.range_steps
         self.planned = max(steps, LEAST_BUDGET)
-        ladder = self.settings.ladder
-        return Plan.of(self.planned, self.settings.horizon, ladder.min_lr, ladder.max_lr, self.settings.anneal)
+        return self._plan()
 
     def _step_seconds(self) -> float:
         return max(self.curve.seconds or 0.0, 1e-6) / len(self.curve)
@@ -171,7 +175,7 @@ class _Search:
 
     def _hopeless(self) -> float:
         """Return a loss from which no probe comes back: ten times all that was ever gained above the first."""
-        finite = self.curve.loss[(self.curve.loss == self.curve.loss) & (abs(self.curve.loss) < math.inf)]
+        finite = self.curve.loss[np.isfinite(self.curve.loss)]
         first = float(finite[:3].mean())
         return first + 10 * max(first - float(finite.min()), 3 * float(finite[:10].std()))
 

@@ -72,13 +72,11 @@ class Journal:
             if record["kind"] != kind:
                 raise InputError(f"journal {self.path} has {record['kind']!r} where {kind!r} comes: remove the file")
             value = read(record["result"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise (
-                error
-                if isinstance(error, InputError)
-                else InputError(
-                    f"journal must be one that lrfinder wrote, got {self.path}, where {kind!r} is malformed"
-                )
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError):
+            raise InputError(
+                f"journal must be one that lrfinder wrote, got {self.path}, where {kind!r} is malformed"
             ) from None
         return value
 

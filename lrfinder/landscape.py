@@ -204,8 +204,7 @@ def fit_landscape(evidence: Evidence) -> Landscape | None:
 
     Shifting the loss, or scaling it, changes nothing; scaling the learning rates shifts the place.
     """
-    lengths = sorted({outcome.probe.steps for outcome in evidence.outcomes})
-    rungs = [[o for o in evidence.outcomes if o.probe.steps == length] for length in lengths]
+    rungs = evidence.rungs
     means = [outcome.mean for outcome in evidence.outcomes]
     best, untrained = min(means, default=math.inf), evidence.untrained.mean
     if not math.isfinite(best):

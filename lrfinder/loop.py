@@ -114,8 +114,7 @@ def find_lr(
         min_lr: lowest learning rate to try.
         max_lr: highest; by default 100, of a range test 10.
         train_step: replaces forward, backward and `optimizer.step` with your own; takes a batch on the model's device,
-            returns the loss.
-            Without ``val_step``, ``loss_fn`` still judges.
+            returns the loss. Without ``val_step``, ``loss_fn`` still judges.
         val_step: replaces ``loss_fn`` in evaluation: takes a batch, returns one number, in eval mode without gradients.
             With ``train_step`` and batch normalisation it sees training batches too, to renew running statistics.
         mode: "min" or "max", of what ``val_step`` returns.
@@ -145,7 +144,7 @@ _LBFGS = "LBFGS evaluates the loss several times per step, and its rate scales w
 
 
 class _Loop:
-    """A plain torch loop as a `lrfinder.probe.Trainee`.
+    """A plain torch loop as a `lrfinder.trainee.Trainee`.
 
     Args:
         model, optimizer, loss_fn, loader, train_step: as `range_test` has them.

@@ -151,8 +151,8 @@ def probes_view(suggestion: Suggestion) -> tuple[Rung, ...]:
         raise InputError(f"suggestion must have probes to plot, got method = {suggestion.method!r} with none")
     landscape = fit_landscape(evidence) if suggestion.fit is not None else None
     rungs = []
-    for steps in sorted({outcome.probe.steps for outcome in evidence.outcomes}):
-        rung = sorted((o for o in evidence.outcomes if o.probe.steps == steps), key=lambda o: o.probe.lr)
+    for rung in evidence.rungs:
+        steps = rung[0].probe.steps
         lr, loss = np.array([o.probe.lr for o in rung]), np.array([o.mean for o in rung])
         valley = None if landscape is None else landscape.valley(rung)
         if valley is None:

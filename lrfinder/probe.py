@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -115,6 +116,12 @@ class Evidence:
     range_steps: int
     epoch_steps: float | None = None
     comparable: bool = True
+
+    @property
+    def rungs(self) -> tuple[tuple[Outcome, ...], ...]:
+        """The outcomes of each length, the shortest first, by learning rate."""
+        ordered = sorted(self.outcomes, key=lambda o: (o.probe.steps, o.probe.lr))
+        return tuple(tuple(rung) for _, rung in itertools.groupby(ordered, key=lambda o: o.probe.steps))
 
     @property
     def steps(self) -> int:

@@ -60,12 +60,11 @@ class Budget:
             raise InputError(f"{rule}, got {budget!r}")
         if unit == "%" or number < 1:
             return cls(default if horizon is None else max(round(number * horizon), LEAST_BUDGET))
-        steps = number
-        if steps != int(steps):
+        if number != int(number):
             raise InputError(f"{rule}, got {budget!r}")
-        if steps < LEAST_BUDGET:
-            raise InputError(f"budget must come to at least {LEAST_BUDGET} steps, got {budget!r}, which is {steps:g}")
-        return cls(round(steps))
+        if number < LEAST_BUDGET:
+            raise InputError(f"budget must come to at least {LEAST_BUDGET} steps, got {budget!r}, which is {number:g}")
+        return cls(int(number))
 
 
 def _split(budget: object, rule: str) -> tuple[float, str]:

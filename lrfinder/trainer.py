@@ -73,7 +73,7 @@ def check_supported(trainer: Any) -> None:
 
 
 class TrainerTrainee:
-    """The module a Trainer is about to train, as a `lrfinder.probe.Trainee`.
+    """The module a Trainer is about to train, as a `lrfinder.trainee.Trainee`.
 
     Args:
         trainer: inside ``fit``, at `on_train_start`: loaders, optimizers and a restored checkpoint are in place.

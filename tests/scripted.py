@@ -9,7 +9,23 @@ import numpy as np
 import torch
 
 
-class Quadratic:
+class Diarist:
+    """Writes down in ``diary`` when it is preserved, and asked for caveats."""
+
+    def caveats(self):
+        self.diary.append("caveats")
+        return ("As scripted.",)
+
+    @contextmanager
+    def preserved(self):
+        self.diary.append("in")
+        try:
+            yield
+        finally:
+            self.diary.append("out")
+
+
+class Quadratic(Diarist):
     """Training ends ``x`` octaves from the best rate: loss 1 + sharpness * f(x) with the drift and the noise asked for.
 
     The best rate after ``n`` steps is ``2 ** (place + drift * log2(n / 50))``. What a probe has learnt so far counts by
@@ -71,17 +87,6 @@ class Quadratic:
 
     def evaluates_training_loss(self):
         return True
-
-    def caveats(self):
-        return ("As scripted.",)
-
-    @contextmanager
-    def preserved(self):
-        self.diary.append("in")
-        try:
-            yield
-        finally:
-            self.diary.append("out")
 
 
 def evidence(losses, *, untrained=2.0, noise=0.0, batches=8, epoch=None, train=None, seed=0):

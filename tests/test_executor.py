@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
 
 import pytest
 import torch
+from scripted import Diarist
 
 from lrfinder import InputError
 from lrfinder.executor import READ_EVERY, run_range_test
@@ -13,7 +13,7 @@ from lrfinder.sweep import Ladder, last_step
 FALL_AND_BLOW_UP = [*(1 - 0.02 * i for i in range(20)), *(0.6 * 1.6**i for i in range(30))]
 
 
-class Scripted:
+class Scripted(Diarist):
     """A trainee whose losses are written down beforehand; it writes down what is done to it."""
 
     def __init__(self, losses, lrs=(0.1,), reference=None, fail_at=None, error=None):
@@ -35,18 +35,6 @@ class Scripted:
         if taken == self.fail_at:
             raise self.error
         return torch.tensor(self.losses[taken - 1], dtype=torch.float64)
-
-    def caveats(self):
-        self.diary.append("caveats")
-        return ("As scripted.",)
-
-    @contextmanager
-    def preserved(self):
-        self.diary.append("in")
-        try:
-            yield
-        finally:
-            self.diary.append("out")
 
 
 @pytest.mark.parametrize("shift", range(10))
