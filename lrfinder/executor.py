@@ -53,7 +53,7 @@ def run_probe(
     limit: float = math.inf,
     tick: Callable[[], None] | None = None,
 ) -> Outcome:
-    """Run one probe from the starting state, within `Trainee.preserved` and after `Trainee.keep_batches`.
+    """Run one probe from the state the trainee was rewound to, after `Trainee.keep_batches`.
 
     Args:
         trainee: what trains.
@@ -64,7 +64,6 @@ def run_probe(
         tick: called after every step.
     """
     started = time.perf_counter()
-    trainee.rewind()
     rates = ([ratio * lr for ratio in ratios] for lr in probe.lrs().tolist())
     losses, failed = _train(
         trainee,
@@ -78,7 +77,7 @@ def run_probe(
         try:
             kept = trainee.evaluate().double().cpu().numpy()
         except Exception:
-            if trainee.finite():
+            if not trainee.processes.alone or trainee.finite():
                 raise
     return Outcome(probe, np.array(losses, dtype=np.float64), kept, time.perf_counter() - started)
 
@@ -166,19 +165,21 @@ def _train(
         try:
             unread.append(trainee.step())
         except Exception:
-            losses += _read(unread)
+            if not trainee.processes.alone:
+                raise  # the others wait for this one, in the middle of their step: there is no going on together
+            losses += _read(trainee, unread)
             if excused(losses):
                 return losses, True
             raise
         if number % READ_EVERY == 0:
-            losses += _read(unread)
+            losses += _read(trainee, unread)
             unread.clear()
             if ended(losses):
                 return losses, False
         if tick is not None:
             tick()
-    return losses + _read(unread), False
+    return losses + _read(trainee, unread), False
 
 
-def _read(unread: list[Tensor]) -> list[float]:
-    return torch.stack(unread).tolist() if unread else []
+def _read(trainee: Trainee, unread: list[Tensor]) -> list[float]:
+    return trainee.processes.mean(torch.stack(unread)).tolist() if unread else []

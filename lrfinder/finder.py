@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from lrfinder.bracket import suggest
 from lrfinder.choice import choose
@@ -83,25 +84,21 @@ class _Search:
         settings, trainee = self.settings, self.trainee
         plan = self._plan()
         self.ratios = scaled_lrs(trainee.lrs(), 1.0, trainee.reference())
-        trainee.rewind()  # as before every other draw, so that drawing more later begins with the same batches
         kept = max(plan.long, plan.range_steps)
-        apart = trainee.keep_batches(kept)
-        trainee.rewind()
+        apart = self._with_room_for(lambda: trainee.keep_batches(kept))
         self.untrained = self._recorded("untrained", lambda: evaluate(trainee), Outcome.to_dict, Outcome.from_dict)
         if self.untrained.diverged:
             raise InputError(
                 f"the untrained loss must be finite on the held-out batches, got {self.untrained.loss.tolist()[:3]}:"
                 " check data and loss"
             )
-        trainee.rewind()
         ladder = Ladder(plan.min_lr, plan.max_lr, plan.range_steps)
         self.curve = self._recorded("range test", lambda: self._climbed(ladder), Curve.to_dict, Curve.from_dict)
         self.range_steps = min((len(self.curve) // READ_EVERY + 1) * READ_EVERY, plan.range_steps)  # read in tens
         if settings.budget.seconds is not None:
             plan = self._timed(settings.budget.seconds)
             if apart and plan.long > kept:
-                trainee.rewind()
-                trainee.keep_batches(plan.long)
+                self._with_room_for(lambda: trainee.keep_batches(plan.long))  # the same batches first
         if not apart or blown_up(self.curve.loss[MIN_POINTS - 1]):
             return
         centre, limit = bracket_centre(self.curve, plan), self._hopeless()
@@ -150,7 +147,21 @@ class _Search:
     def _recorded(
         self, kind: str, measure: Callable[[], Result], write: Callable[[Result], Any], read: Callable[[Any], Result]
     ) -> Result:
-        return measure() if self.journal is None else self.journal.result(kind, measure, write, read)
+        def measured() -> Result:
+            return self._with_room_for(measure)
+
+        return measured() if self.journal is None else self.journal.result(kind, measured, write, read)
+
+    def _with_room_for(self, measure: Callable[[], Result]) -> Result:
+        """Measure from the starting state; where memory runs out, once more with nothing of ours on the device."""
+        self.trainee.rewind()
+        try:
+            return measure()
+        except torch.OutOfMemoryError:
+            if not self.trainee.processes.alone or not self.trainee.make_room():
+                raise
+        self.trainee.rewind()
+        return measure()
 
     def _plan(self) -> Plan:
         asked = self.settings
@@ -160,7 +171,7 @@ class _Search:
         """Plan anew, now that the cost of a step is known: by what is recorded, so that a resumed plan is the same."""
         left = seconds - (self.curve.seconds or 0.0) - (1 + _EVALUATIONS) * self.untrained.seconds
         steps = max(int(left / self._step_seconds()), 0) + self.range_steps
-        self.planned = max(steps, LEAST_BUDGET)
+        self.planned = self.trainee.processes.first(max(steps, LEAST_BUDGET))
         return self._plan()
 
     def _step_seconds(self) -> float:
@@ -171,7 +182,8 @@ class _Search:
         if self.settings.budget.seconds is None:
             return False
         cost = probe.steps * self._step_seconds() + self.untrained.seconds
-        return time.perf_counter() - self.started + cost > self.settings.budget.seconds
+        late = time.perf_counter() - self.started + cost > self.settings.budget.seconds
+        return self.trainee.processes.first(late)
 
     def _hopeless(self) -> float:
         """Return a loss from which no probe comes back: ten times all that was ever gained above the first."""

@@ -59,6 +59,10 @@ class Replay:
         self._position += 1
         return _copied(batch)
 
+    def shorten(self, count: int) -> None:
+        """Keep the first ``count`` batches only."""
+        del self._kept[count:]
+
     def rewind(self) -> None:
         """Begin again with the first batch."""
         self._position = 0

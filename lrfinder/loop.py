@@ -23,7 +23,7 @@ from lrfinder.settings import Settings
 from lrfinder.state import Snapshot, interrupts_deferred
 from lrfinder.suggestion import Suggestion
 from lrfinder.sweep import Ladder
-from lrfinder.trainee import all_finite, trainable
+from lrfinder.trainee import OneProcess, all_finite, trainable
 from lrfinder.writeback import configured_lrs, own_lrs, reference_lr, set_lr
 
 __all__ = ["find_lr", "range_test"]
@@ -39,6 +39,7 @@ def range_test(
     max_lr: float = 10.0,
     steps: int = 100,
     train_step: Callable[[Any], Tensor] | None = None,
+    accumulate: int = 1,
     progress: Progress | None = None,
 ) -> Curve:
     """Raise the learning rate geometrically, one optimizer step per rung, record the loss, and put everything back.
@@ -56,8 +57,9 @@ def range_test(
         min_lr: first learning rate, of the groups at the optimizer's own ``lr`` (the first group where none is).
         max_lr: last learning rate.
         steps: rungs of the ladder, at least 10. The test ends earlier where training blows up.
-        train_step: replaces forward, backward and `optimizer.step` with your own, for AMP, clipping, accumulation or
-            other batches: takes a batch on the model's device, returns the loss. ``loss_fn`` is then not called.
+        train_step: replaces forward, backward and `optimizer.step` with your own, for AMP, clipping or other batches:
+            takes a batch on the model's device, returns the loss. ``loss_fn`` is then not called.
+        accumulate: batches over which each optimizer step averages the gradients.
         progress: called after each step with (done, planned).
 
     Returns:
@@ -70,7 +72,7 @@ def range_test(
     Source: Smith 2017, "Cyclical learning rates for training neural networks", section 3.3 (arXiv 1506.01186).
     """
     ladder = Ladder(min_lr, max_lr, steps)
-    return run_range_test(_Loop(model, optimizer, loss_fn, loader, train_step), ladder, progress)
+    return run_range_test(_Loop(model, optimizer, loss_fn, loader, train_step, accumulate), ladder, progress)
 
 
 def find_lr(
@@ -88,6 +90,7 @@ def find_lr(
     train_step: Callable[[Any], Tensor] | None = None,
     val_step: Callable[[Any], Any] | None = None,
     mode: str = "min",
+    accumulate: int = 1,
     progress: Progress | None = None,
     journal: Journal | str | os.PathLike[str] | None = None,
 ) -> Suggestion:
@@ -118,6 +121,7 @@ def find_lr(
         val_step: replaces ``loss_fn`` in evaluation: takes a batch, returns one number, in eval mode without gradients.
             With ``train_step`` and batch normalisation it sees training batches too, to renew running statistics.
         mode: "min" or "max", of what ``val_step`` returns.
+        accumulate: batches over which each optimizer step averages the gradients; steps are optimizer steps throughout.
         progress: called after each step with (done, planned).
         journal: a file to record results in as they come; a search that was killed goes on from it. Give the same
             model, data and seed again: only the arguments can be checked.
@@ -134,9 +138,10 @@ def find_lr(
     if mode == "max" and val_step is None:
         raise InputError("mode may be max with val_step only: a loss is to be minimised, got val_step = None")
     settings = Settings(method, steps, budget, min_lr, max_lr)
-    trainee = _Loop(model, optimizer, loss_fn, loader, train_step, val_loader, val_step, 1 if mode == "min" else -1)
+    sign = 1 if mode == "min" else -1
+    trainee = _Loop(model, optimizer, loss_fn, loader, train_step, accumulate, val_loader, val_step, sign)
     if journal is not None and not isinstance(journal, Journal):
-        journal = Journal(journal, {**settings.to_dict(), "mode": mode})
+        journal = Journal(journal, {**settings.to_dict(), "mode": mode, "accumulate": accumulate})
     return find(trainee, settings, progress, journal)
 
 
@@ -147,11 +152,13 @@ class _Loop:
     """A plain torch loop as a `lrfinder.trainee.Trainee`.
 
     Args:
-        model, optimizer, loss_fn, loader, train_step: as `range_test` has them.
+        model, optimizer, loss_fn, loader, train_step, accumulate: as `range_test` has them.
         val_loader: held-out batches; without, some training batches are held out.
         val_step: from a batch to what is minimised, in eval mode and without gradients; `loss_fn` by default.
         sign: -1 to maximise instead.
     """
+
+    processes = OneProcess()
 
     def __init__(
         self,
@@ -160,10 +167,16 @@ class _Loop:
         loss_fn: Callable[..., Tensor],
         loader: Iterable[Any],
         train_step: Callable[[Any], Tensor] | None = None,
+        accumulate: int = 1,
         val_loader: Iterable[Any] | None = None,
         val_step: Callable[[Any], Any] | None = None,
         sign: int = 1,
     ) -> None:
+        if not isinstance(accumulate, int) or isinstance(accumulate, bool) or accumulate < 1:
+            raise InputError(f"accumulate must be a whole number of batches, at least 1, got {accumulate!r}")
+        if train_step is not None and accumulate > 1:
+            raise InputError(f"accumulate may be given without train_step only, which steps itself, got {accumulate}")
+        self.accumulate = accumulate
         self.device = trainable(model)[0].device
         self.model, self.optimizer, self.loss_fn, self.loader = model, optimizer, loss_fn, loader
         self.train_step, self.val_loader, self.val_step, self.sign = train_step, val_loader, val_step, sign
@@ -186,17 +199,20 @@ class _Loop:
             set_lr(group, lr)
 
     def step(self) -> Tensor:
-        batch = moved(next(self.batches), self.device)
         if self.train_step is not None:
-            return _scalar(self.train_step(batch), "train_step")
+            return _scalar(self.train_step(moved(next(self.batches), self.device)), "train_step")
+        batches = [next(self.batches) for _ in range(self.accumulate)]
         losses: list[Tensor] = []
 
         def closure() -> Tensor:
             self.optimizer.zero_grad()
-            loss = self._loss(batch)
-            losses.append(_scalar(loss, "loss_fn"))  # a copy: a loss may share memory with a parameter
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            return loss
+            parts: list[Tensor] = []
+            for batch in batches:
+                loss = self._loss(moved(batch, self.device))
+                parts.append(_scalar(loss, "loss_fn"))  # a copy: a loss may share memory with a parameter
+                (loss / self.accumulate).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            losses.append(torch.stack(parts).mean())
+            return losses[-1]
 
         if isinstance(self.optimizer, torch.optim.LBFGS):  # evaluates the closure several times per step
             self.optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -206,7 +222,9 @@ class _Loop:
         return losses[0]
 
     def keep_batches(self, steps: int) -> bool:
-        self.kept = KeptBatches.of(self.side_loader, steps, self.side_val_loader, epoch=length(self.loader))
+        self.kept = KeptBatches.of(
+            self.side_loader, steps * self.accumulate, self.side_val_loader, epoch=length(self.loader)
+        )
         self.batches = self.kept.training
         return self.kept.apart
 
@@ -233,8 +251,12 @@ class _Loop:
     def finite(self) -> bool:
         return all_finite(self.model)
 
+    def make_room(self) -> bool:
+        return self.snapshot.to_host()
+
     def epoch_steps(self) -> float | None:
-        return length(self.loader)
+        batches = length(self.loader)
+        return None if batches is None else batches / self.accumulate
 
     def evaluates_training_loss(self) -> bool:
         return self.val_step is None

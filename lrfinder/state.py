@@ -32,6 +32,7 @@ from lrfinder.errors import UnsupportedError
 from lrfinder.kinds import GENERATORS, is_atom, is_foreign, is_one_shot, names_in, own_code, slot_names
 from lrfinder.undo import (
     EMPTY,
+    StorageContent,
     Undo,
     cell_content,
     generator_state,
@@ -39,7 +40,6 @@ from lrfinder.undo import (
     random_state,
     refill,
     setter,
-    storage_content,
 )
 
 __all__ = ["Snapshot", "interrupts_deferred"]
@@ -55,7 +55,8 @@ class Snapshot:
     """The state of ``roots`` and of the random number generators, at the moment of construction.
 
     Walks what the roots reach: modules, optimizers, containers, attributes, closures, bound methods. Costs one copy
-    of the tensors found, on their own devices; a storage shared by several tensors is copied once.
+    of the tensors found, on their own devices while there is room, else in host memory; a storage shared by several
+    tensors is copied once.
 
     Args:
         roots: objects whose reachable state is kept.
@@ -72,6 +73,7 @@ class Snapshot:
         self._undos: list[Undo] = []
         self._alive: dict[int, object] = {id(obj): obj for obj in leave}  # holding on to them keeps ids unique
         self._storages: set[int] = set()
+        self._contents: list[StorageContent] = []
         self._grad_mode = torch.is_grad_enabled()
         # Last in, first out, and state before data: what a data set shares with the model is kept whole.
         pending, pending_data = [*roots], [*data]
@@ -88,6 +90,18 @@ class Snapshot:
         for undo in self._random:
             undo()
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the copies of whole storages; what is small or oddly laid out is copied besides."""
+        return sum(content.nbytes for content in self._contents)
+
+    def to_host(self) -> bool:
+        """Move the copies of tensors from their devices to host memory; return whether there were any to move."""
+        moved = [content.to_host() for content in self._contents]
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return any(moved)
+
     def restore(self) -> None:
         """Put everything back, in place. May be called again.
 
@@ -96,7 +110,8 @@ class Snapshot:
         """
         errors = []
         with torch.no_grad():
-            for undo in (*self._random, *self._undos):
+            undos: list[Undo] = [*self._random, *self._contents, *self._undos]
+            for undo in undos:
                 try:
                     undo()
                 except Exception as error:
@@ -190,7 +205,7 @@ class Snapshot:
                 return
             if storage.nbytes() <= 2 * alias.nbytes or torch._debug_has_internal_overlap(alias) == 1:
                 self._storages.add(storage.data_ptr())
-                self._undos.append(storage_content(storage))
+                self._contents.append(StorageContent(storage))
                 return
         clone = alias.clone()  # a small view into a large storage, a sparse tensor, a tensor subclass
         self._undos.append(lambda: ignore(alias.copy_(clone)))

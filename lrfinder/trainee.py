@@ -4,21 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lrfinder.errors import InputError
 
-__all__ = ["Trainee", "all_finite", "trainable"]
+__all__ = ["OneProcess", "Processes", "Trainee", "all_finite", "trainable"]
+
+Value = TypeVar("Value")
+
+
+class Processes(Protocol):
+    """The processes that train one model together. Each probes; all have to take the same decisions."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is only this one."""
+
+    def mean(self, losses: Tensor) -> Tensor:
+        """Return the mean of each loss over the processes."""
+
+    def first(self, value: Value) -> Value:
+        """Return the value of the first process."""
+
+
+class OneProcess:
+    """A process that trains by itself."""
+
+    alone = True
+
+    def mean(self, losses: Tensor) -> Tensor:
+        """Return the losses."""
+        return losses
+
+    def first(self, value: Value) -> Value:
+        """Return the value."""
+        return value
 
 
 class Trainee(Protocol):
     """A model in training that can be probed: the only thing that differs between plain torch and Lightning."""
 
+    @property
+    def processes(self) -> Processes:
+        """Those that train it. `evaluate` returns what all of them saw; `step`, what this one saw."""
+
     def lrs(self) -> tuple[float, ...]:
-        """Return the configured learning rate of every param group, over all optimizers."""
+        """Return the highest learning rate to come of every param group, over all optimizers: at first, what is set."""
 
     def reference(self) -> float:
         """Return the one of `lrs` that is searched and quoted, while the other groups keep their ratio to it."""
@@ -30,7 +64,7 @@ class Trainee(Protocol):
         """Snapshot everything a step may change on entry and put it back, bit for bit, on every way out."""
 
     def keep_batches(self, steps: int) -> bool:
-        """Keep the batches of so many steps, and held-out ones, in memory. Called once, first, within `preserved`.
+        """Keep the batches of so many steps, and held-out ones, in memory. Called within `preserved`, after `rewind`.
 
         From then on steps take these batches, again from the first after the last. Returns whether there are held-out
         batches apart from those trained on.
@@ -47,6 +81,9 @@ class Trainee(Protocol):
 
     def finite(self) -> bool:
         """Whether every parameter is finite: an error of the user's code counts as divergence where one is not."""
+
+    def make_room(self) -> bool:
+        """Free the memory of the device that probing needs and training does not; return whether there was any."""
 
     def epoch_steps(self) -> float | None:
         """Return the optimizer steps of one pass over the training data, None where unknown."""

@@ -16,6 +16,7 @@ import torch
 
 __all__ = [
     "EMPTY",
+    "StorageContent",
     "Undo",
     "cell_content",
     "generator_state",
@@ -23,7 +24,6 @@ __all__ = [
     "random_state",
     "refill",
     "setter",
-    "storage_content",
 ]
 
 Undo = Callable[[], None]
@@ -87,16 +87,43 @@ def refill(container: Any) -> Undo:
     return undo
 
 
-def storage_content(storage: Any) -> Undo:
-    """Of the memory under one or several tensors: costs one copy of it."""
-    saved = storage.clone()
+class StorageContent:
+    """Of the memory under one or several tensors: costs one copy of it, on its device while that has room.
 
-    def undo() -> None:
-        if storage.nbytes() != saved.nbytes():
-            storage.resize_(saved.nbytes())
-        storage.copy_(saved)
+    Called, it puts the content back.
+    """
 
-    return undo
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+        try:
+            self._saved = storage.clone()
+        except torch.OutOfMemoryError:
+            self._saved = _on_host(storage)
+
+    def __call__(self) -> None:
+        """Put the content back."""
+        if self._storage.nbytes() != self._saved.nbytes():
+            self._storage.resize_(self._saved.nbytes())
+        self._storage.copy_(self._saved)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the copy."""
+        return int(self._saved.nbytes())
+
+    def to_host(self) -> bool:
+        """Move the copy to host memory; return whether it was anywhere else."""
+        if self._saved.device.type == "cpu":
+            return False
+        self._saved = _on_host(self._saved)
+        return True
+
+
+def _on_host(storage: Any) -> Any:
+    """Return a copy in host memory, pinned where that makes the way back quicker."""
+    host = torch.empty(storage.nbytes(), dtype=torch.uint8, pin_memory=storage.device.type == "cuda").untyped_storage()
+    host.copy_(storage)
+    return host
 
 
 def cell_content(cell: types.CellType, content: Any) -> Undo:

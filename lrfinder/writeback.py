@@ -18,6 +18,7 @@ __all__ = [
     "configured_lrs",
     "copy_configuration",
     "own_lrs",
+    "peaks_to_come",
     "reference_lr",
     "scaled_lrs",
     "set_lr",
@@ -72,6 +73,41 @@ def reference_lr(lrs: Sequence[float], named: Iterable[float] = ()) -> float:
 def own_lrs(optimizers: Iterable[Optimizer]) -> list[float]:
     """Return the ``lr`` that each optimizer was made with, which groups without one of their own have."""
     return [float(optimizer.defaults["lr"]) for optimizer in optimizers if optimizer.defaults.get("lr") is not None]
+
+
+_LOOKAHEAD = 10_000
+"""Most steps of a scheduler that are looked ahead."""
+
+
+def peaks_to_come(
+    optimizers: Iterable[Optimizer], schedulers: Iterable[tuple[Any, float]]
+) -> tuple[list[float], list[str]]:
+    """Return the highest learning rate that each param group has now or will be given, and what hid it.
+
+    Steps the schedulers, 10,000 times at most; the caller puts back their state and that of the param groups.
+
+    Args:
+        optimizers: in the middle of training.
+        schedulers: with how often each will step; one that follows a metric is taken to stay where it is.
+
+    Returns:
+        The peaks, and the class names of schedulers that cannot be stepped alone.
+    """
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    peaks = [float(group["lr"]) for group in groups]
+    unseen = []
+    for scheduler, times in schedulers:
+        follows_a_metric = hasattr(scheduler, "num_bad_epochs")
+        for _ in range(0 if follows_a_metric else int(min(times, _LOOKAHEAD))):
+            try:
+                scheduler.step()
+            except ValueError:  # one-cycle refuses to go on past its end
+                break
+            except Exception:  # it wants an argument: the epoch, a metric
+                unseen.append(type(scheduler).__name__)
+                break
+            peaks = [max(peak, float(group["lr"])) for peak, group in zip(peaks, groups, strict=True)]
+    return peaks, unseen
 
 
 def scaled_lrs(lrs: Sequence[float], lr: float, reference: float) -> tuple[float, ...]:

@@ -12,12 +12,27 @@ from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
+import pytest
 import torch
 import torchmetrics
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from lrfinder import LRFinder
+
+LIGHTNINGS_REMARKS = [  # on workers, log intervals and its internals; ours are tested by name
+    pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore:You requested to overfit"),
+    pytest.mark.filterwarnings("ignore:`training_step` returned `None`"),
+    pytest.mark.filterwarnings("ignore:Trying to infer the `batch_size`"),
+    pytest.mark.filterwarnings("ignore:The ``compute`` method of metric"),
+    pytest.mark.filterwarnings("ignore:`LightningModule.configure_optimizers` returned `None`"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+]
 
 INPUTS = torch.randn(256, 8, generator=torch.Generator().manual_seed(1))
 TARGETS = (INPUTS[:, :3] + 0.3 * torch.randn(256, 3, generator=torch.Generator().manual_seed(2))).argmax(1)
@@ -130,30 +145,36 @@ def fit(
     module: Callable[[float], Net] = Net,
     loaders: Callable[[], Any] = loader,
     before: Callable[[Any, Any], None] | None = None,
+    ckpt_path: Path | None = None,
     **options: Any,
 ) -> tuple[Any, dict[str, Any]]:
     """Fit from seed 7 and return the trainer and everything observable about the run."""
     pl.seed_everything(7, verbose=False)
     model, counting = module(lr), Counting()
-    defaults: dict[str, Any] = {"max_epochs": 2, "log_every_n_steps": 1}
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu", "max_epochs": 2, "log_every_n_steps": 1, "enable_progress_bar": False
+    }  # fmt: skip
+    if "plugins" in options:
+        options["plugins"] = options["plugins"]()
     trainer = pl.Trainer(
-        accelerator="cpu",
         logger=CSVLogger(folder, name="", version=""),
         callbacks=[counting, *callbacks],
-        enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
         **{**defaults, **options},
     )
     if before is not None:
         before(trainer, model)
-    trainer.fit(model, loaders(), DataLoader(TensorDataset(INPUTS, TARGETS), 64))
-    return trainer, observe(trainer, model, counting, folder)
+    data = loaders()
+    given = {"datamodule": data} if isinstance(data, pl.LightningDataModule) else {"train_dataloaders": data}
+    if "datamodule" not in given:
+        given["val_dataloaders"] = DataLoader(TensorDataset(INPUTS, TARGETS), 64)
+    trainer.fit(model, **given, ckpt_path=ckpt_path)
+    return trainer, observe(trainer, trainer.lightning_module, counting, folder)
 
 
 def observe(trainer: Any, model: Net, counting: Counting, folder: Path) -> dict[str, Any]:
-    """Everything a run leaves behind, in comparable form."""
-    metrics = folder / "metrics.csv"
+    """Everything a run leaves behind, in comparable form; its files in the process that writes them."""
     return {
         "steps": model.record,
         "tensors": {name: _digest(value) for name, value in [*model.named_parameters(), *model.named_buffers()]},
@@ -165,16 +186,28 @@ def observe(trainer: Any, model: Net, counting: Counting, folder: Path) -> dict[
         "optimizers": [_digest(optimizer.state_dict()) for optimizer in trainer.optimizers],
         "defaults": [_digest(optimizer.defaults) for optimizer in trainer.optimizers],
         "schedulers": [_plain(config.scheduler.state_dict()) for config in trainer.lr_scheduler_configs],
+        "precision": trainer.precision_plugin.state_dict(),
+        "data": vars(trainer.datamodule)["moved"] if trainer.datamodule else None,
         "progress": trainer.fit_loop.state_dict(),
         "random": [_digest(torch.get_rng_state()), random.getstate(), _digest(np.random.get_state())],
-        "logged": list(csv.DictReader(metrics.read_text().splitlines())) if metrics.exists() else [],
         "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
         "calls": counting.calls,
-        "files": sorted(
-            str(path.relative_to(folder))
-            for path in folder.rglob("*")
-            if path.is_file() and path.name != "hparams.yaml"
-        ),
+        "callbacks": {
+            type(other).__name__: _without_path(other.state_dict(), folder)
+            for other in trainer.callbacks
+            if other.state_dict() and not isinstance(other, (LRFinder, Counting))
+        },
+        **(_files(folder) if trainer.is_global_zero else {}),
+    }
+
+
+def _files(folder: Path) -> dict[str, Any]:
+    metrics = folder / "metrics.csv"
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "hparams.yaml"]
+    return {
+        "files": [str(path.relative_to(folder)) for path in files],
+        "logged": list(csv.DictReader(metrics.read_text().splitlines())) if metrics.exists() else [],
+        "checkpoints": [_in_checkpoint(path, folder) for path in files if path.suffix == ".ckpt"],
     }
 
 
@@ -184,17 +217,64 @@ def assert_same(run: dict[str, Any], reference: dict[str, Any]) -> None:
     assert not different, {name: (run[name], reference[name]) for name in different[:2]}
 
 
+def _in_checkpoint(path: Path, folder: Path) -> str:
+    """Everything in a checkpoint but our callback, which only one of two runs has."""
+    content = torch.load(path, weights_only=False)
+    content["callbacks"] = {name: state for name, state in content["callbacks"].items() if "LRFinder" not in name}
+    return _without_path(content, folder)
+
+
+def _without_path(value: Any, folder: Path) -> str:
+    return repr(_plain(value)).replace(str(folder), "")
+
+
 def _digest(value: Any) -> str:
     return hashlib.sha256(pickle.dumps(_plain(value))).hexdigest()
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return value.dtype, tuple(value.shape), value.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        content = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        return value.dtype, tuple(value.shape), content.numpy().tobytes()
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return value.dtype, value.shape, value.tobytes()
     if callable(value):
         return getattr(value, "__qualname__", str(type(value)))
     return value
+
+
+def finder(method: str = "probe", **options: Any) -> LRFinder:
+    """A callback with little to spend."""
+    return LRFinder(method, **{"budget": 90, "min_lr": 1e-5, "max_lr": 1e3 if method == "probe" else 10.0, **options})
+
+
+def by_hand(
+    tmp_path: Path, callback: Any = None, others: Callable[[], list[Any]] = list, **options: Any
+) -> tuple[Any, Any]:
+    """Fit with the callback, then without it at the rate it wrote, and compare everything."""
+    callback = callback or finder()
+    trainer, run = fit(tmp_path / "tuned", [*others(), callback], **options)
+    assert callback.suggestion.lr is not None
+    assert trainer.lightning_module.lr != 0.01
+    _, reference = fit(tmp_path / "by hand", others(), **{**options, "lr": trainer.lightning_module.lr})
+    assert_same(run, reference)
+    return trainer, callback
+
+
+def optimizers(make: Callable[[Net], Any]) -> Callable[[float], Net]:
+    """A module class with these optimizers."""
+    return lambda lr: Net(lr, make)
+
+
+def scheduled(make: Callable[[Any, float], Any], interval: str = "step") -> Callable[[float], Net]:
+    """A module class with momentum and this scheduler."""
+
+    def configure(net: Net) -> Any:
+        optimizer = torch.optim.SGD(net.parameters(), lr=net.lr, momentum=0.9)
+        return [optimizer], [{"scheduler": make(optimizer, net.lr), "interval": interval}]
+
+    return optimizers(configure)

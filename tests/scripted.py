@@ -8,9 +8,13 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from lrfinder.trainee import OneProcess
+
 
 class Diarist:
     """Writes down in ``diary`` when it is preserved, and asked for caveats."""
+
+    processes = OneProcess()
 
     def caveats(self):
         self.diary.append("caveats")

@@ -1,4 +1,4 @@
-"""The promise: with the callback, training is bit-identical to training with that learning rate set by hand."""
+"""What the callback searches by, finds, writes, says and keeps."""
 
 from __future__ import annotations
 
@@ -10,174 +10,23 @@ import warnings
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import (
-    EarlyStopping,
-    GradientAccumulationScheduler,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    StochasticWeightAveraging,
+from runs import (
+    INPUTS,
+    LIGHTNINGS_REMARKS,
+    TARGETS,
+    Manual,
+    Net,
+    by_hand,
+    finder,
+    fit,
+    loader,
+    optimizers,
 )
-from runs import INPUTS, TARGETS, Manual, Net, Stream, assert_same, fit, loader
-from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 
 from lrfinder import InputError, LRFinder, Suggestion, UnsupportedError
 
-pytestmark = [
-    # Lightning's own remarks on workers, log intervals and its internals; ours are tested by name below.
-    pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore:You requested to overfit"),
-    pytest.mark.filterwarnings("ignore:Trying to infer the `batch_size`"),
-    pytest.mark.filterwarnings("ignore:The ``compute`` method of metric"),
-    pytest.mark.filterwarnings("ignore:`LightningModule.configure_optimizers` returned `None`"),
-    pytest.mark.filterwarnings("ignore:.*isinstance.treespec.*:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
-]
-
-
-def finder(method="probe", **options):
-    return LRFinder(method, **{"budget": 90, "min_lr": 1e-5, "max_lr": 1e3 if method == "probe" else 10.0, **options})
-
-
-def by_hand(tmp_path, callback=None, others=list, **options):
-    """Fit with the callback, then without it at the rate it wrote, and compare everything."""
-    callback = callback or finder()
-    trainer, run = fit(tmp_path / "tuned", [*others(), callback], **options)
-    assert callback.suggestion.lr is not None
-    assert trainer.lightning_module.lr != 0.01
-    _, reference = fit(tmp_path / "by hand", others(), **{**options, "lr": trainer.lightning_module.lr})
-    assert_same(run, reference)
-    return trainer, callback
-
-
-def optimizers(make):
-    return lambda lr: Net(lr, make)
-
-
-def scheduled(make, interval="step"):
-    def configure(net):
-        optimizer = torch.optim.SGD(net.parameters(), lr=net.lr, momentum=0.9)
-        return [optimizer], [{"scheduler": make(optimizer, net.lr), "interval": interval}]
-
-    return optimizers(configure)
-
-
-def two_groups(net):
-    groups = [{"params": net.body.parameters(), "lr": net.lr / 10}, {"params": net.head.parameters()}]
-    return torch.optim.AdamW(groups, lr=net.lr)
-
-
-def tensor_rate(net):
-    return torch.optim.Adam(net.parameters(), lr=torch.tensor(net.lr), foreach=False, capturable=False)
-
-
-OPTIMIZERS = {
-    "momentum": Net,
-    "adam": optimizers(lambda net: torch.optim.Adam(net.parameters(), lr=net.lr)),
-    "adamw with two groups": optimizers(two_groups),
-    "adagrad": optimizers(lambda net: torch.optim.Adagrad(net.parameters(), lr=net.lr)),
-    "rmsprop": optimizers(lambda net: torch.optim.RMSprop(net.parameters(), lr=net.lr)),
-    "lbfgs": optimizers(lambda net: torch.optim.LBFGS([*net.body.parameters(), *net.head.parameters()], lr=net.lr)),
-    "tensor rate": optimizers(tensor_rate),
-    "two by hand": Manual,
-}
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_training_is_as_by_hand_with_every_optimizer(tmp_path, name):
-    by_hand(tmp_path, module=OPTIMIZERS[name], loaders=lambda: loader(batch_size=64 if name == "lbfgs" else 16))
-
-
-SCHEDULERS = {
-    "cosine": lambda o, lr: lr_scheduler.CosineAnnealingLR(o, 32),
-    "warmup then cosine": lambda o, lr: lr_scheduler.SequentialLR(
-        o, [lr_scheduler.LinearLR(o, 0.1, total_iters=5), lr_scheduler.CosineAnnealingLR(o, 27)], [5]
-    ),
-    "one cycle": lambda o, lr: lr_scheduler.OneCycleLR(o, max_lr=lr, total_steps=40),
-    "lambda": lambda o, lr: lr_scheduler.LambdaLR(o, lambda step: 1 / (1 + step)),
-    "chained": lambda o, lr: lr_scheduler.ChainedScheduler(
-        [lr_scheduler.ConstantLR(o, 0.5, 4), lr_scheduler.ExponentialLR(o, 0.9)]
-    ),
-    "cyclic": lambda o, lr: lr_scheduler.CyclicLR(o, lr / 10, lr, step_size_up=5),
-}
-
-
-@pytest.mark.parametrize("name", SCHEDULERS)
-def test_schedulers_follow_the_new_rate(tmp_path, name):
-    by_hand(tmp_path, module=scheduled(SCHEDULERS[name]))
-
-
-TRAINERS = {
-    "accumulation": {"accumulate_grad_batches": 3},
-    "clipping by norm": {"gradient_clip_val": 0.1},
-    "clipping by value": {"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"},
-    "max steps": {"max_epochs": -1, "max_steps": 21},
-    "limited batches": {"limit_train_batches": 5},
-    "bfloat16": {"precision": "bf16-mixed"},
-    "double precision": {"precision": "64-true"},
-    "overfit": {"overfit_batches": 3},
-    "no validation": {"limit_val_batches": 0},
-}
-
-
-@pytest.mark.parametrize("name", TRAINERS)
-def test_training_is_as_by_hand_under_every_trainer_option(tmp_path, name):
-    by_hand(tmp_path, **TRAINERS[name])
-
-
-LOADERS = {
-    "workers": lambda: loader(num_workers=1),
-    "persistent workers": lambda: loader(num_workers=2, persistent_workers=True),
-    "own generator": lambda: loader(generator=torch.Generator().manual_seed(3)),
-    "stateful stream": lambda: DataLoader(Stream(), batch_size=16),
-    "two loaders": lambda: pl.utilities.CombinedLoader([loader(), loader(batch_size=8)], "max_size_cycle"),
-    "no DataLoader": lambda: Slices(),
-}
-
-
-class Slices:
-    """A loader of its own kind, which counts its epochs."""
-
-    def __init__(self):
-        self.epochs = 0
-
-    def __iter__(self):
-        self.epochs += 1
-        for start in range(0, 256, 16):
-            yield INPUTS[start : start + 16].roll(self.epochs, 0), TARGETS[start : start + 16].roll(self.epochs, 0)
-
-
-class Pairs(Net):
-    """Takes the first of two batches."""
-
-    def training_step(self, batch, batch_idx):
-        return super().training_step(batch[0], batch_idx)
-
-    def validation_step(self, batch, batch_idx):
-        """Plain batches."""
-
-
-@pytest.mark.parametrize("name", LOADERS)
-def test_the_data_come_in_the_order_they_would_have(tmp_path, name):
-    by_hand(tmp_path, loaders=LOADERS[name], module=Pairs if name == "two loaders" else Net)
-
-
-def watchers():
-    return [
-        EarlyStopping("val_loss", patience=1),
-        ModelCheckpoint(monitor="val_loss", save_last=True),
-        LearningRateMonitor("step"),
-        StochasticWeightAveraging(0.02, swa_epoch_start=1),
-    ]
-
-
-def test_other_callbacks_see_nothing(tmp_path):
-    by_hand(tmp_path, others=watchers)
-
-
-def test_accumulation_from_a_scheduler_is_probed_as_it_will_train(tmp_path):
-    by_hand(tmp_path, others=lambda: [GradientAccumulationScheduler({0: 2, 1: 4})])
+pytestmark = LIGHTNINGS_REMARKS
 
 
 class Hyper(Net):
@@ -310,166 +159,6 @@ def test_an_unrelated_number_of_the_other_name_stays(tmp_path):
     assert trainer.lightning_module.learning_rate == 5.0
 
 
-class Warmup(lr_scheduler.LRScheduler):
-    """The well-known home-made warmup that hands over to a scheduler it holds under its own name."""
-
-    def __init__(self, optimizer, after):
-        self.after_scheduler = after
-        super().__init__(optimizer)
-
-    def get_lr(self):
-        if self.last_epoch < 5:
-            return [base * (self.last_epoch + 1) / 5 for base in self.base_lrs]
-        return self.after_scheduler.get_last_lr()
-
-    def step(self, *args):
-        if getattr(self, "last_epoch", -1) >= 5:
-            self.after_scheduler.step()
-        super().step()
-
-    def state_dict(self):
-        return {"last_epoch": self.last_epoch, "after": self.after_scheduler.state_dict()}
-
-
-@pytest.mark.filterwarnings("ignore:Detected call of")
-@pytest.mark.filterwarnings("ignore:To get the last learning rate")
-def test_a_scheduler_inside_a_home_made_one_drives_the_live_optimizer(tmp_path):
-    by_hand(tmp_path, module=scheduled(lambda o, lr: Warmup(o, lr_scheduler.CosineAnnealingLR(o, 27))))
-
-
-def test_schedulers_stepped_by_hand_do_not_step_while_probing(tmp_path):
-    class Stepping(Manual):
-        def training_step(self, batch, batch_idx):
-            loss = super().training_step(batch, batch_idx)
-            self.lr_schedulers().step()
-            return loss
-
-        def configure_optimizers(self):
-            optimizers = super().configure_optimizers()
-            return optimizers, [lr_scheduler.OneCycleLR(optimizers[0], max_lr=self.lr, total_steps=32)]
-
-    by_hand(tmp_path, module=Stepping)
-
-
-def test_fast_dev_run_is_left_alone(tmp_path):
-    callback = finder()
-    fit(tmp_path, [callback], fast_dev_run=2)
-    assert callback.suggestion is None
-
-
-class Failing(Net):
-    """Raises in the n-th training step while armed."""
-
-    def __init__(self, lr, error, at):
-        super().__init__(lr)
-        self.bomb = {"at": at, "error": error}
-
-    def training_step(self, batch, batch_idx):
-        loss = super().training_step(batch, batch_idx)
-        if self.bomb["at"] == len(self.record):
-            raise self.bomb["error"]
-        return loss
-
-
-@pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt(), torch.OutOfMemoryError("no")])
-def test_when_the_range_test_raises_nothing_has_changed(tmp_path, error):
-    model = Failing(0.01, error, at=25)
-    before = {name: value.clone() for name, value in [*model.named_parameters(), *model.named_buffers()]}
-    trainer = pl.Trainer(
-        accelerator="cpu", callbacks=[finder()], logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=tmp_path, max_epochs=1,
-    )  # fmt: skip
-    with pytest.raises((type(error), SystemExit)):
-        trainer.fit(model, loader())
-    for name, value in [*model.named_parameters(), *model.named_buffers()]:
-        assert torch.equal(value, before[name]), name
-    assert (model.seen, model.history, model.record) == (0, [], [])
-    assert trainer.global_step == 0
-    assert len(trainer.callbacks) >= 1  # not left isolated
-    assert "log" not in vars(model)
-    assert not list(tmp_path.iterdir())
-
-
-def test_after_a_failed_test_the_same_module_trains_as_if_it_had_never_been(tmp_path):
-    models = []
-
-    def failing(lr):
-        models.append(Failing(lr, RuntimeError("no"), at=25))
-        return models[-1]
-
-    with pytest.raises(RuntimeError, match="no"):
-        fit(tmp_path / "fails", [finder()], module=failing)
-    models[0].bomb["at"] = -1
-    pl.seed_everything(7, verbose=False)
-    fresh = Failing(0.01, RuntimeError("no"), at=-1)  # what fit() would build from this seed
-    assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), fresh.parameters(), strict=True))
-    _, run = fit(tmp_path / "a", module=lambda lr: [Failing(lr, None, -1), models[0]][1])
-    _, reference = fit(tmp_path / "b", module=lambda lr: Failing(lr, None, -1))
-    assert_same(run, reference)
-
-
-class Flat(Net):
-    """Its loss does not depend on its parameters' values."""
-
-    def loss(self, batch):
-        return sum(parameter.sum() for parameter in self.parameters()) * 0.0 + 2.5
-
-
-@pytest.mark.parametrize("method", ["probe", "range"])
-def test_a_refusal_leaves_every_rate_and_warns(tmp_path, method):
-    callback = finder(method)
-    with pytest.warns(UserWarning, match="LRFinder left the learning rate as it was: refused. The loss did not change"):
-        _, run = fit(tmp_path / "tuned", [callback], module=Flat)
-    assert callback.suggestion.status == "refused"
-    assert set(callback.curve.loss.tolist()) == {2.5}
-    _, reference = fit(tmp_path / "plain", module=Flat)
-    assert_same(run, reference)
-
-
-def test_a_full_batch_run_is_tuned_with_a_caveat(tmp_path):
-    callback = finder()
-    fit(tmp_path, [callback], loaders=lambda: loader(batch_size=256), max_epochs=3)
-    assert "Every step saw the same batch" in callback.suggestion.caveats[0]
-
-
-def refused(tmp_path, match, kind=UnsupportedError, **options):
-    with pytest.raises(kind, match=match):
-        fit(tmp_path, [finder()], **options)
-    assert not [path for path in tmp_path.rglob("*") if path.suffix == ".ckpt"]
-
-
-def test_a_one_shot_loader_is_refused(tmp_path):
-    refused(tmp_path, "loader must be iterable more than once", loaders=lambda: iter(list(loader())))
-
-
-def test_a_rate_set_in_optimizer_step_is_refused(tmp_path):
-    class Warming(Net):
-        def optimizer_step(self, epoch, batch_idx, optimizer, closure):
-            for group in optimizer.param_groups:
-                group["lr"] = self.lr * min(1.0, (self.global_step + 1) / 10)
-            optimizer.step(closure)
-
-    refused(tmp_path, "move warmup and decay into an lr_scheduler", module=Warming)
-
-
-def test_manual_optimization_without_a_loss_is_refused(tmp_path):
-    class Silent(Manual):
-        def training_step(self, batch, batch_idx):
-            super().training_step(batch, batch_idx)
-
-    refused(tmp_path, "training_step must return the loss", module=Silent)
-
-
-def test_training_without_an_optimizer_is_refused(tmp_path):
-    refused(tmp_path, "must return an optimizer", InputError, module=optimizers(lambda net: None))
-
-
-def test_an_empty_epoch_is_no_accident_of_ours(tmp_path):
-    callback = finder()
-    fit(tmp_path, [callback], limit_train_batches=0)
-    assert callback.suggestion is None
-
-
 def test_bad_arguments_are_named():
     with pytest.raises(InputError, match="min_lr must be below max_lr, got min_lr = 1, max_lr"):
         LRFinder(min_lr=1.0, max_lr=0.1)
@@ -573,14 +262,6 @@ def test_a_metric_that_is_not_logged_is_named_with_those_that_are(tmp_path):
         fit(tmp_path / "none", [finder(monitor="val_loss")], limit_val_batches=0)
 
 
-@pytest.mark.parametrize("options", [{"limit_val_batches": 0}, {"num_sanity_val_steps": 0}, {"limit_val_batches": 2}])
-def test_with_and_without_validation_training_is_as_by_hand(tmp_path, options):
-    _, callback = by_hand(tmp_path, **options)
-    held_out = callback.suggestion.probes[0].loss.size
-    assert held_out == {0: 3, 2: 2}.get(options.get("limit_val_batches"), 4)
-    assert any("no validation loader" in text for text in callback.suggestion.caveats) == (held_out == 3)
-
-
 def test_validation_batches_that_training_step_cannot_take_are_done_without(tmp_path):
     class Odd(Net):
         def training_step(self, batch, batch_idx):
@@ -602,24 +283,6 @@ def test_manual_optimization_gets_a_range_test_unless_something_is_monitored(tmp
     assert (plain.suggestion.method, plain.suggestion.probes) == ("range", ())
     by_hand(tmp_path / "monitored", monitored, module=Manual)
     assert monitored.suggestion.method == "probe"
-
-
-def test_ctrl_c_in_a_late_probe_keeps_the_answer_so_far_and_touches_no_rate(tmp_path):
-    class Interrupted(Net):
-        taken = 0  # of the class: no snapshot winds it back
-
-        def training_step(self, batch, batch_idx):
-            Interrupted.taken += 1
-            if Interrupted.taken == 130:  # evaluations count too
-                raise KeyboardInterrupt
-            return super().training_step(batch, batch_idx)
-
-    callback, states = finder(), []
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
-        fit(tmp_path, [callback], module=Interrupted, before=lambda trainer, model: states.append(model))
-    assert callback.suggestion.interrupted
-    assert any("was interrupted after" in text for text in callback.suggestion.caveats)
-    assert (states[0].lr, states[0].seen) == (0.01, 0)
 
 
 def test_the_horizon_and_the_budget_are_of_the_trainer(tmp_path):
@@ -676,21 +339,6 @@ def test_a_training_step_that_cannot_be_judged_says_what_to_do(tmp_path):
         fit(tmp_path, [finder()], module=Strict)
     fit(tmp_path / "monitored", [callback := finder(monitor="val_loss")], module=Net)
     assert callback.suggestion.method == "probe"
-
-
-def test_the_generator_of_a_validation_loader_is_put_back(tmp_path):
-    def states(callbacks):
-        generator = torch.Generator().manual_seed(4)
-        held_out = DataLoader(torch.utils.data.TensorDataset(INPUTS, TARGETS), 16, shuffle=True, generator=generator)
-        pl.seed_everything(3, verbose=False)
-        trainer = pl.Trainer(
-            accelerator="cpu", max_epochs=1, callbacks=callbacks, enable_progress_bar=False, num_sanity_val_steps=0,
-            check_val_every_n_epoch=2, enable_model_summary=False, logger=False, enable_checkpointing=False,
-        )  # fmt: skip
-        trainer.fit(Net(0.01), loader(), held_out)
-        return generator.get_state().tolist()
-
-    assert states([finder(budget=60)]) == states([])
 
 
 def test_probes_keep_to_the_batches_of_a_limited_epoch(tmp_path):

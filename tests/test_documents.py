@@ -82,3 +82,23 @@ def test_every_public_name_is_in_the_api_page():
     errors = {"InputError", "LRFinderError", "UnsupportedError"}  # shown with their module
     assert {name for name in lrfinder.__all__ if f"::: lrfinder.{name}\n" not in page} == errors
     assert "::: lrfinder.errors" in page
+
+
+def test_every_test_that_the_page_on_exactness_names_is_there(request):
+    """By the ids of all that pytest collected; files left out of this run are looked for as files."""
+    collected = {item.nodeid.removeprefix("tests/") for item in request.session.items}
+    known = collected | {name.partition("[")[0] for name in collected} | {name.partition("::")[0] for name in collected}
+    named = re.findall(r"`(test_[^`]+)`", (ROOT / "docs" / "exactness.md").read_text(encoding="utf-8"))
+    assert len(named) > 60
+    for name in named:
+        file = name.partition("::")[0]
+        assert name in known or (file not in known and (ROOT / "tests" / file).exists()), name
+
+
+def test_every_test_of_exactness_is_on_its_page(request):
+    page = (ROOT / "docs" / "exactness.md").read_text(encoding="utf-8")
+    about = ("_as_by_hand", "_as_it_was", "_see_nothing", "_is_refused", "_are_refused")
+    for item in request.session.items:
+        name = item.nodeid.removeprefix("tests/").partition("[")[0]
+        if name.startswith(("test_exact.py", "test_faults.py", "test_again.py")) and name.endswith(about):
+            assert name in page, name

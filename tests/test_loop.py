@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, OneCycleLR
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, TensorDataset
 
-from lrfinder import InputError, UnsupportedError, range_test, suggest
+from lrfinder import InputError, UnsupportedError, find_lr, range_test, suggest
 from lrfinder.fit import fit_range
 
 
@@ -510,6 +510,44 @@ def test_the_state_of_a_users_own_step_comes_back():
         assert micro == counter[0]
         for batch in loader:
             step(batch)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_accumulated_batches_are_one_step_on_all_of_them(name):
+    """Without batch normalisation or noise, two batches of eight rows are as good as one of sixteen."""
+    curves, calls = [], []
+    for size, accumulate in ((16, 1), (8, 2)):
+        seeded()
+        model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1), nn.Flatten(0))
+        loader, Diary.notes = DataLoader(numbers(), size), []
+
+        def counted(prediction, target):
+            Diary.notes.append(len(target))
+            return mse(prediction, target)
+
+        optimizer = OPTIMIZERS[name](list(model.parameters()))
+        curves.append(range_test(model, optimizer, counted, loader, accumulate=accumulate, **SHORT))
+        calls.append(len(Diary.notes))
+    assert curves[0].loss == pytest.approx(curves[1].loss, rel=1e-4)
+    assert calls[1] == 2 * calls[0] >= 24
+
+
+def test_a_search_with_accumulation_leaves_everything_as_before():
+    seeded()
+    model, loader = Noisy(), LOADERS["data with state"]()
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    before = Picture(model, optimizer, loader)
+    suggestion = find_lr(model, optimizer, mse, loader, steps=200, budget=60, accumulate=3)
+    assert before.changes(model, optimizer, loader) == []
+    assert suggestion.steps_spent <= 60
+
+
+@pytest.mark.parametrize("bad", [0, 1.5, True, "2"])
+def test_a_bad_number_of_batches_is_named(bad):
+    with pytest.raises(InputError, match=f"accumulate must be a whole number of batches, at least 1, got {bad!r}"):
+        descend(torch.sum, 1.0, 2.0, accumulate=bad, **SHORT)
+    with pytest.raises(InputError, match="accumulate may be given without train_step only"):
+        descend(torch.sum, 1.0, 2.0, accumulate=2, train_step=torch.sum, **SHORT)
 
 
 SCRIPT = """

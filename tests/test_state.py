@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lrfinder import UnsupportedError
 from lrfinder.state import Snapshot, interrupts_deferred
+from lrfinder.undo import _on_host as on_host
 
 
 def undone(root, change, **kwargs):
@@ -788,3 +789,49 @@ def test_outside_the_main_thread_there_is_nothing_to_defer():
     thread.start()
     thread.join()
     assert entered == [1]
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def full(storage):
+    raise torch.OutOfMemoryError("the device is full")
+
+
+def test_where_the_device_is_full_the_copy_goes_to_host_memory(monkeypatch):
+    model = nn.Linear(64, 64)
+    expected = model.weight.detach().clone()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.UntypedStorage, "clone", full)
+        snapshot = Snapshot(model)
+    with torch.no_grad():
+        model.weight.zero_()
+    snapshot.restore()
+    assert torch.equal(model.weight, expected)
+
+
+def test_copies_in_host_memory_stay_where_they_are():
+    assert Snapshot(nn.Linear(3, 3)).to_host() is False
+
+
+def test_moving_the_copies_changes_nothing_in_them(monkeypatch):
+    model = nn.Linear(64, 64)
+    expected = model.weight.detach().clone()
+    snapshot = Snapshot(model)
+    for content in snapshot._contents:
+        monkeypatch.setattr(content, "_saved", on_host(content._saved))
+    model.weight.data.zero_()
+    snapshot.restore()
+    assert torch.equal(model.weight, expected)
+
+
+def test_a_snapshot_is_one_copy_of_parameters_buffers_and_optimizer_state():
+    model = nn.Sequential(nn.Linear(300, 300), nn.BatchNorm1d(300), nn.Linear(300, 300))
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.randn(4, 300)).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    tensors = [*model.parameters(), *model.buffers()]
+    tensors += [value for state in optimizer.state.values() for value in state.values()]
+    size = sum(tensor.nbytes for tensor in tensors)
+    assert size <= Snapshot(model, optimizer).nbytes < 1.001 * size

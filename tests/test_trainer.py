@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import lightning.pytorch as pl
 import pytest
 import torch
-from runs import Manual, Net, fit, loader
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
+from runs import LIGHTNINGS_REMARKS, Manual, Net, fit, loader
 from torch.profiler import ProfilerActivity, profile
 
 from lrfinder import InputError, LRFinder, UnsupportedError
+from lrfinder.internals import check_supported, internals
 from lrfinder.trainer import TrainerTrainee
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore:The ``compute`` method of metric"),
-    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
-]
+pytestmark = LIGHTNINGS_REMARKS
 
 
 class AtStart(pl.Callback):
@@ -60,6 +60,11 @@ def test_lightning_still_has_every_internal_that_is_used(tmp_path):
     assert at_start(tmp_path, missing)[0] == []
 
 
+def test_ddp_still_has_what_sets_up_a_second_wrapper():
+    held = ("_setup_model", "_register_ddp_hooks", "_ddp_comm_state", "_model_averager", "all_gather", "reduce")
+    assert [name for name in held if not hasattr(DDPStrategy(), name)] == []
+
+
 # Not with workers or streams: those have drawn their first batches before training starts.
 SETUPS = {
     "shuffling": {},
@@ -99,6 +104,36 @@ def test_accumulated_steps_report_the_mean_loss_of_their_batches(tmp_path):
     assert means[0] == pytest.approx(sum(step[0] for step in run["steps"][:4]) / 4, rel=1e-6)
 
 
+class Skipping(Calm):
+    """Returns no loss for every fifth batch; writes down what happens, in the class, which no snapshot winds back."""
+
+    def training_step(self, batch, batch_idx):
+        skipped = batch_idx % 5 == 1
+        Skipping.events += "n" if skipped else "b"
+        return None if skipped else super().training_step(batch, batch_idx)
+
+    def on_before_zero_grad(self, optimizer):
+        Skipping.events += "Z"
+
+    def optimizer_step(self, *args):
+        super().optimizer_step(*args)
+        Skipping.events += "S"
+
+
+def test_batches_without_a_loss_count_for_accumulation_as_in_training(tmp_path):
+    def probe(trainer):
+        trainee, Skipping.events = TrainerTrainee(trainer), ""
+        with trainee.preserved():
+            for _ in range(5):
+                trainee.step()
+        seen, Skipping.events = Skipping.events, ""
+        return seen
+
+    seen, _ = at_start(tmp_path, probe, module=Skipping, accumulate_grad_batches=3)
+    assert seen.count("S") == 5
+    assert Skipping.events.startswith(seen)
+
+
 def test_a_probe_step_with_sgd_never_waits_for_the_device(tmp_path):
     class Silent(pl.LightningModule):
         def __init__(self, lr):
@@ -132,9 +167,43 @@ def test_a_probe_step_with_sgd_never_waits_for_the_device(tmp_path):
     assert reads == [0]
 
 
-def test_several_devices_are_refused_by_name(tmp_path):
-    with pytest.raises(UnsupportedError, match="probes on one device, got strategy DDPStrategy"):
-        fit(tmp_path, [LRFinder()], strategy="ddp", devices=1)
+class DeepSpeedStrategy:
+    """Stands for Lightning's, which needs a package that is not here."""
+
+
+UNSHOWN = {
+    "FSDPStrategy": lambda: FSDPStrategy(accelerator=CPUAccelerator()),
+    "ModelParallelStrategy": lambda: ModelParallelStrategy(),
+    "DeepSpeedStrategy": lambda: DeepSpeedStrategy(),
+}
+
+
+@pytest.mark.parametrize("name", UNSHOWN)
+def test_strategies_that_were_not_shown_to_be_exact_are_refused(name):
+    trainer = SimpleNamespace(strategy=UNSHOWN[name]())
+    with pytest.raises(UnsupportedError, match=f"single device or with strategy='ddp', got {name}: find the learning"):
+        check_supported(trainer)
+
+
+@pytest.mark.parametrize(
+    ("options", "held"),
+    [({"ddp_comm_state": object()}, "ddp_comm_state"), ({"model_averaging_period": 2}, "model_averager")],
+)
+def test_ddp_with_a_state_of_its_own_is_refused(options, held):
+    strategy = DDPStrategy(**options)
+    strategy._model_averager = options.get("model_averaging_period")  # made when the run is set up
+    with pytest.raises(UnsupportedError, match=f"strategy must be plain DDP to be probed, got one with {held}"):
+        check_supported(SimpleNamespace(strategy=strategy))
+
+
+@pytest.mark.filterwarnings("ignore:Found `dataloader_iter`")
+def test_a_step_that_draws_its_own_batches_is_refused(tmp_path):
+    class Drawing(Net):
+        def training_step(self, dataloader_iter):
+            return super().training_step(next(dataloader_iter)[0], 0)
+
+    with pytest.raises(UnsupportedError, match="draws its own batches, which cannot be replayed"):
+        fit(tmp_path, [LRFinder()], module=Drawing)
 
 
 def test_a_model_without_anything_to_train_is_refused(tmp_path):
@@ -150,7 +219,5 @@ def test_a_model_without_anything_to_train_is_refused(tmp_path):
 
 
 def test_a_foreign_trainer_is_refused():
-    from lrfinder.trainer import internals
-
     with pytest.raises(UnsupportedError, match="trainer must be a Trainer of lightning or pytorch_lightning, got int"):
         internals(3, "trainer.call")

@@ -1,0 +1,110 @@
+"""All measurements that need a GPU, in one short run: the tests marked `gpu`, the cost of snapshots and of probe steps.
+
+    python benchmarks/gpu.py > gpu.json
+
+Runs on the versions of torch and lightning that the machine has; prints one JSON object and leaves the output of the
+tests in `gpu-tests.txt`. Not 0 where a test failed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lrfinder.trainer import TrainerTrainee
+
+ROOT = Path(__file__).parent.parent
+STEPS = 200
+
+
+class Module(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(256, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10))
+        self.started = None
+
+    def training_step(self, batch, batch_idx):
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=1e-3)
+
+
+class Timing(pl.Callback):
+    """Times probe steps at the start of training, and training itself."""
+
+    def on_train_start(self, trainer, pl_module):
+        trainee = TrainerTrainee(trainer)
+        with trainee.preserved():
+            trainee.keep_batches(STEPS)
+            trainee.rewind()
+            self.probing = self._timed(lambda: [trainee.step() for _ in range(STEPS)])
+        torch.cuda.synchronize()
+        self.begun = time.perf_counter()
+
+    def on_train_end(self, trainer, pl_module):
+        torch.cuda.synchronize()
+        self.training = (time.perf_counter() - self.begun) / trainer.global_step
+
+    def _timed(self, call):
+        call()  # warms up
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        call()
+        torch.cuda.synchronize()
+        return (time.perf_counter() - started) / STEPS
+
+
+def seconds_per_step():
+    """Return the seconds of a probe step, and of a step of the same training."""
+    warnings.simplefilter("ignore")
+    data = TensorDataset(torch.randn(128 * STEPS, 256), torch.randint(10, (128 * STEPS,)))
+    timing = Timing()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = pl.Trainer(
+            accelerator="gpu", devices=1, max_epochs=1, callbacks=[timing], logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+        )  # fmt: skip
+        trainer.fit(Module(), DataLoader(data, 128))
+    return timing.probing, timing.training
+
+
+def main():
+    if not torch.cuda.is_available():
+        sys.exit("benchmarks/gpu.py needs CUDA, which this machine has not")
+    tests = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "tests/test_gpu.py", "-p", "no:cacheprovider"],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    Path("gpu-tests.txt").write_text(tests.stdout + tests.stderr, encoding="utf-8")
+    snapshot = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "snapshot.py", "--device", "cuda"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    probing, training = seconds_per_step()
+    report = {
+        "device": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "lightning": pl.__version__,
+        "tests": tests.stdout.splitlines()[-1] if tests.stdout else tests.stderr[-300:],
+        "snapshot": json.loads(snapshot.stdout),
+        "seconds per probe step": probing,
+        "seconds per step of training": training,
+        "probe over training": round(probing / training, 2),
+    }
+    print(json.dumps(report, indent=1))
+    sys.exit(tests.returncode)
+
+
+if __name__ == "__main__":
+    main()

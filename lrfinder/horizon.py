@@ -1,0 +1,47 @@
+"""How much of its training a Lightning Trainer still has before it, and what its schedulers will do in it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+__all__ = ["accumulated", "epochs_left", "schedules_to_come", "steps_left"]
+
+
+def accumulated(trainer: Any) -> int:
+    """Return the batches of an optimizer step in the present epoch. By hand, every batch is taken for a step."""
+    if not trainer.lightning_module.automatic_optimization:
+        return 1
+    for callback in trainer.callbacks:  # a GradientAccumulationScheduler acts after us
+        if hasattr(callback, "get_accumulate_grad_batches"):
+            return int(callback.get_accumulate_grad_batches(trainer.current_epoch))
+    return int(trainer.accumulate_grad_batches)
+
+
+def steps_left(trainer: Any) -> float:
+    """Return the optimizer steps to come, from the start of an epoch; infinite where training has no end."""
+    most = trainer.max_epochs
+    epochs = math.inf if most in (None, -1) else most - trainer.current_epoch
+    left: float = epochs * _steps_of_epoch(trainer)
+    if trainer.max_steps != -1:
+        by_hand = not trainer.lightning_module.automatic_optimization  # then the steps of all optimizers count
+        left = min(left, (trainer.max_steps - trainer.global_step) / (len(trainer.optimizers) if by_hand else 1))
+    return left
+
+
+def epochs_left(trainer: Any) -> float:
+    """Return the epochs to come, begun ones included; infinite where training has no end, or none that is known."""
+    most, steps, each = trainer.max_epochs, steps_left(trainer), _steps_of_epoch(trainer)
+    epochs = math.inf if most in (None, -1) else most - trainer.current_epoch
+    return min(epochs, math.ceil(steps / each)) if steps < math.inf and each < math.inf else epochs
+
+
+def schedules_to_come(trainer: Any) -> list[tuple[Any, float]]:
+    """Return every scheduler with how often it will step before the last step of training."""
+    times = {"step": steps_left(trainer) - 1, "epoch": epochs_left(trainer) - 1}
+    return [(config.scheduler, times[config.interval] / config.frequency) for config in trainer.lr_scheduler_configs]
+
+
+def _steps_of_epoch(trainer: Any) -> float:
+    batches = trainer.num_training_batches / accumulated(trainer)
+    return math.ceil(batches) if math.isfinite(batches) else math.inf

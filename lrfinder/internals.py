@@ -1,0 +1,134 @@
+"""What is used of a Lightning Trainer beyond its public interface.
+
+Lightning's private names stand here and in `lrfinder.trainer` and `lrfinder.judge`; `tests/test_trainer.py` pins them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from lrfinder.batches import side_loader
+from lrfinder.errors import InputError, UnsupportedError
+from lrfinder.trainee import trainable
+
+__all__ = [
+    "check_supported",
+    "configure_again",
+    "hook",
+    "internals",
+    "live_data",
+    "on_device",
+    "silence",
+    "strategy_hook",
+    "unwrapped",
+    "validation_loaders",
+]
+
+_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
+"""Those under which a probe was shown to leave no trace."""
+
+
+def internals(trainer: Any, name: str) -> ModuleType:
+    """Import Lightning's module ``name`` from the package of the trainer, `lightning` or `pytorch_lightning`."""
+    for kind in type(trainer).__mro__:
+        for root in ("lightning.pytorch", "pytorch_lightning"):
+            if kind.__module__.startswith(root + "."):
+                return importlib.import_module(f"{root}.{name}")
+    raise UnsupportedError(f"trainer must be a Trainer of lightning or pytorch_lightning, got {type(trainer).__name__}")
+
+
+def check_supported(trainer: Any) -> None:
+    """Refuse, before anything is touched, what cannot be probed exactly.
+
+    Raises:
+        UnsupportedError: with what was found and what to do.
+        InputError: no optimizer with a learning rate, or no parameter that requires grad.
+    """
+    _check_strategy(trainer.strategy)
+    fetcher = type(trainer.fit_loop._data_fetcher).__name__
+    if fetcher == "_DataLoaderIterDataFetcher":
+        raise UnsupportedError("training_step(dataloader_iter) draws its own batches, which cannot be replayed")
+    for loader in trainer.fit_loop._combined_loader.flattened:
+        side_loader(loader)
+    trainable(trainer.lightning_module)
+    if any(type(optimizer).__name__ == "_MockOptimizer" for optimizer in trainer.optimizers):
+        raise InputError("configure_optimizers must return an optimizer, got None")
+
+
+def _check_strategy(strategy: Any) -> None:
+    name = type(strategy).__name__
+    if name not in _STRATEGIES:
+        raise UnsupportedError(
+            f"LRFinder probes on a single device or with strategy='ddp', got {name}: find the learning rate in a run"
+            " of one of those kinds, then train with it"
+        )
+    for held in ("_ddp_comm_state", "_model_averager"):  # error feedback, local SGD: state outside the model
+        if getattr(strategy, held, None) is not None:
+            raise UnsupportedError(
+                f"strategy must be plain DDP to be probed, got one with {held.lstrip('_')}, which keeps its own"
+                " state: find the learning rate without it"
+            )
+
+
+def hook(trainer: Any, name: str, *args: Any) -> Any:
+    """Call a hook of the module as the trainer does."""
+    return internals(trainer, "trainer.call")._call_lightning_module_hook(trainer, name, *args)
+
+
+def strategy_hook(trainer: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+    """Call a method of the strategy, which calls that of the module, as the trainer does."""
+    return internals(trainer, "trainer.call")._call_strategy_hook(trainer, name, *args, **kwargs)
+
+
+def on_device(trainer: Any, batch: Any, dataloader_idx: int) -> Any:
+    """Convert and move a batch as the trainer does, with the module's transfer hooks."""
+    batch = trainer.precision_plugin.convert_input(batch)
+    batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=dataloader_idx)
+    return strategy_hook(trainer, "batch_to_device", batch, dataloader_idx=dataloader_idx)
+
+
+def silence(module: Any, log: Callable[..., None], log_dict: Callable[..., None]) -> None:
+    """Let these take what any module of the network logs."""
+    for part in module.modules():
+        if hasattr(part, "log_dict"):
+            vars(part).update(log=log, log_dict=log_dict)
+
+
+@contextmanager
+def unwrapped(strategy: Any) -> Iterator[None]:
+    """Let steps call the module itself, not its wrapper, which would talk to the other processes."""
+    wrapper = strategy.model
+    if wrapper is strategy.lightning_module:
+        yield
+        return
+    strategy.model = strategy.lightning_module
+    try:
+        yield
+    finally:
+        strategy.model = wrapper
+
+
+def validation_loaders(trainer: Any) -> list[Any]:
+    """Return the validation loaders that are set up."""
+    combined: Any = trainer.fit_loop.epoch_loop.val_loop._combined_loader
+    return [] if combined is None else combined.flattened
+
+
+def live_data(trainer: Any) -> Iterable[object]:
+    """What draws the run's own batches: never touched by a probe, and full of queues and processes."""
+    loop = trainer.fit_loop
+    for part in (loop, loop.epoch_loop.val_loop):
+        for name in ("_combined_loader", "_data_fetcher", "_data_source"):
+            if (held := getattr(part, name, None)) is not None:
+                yield held
+
+
+def configure_again(trainer: Any) -> tuple[list[Any], list[Any]]:
+    """Run the module's `configure_optimizers` once more; return its ``(optimizers, schedulers)``, used by nobody."""
+    configured = hook(trainer, "configure_optimizers")
+    optimizers, schedulers, _ = internals(trainer, "core.optimizer")._configure_optimizers(configured)
+    return optimizers, [entry["scheduler"] if isinstance(entry, dict) else entry for entry in schedulers]
