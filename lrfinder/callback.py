@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from lrfinder.curve import Curve
 from lrfinder.errors import InputError, LRFinderError
 from lrfinder.finder import find
-from lrfinder.horizon import steps_left
+from lrfinder.horizon import begun, steps_left
 from lrfinder.internals import check_supported, configure_again, internals
+from lrfinder.module_lr import held_numbers, names_of_lr, numbers, put_numbers, scale_numbers
 from lrfinder.progress import progress_bar
 from lrfinder.settings import Settings
 from lrfinder.suggestion import Suggestion
@@ -26,8 +26,6 @@ else:  # a Callback of every copy of Lightning in use; loading the other copy wo
     Callback = type("Callback", tuple(copy.Callback for copy in _copies), {})
 
 __all__ = ["LRFinder"]
-
-_ATTRIBUTES = ("lr", "learning_rate")
 
 
 class LRFinder(Callback):
@@ -108,7 +106,7 @@ class LRFinder(Callback):
         """Move to the front, so that the callbacks behind see the run as if the rate had been set by hand."""
         if stage != "fit":
             return
-        if trainer.global_step == 0 and trainer.current_epoch == 0:  # no fit that goes on; a checkpoint is read later
+        if not begun(trainer):  # no fit that goes on; a checkpoint is read later
             self.suggestions, self._written = {}, {}
         if trainer.callbacks[0] is not self:  # rebind: Lightning is iterating over the present list
             trainer.callbacks = [self, *(callback for callback in trainer.callbacks if callback is not self)]
@@ -118,14 +116,15 @@ class LRFinder(Callback):
         if trainer.fast_dev_run:
             _say(trainer, "skipped, fast_dev_run is on")
             return
-        if trainer.global_step > 0 or trainer.current_epoch > 0:
+        if begun(trainer):
             _say(trainer, f"skipped, training continues from step {trainer.global_step} at its learning rate")
             for name, values in self._written.items():  # the module of a resumed fit is new, with its old numbers
-                _put(pl_module, name, values)
+                put_numbers(pl_module, name, values)
             return
-        check_supported(trainer)
         if 0 in self.at_epochs:
             self._tune(trainer, pl_module)
+        else:
+            check_supported(trainer)  # now, not hours later
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Tune again before a later epoch. What cannot be searched then is no reason to end a run."""
@@ -138,11 +137,11 @@ class LRFinder(Callback):
             _warn(trainer, f"skipped the search before epoch {epoch}: {error}")
 
     def _tune(self, trainer: Any, module: Any) -> None:
-        names = _names(module, self.attribute)
-        named = [value for name in names for value in _numbers(module, name)]
+        names = names_of_lr(module, self.attribute)
+        named = [value for name in names for value in numbers(module, name)]
         trainee = TrainerTrainee(trainer, named, self.monitor, self.mode)
         # A number that no group is at (beside one that a group is at) is something else of the same name.
-        names = [name for name in names if set(_numbers(module, name)) & set(trainee.configured())] or names
+        names = [name for name in names if set(numbers(module, name)) & set(trainee.configured())] or names
         shown = self.progress and trainer.progress_bar_callback is not None and trainer.is_global_zero
         with progress_bar(shown) as bar:
             suggestion = find(trainee, self._settings(trainer), bar)
@@ -152,7 +151,7 @@ class LRFinder(Callback):
         suggestion = trainee.processes.first(suggestion)  # they differ in seconds
         if suggestion.lr is not None:
             suggestion = suggestion.with_group_lrs(_write_back(trainer, trainee, suggestion.lr, names))
-            self._written = {name: _held(module, name) for name in names}
+            self._written = {name: held_numbers(module, name) for name in names}
             _say(trainer, suggestion.headline())
         else:
             _warn(trainer, f"left the learning rate as it was: {suggestion.headline()}")
@@ -202,59 +201,6 @@ def _warn(trainer: Any, text: str) -> None:
     internals(trainer, "utilities.rank_zero").rank_zero_warn(f"LRFinder {text}")
 
 
-def _names(module: Any, name: str | None) -> list[str]:
-    """Return the names under which the module keeps its learning rate.
-
-    Raises:
-        InputError: the name was given and the module has no number under it.
-    """
-    if name and not _numbers(module, name):
-        raise InputError(f"attribute must name a number of {type(module).__name__}, got {name!r}, which is none")
-    return [candidate for candidate in ((name,) if name else _ATTRIBUTES) if _numbers(module, candidate)]
-
-
-def _numbers(module: Any, name: str) -> list[float]:
-    """Return the numbers the module keeps under a name: its attribute, its hyperparameter."""
-    held = (getattr(module, name, None), _hparams(module).get(name))
-    return [float(value) for value in held if _is_number(value)]
-
-
-def _set_numbers(module: Any, names: Sequence[str], lr: float, factor: float) -> None:
-    """Set the numbers that stand for the learning rate; one that is not the rate itself is scaled along."""
-
-    def scaled(value: float) -> float:
-        return lr if math.isclose(value * factor, lr, rel_tol=1e-9) else value * factor
-
-    for name in names:
-        _put(module, name, [None if value is None else scaled(value) for value in _held(module, name)])
-
-
-def _held(module: Any, name: str) -> list[float | None]:
-    """Return attribute and hyperparameter of a name, each None where it is no number or follows from others."""
-    derived = isinstance(inspect.getattr_static(type(module), name, None), property)
-    held = (None if derived else getattr(module, name, None), _hparams(module).get(name))
-    return [float(value) if _is_number(value) else None for value in held]
-
-
-def _put(module: Any, name: str, values: Sequence[float | None]) -> None:
-    """Set attribute and hyperparameter of a name, where the value is not None."""
-    attribute, hyperparameter = values
-    if attribute is not None:
-        setattr(module, name, attribute)
-    if hyperparameter is not None:
-        _hparams(module)[name] = hyperparameter
-
-
-def _hparams(module: Any) -> dict[str, Any]:
-    """Return the module's hyperparameters, without creating them as Lightning's property does."""
-    hparams: dict[str, Any] = getattr(module, "_hparams", {})
-    return hparams
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _write_back(trainer: Any, trainee: TrainerTrainee, lr: float, names: Sequence[str]) -> tuple[float, ...]:
     """Put ``lr`` where training will read it; return the new peak learning rate of every param group.
 
@@ -268,12 +214,12 @@ def _write_back(trainer: Any, trainee: TrainerTrainee, lr: float, names: Sequenc
     fresh = None
     if names and trainee.fresh:
         with trainee.undone():
-            _set_numbers(trainee.module, names, peak, factor)
+            scale_numbers(trainee.module, names, peak, factor)
             try:
                 fresh = configure_again(trainer)
             except Exception as error:
                 _say(trainer, f"configure_optimizers cannot run twice ({error}); scaling the optimizers instead")
-    _set_numbers(trainee.module, names, peak, factor)
+    scale_numbers(trainee.module, names, peak, factor)
     expected = scaled_lrs(configured, peak, reference)
     if fresh is not None and len(fresh[1]) == len(schedulers) and _follows(configured_lrs(*fresh), expected):
         copy_configuration(trainer.optimizers, schedulers, *fresh)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -147,9 +148,7 @@ class _Search:
     def _recorded(
         self, kind: str, measure: Callable[[], Result], write: Callable[[Result], Any], read: Callable[[Any], Result]
     ) -> Result:
-        def measured() -> Result:
-            return self._with_room_for(measure)
-
+        measured = functools.partial(self._with_room_for, measure)
         return measured() if self.journal is None else self.journal.result(kind, measured, write, read)
 
     def _with_room_for(self, measure: Callable[[], Result]) -> Result:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["accumulated", "epochs_left", "schedules_to_come", "steps_left"]
+__all__ = ["accumulated", "begun", "schedules_to_come", "steps_left"]
+
+
+def begun(trainer: Any) -> bool:
+    """Whether training is under way: by an earlier fit, or by the one a checkpoint is of."""
+    return bool(trainer.global_step > 0 or trainer.current_epoch > 0)
 
 
 def accumulated(trainer: Any) -> int:
@@ -20,26 +25,29 @@ def accumulated(trainer: Any) -> int:
 
 def steps_left(trainer: Any) -> float:
     """Return the optimizer steps to come, from the start of an epoch; infinite where training has no end."""
-    most = trainer.max_epochs
-    epochs = math.inf if most in (None, -1) else most - trainer.current_epoch
-    left: float = epochs * _steps_of_epoch(trainer)
+    left = _epochs_asked(trainer) * _steps_of_epoch(trainer)
     if trainer.max_steps != -1:
         by_hand = not trainer.lightning_module.automatic_optimization  # then the steps of all optimizers count
         left = min(left, (trainer.max_steps - trainer.global_step) / (len(trainer.optimizers) if by_hand else 1))
     return left
 
 
-def epochs_left(trainer: Any) -> float:
+def schedules_to_come(trainer: Any) -> list[tuple[Any, float]]:
+    """Return every scheduler with how often it will step before the last step of training."""
+    times = {"step": steps_left(trainer) - 1, "epoch": _epochs_left(trainer) - 1}
+    return [(config.scheduler, times[config.interval] / config.frequency) for config in trainer.lr_scheduler_configs]
+
+
+def _epochs_left(trainer: Any) -> float:
     """Return the epochs to come, begun ones included; infinite where training has no end, or none that is known."""
-    most, steps, each = trainer.max_epochs, steps_left(trainer), _steps_of_epoch(trainer)
-    epochs = math.inf if most in (None, -1) else most - trainer.current_epoch
+    epochs, steps, each = _epochs_asked(trainer), steps_left(trainer), _steps_of_epoch(trainer)
     return min(epochs, math.ceil(steps / each)) if steps < math.inf and each < math.inf else epochs
 
 
-def schedules_to_come(trainer: Any) -> list[tuple[Any, float]]:
-    """Return every scheduler with how often it will step before the last step of training."""
-    times = {"step": steps_left(trainer) - 1, "epoch": epochs_left(trainer) - 1}
-    return [(config.scheduler, times[config.interval] / config.frequency) for config in trainer.lr_scheduler_configs]
+def _epochs_asked(trainer: Any) -> float:
+    """Return the epochs to come by `max_epochs` alone."""
+    most = trainer.max_epochs
+    return math.inf if most in (None, -1) else float(most - trainer.current_epoch)
 
 
 def _steps_of_epoch(trainer: Any) -> float:

@@ -1,6 +1,7 @@
 """What is used of a Lightning Trainer beyond its public interface.
 
-Lightning's private names stand here and in `lrfinder.trainer` and `lrfinder.judge`; `tests/test_trainer.py` pins them.
+Lightning's private names stand here, in `lrfinder.trainer`, `lrfinder.judge` and `lrfinder.processes`;
+`tests/test_trainer.py` pins them.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lrfinder.batches import data_of, endless, loaders_in, side_loader
 from lrfinder.errors import InputError, UnsupportedError
-from lrfinder.horizon import accumulated, schedules_to_come
+from lrfinder.horizon import accumulated, begun, schedules_to_come
 from lrfinder.internals import (
     check_supported,
     hook,
@@ -69,7 +69,7 @@ class TrainerTrainee:
         self.trainer, self.module = trainer, trainer.lightning_module
         self.processes = TrainerProcesses(trainer)
         self._begun_at = int(trainer.global_step)
-        self.fresh = self._begun_at == 0 and trainer.current_epoch == 0
+        self.fresh = not begun(trainer)
         self._judge = Judge(trainer, monitor, mode)
         self._batches: Iterator[Any] = iter(())
         self._batch_idx = 0
@@ -139,9 +139,8 @@ class TrainerTrainee:
                     "the module must leave the learning rate alone while it is searched (optimizer_step, training_step"
                     f" and hooks), got {group['lr']:g} where {lr:g} was set: move warmup and decay into an lr_scheduler"
                 )
-        # Lightning divides each loss by the number of batches accumulated: their sum is the mean.
-        scale = self._accumulate / len(losses)
-        return losses[0] if self._accumulate == 1 else torch.stack(losses).sum() * scale
+        # Lightning divides each loss by the number of batches accumulated: their sum is the mean, if none is missing.
+        return torch.stack(losses).sum() * (self._accumulate / len(losses))
 
     def keep_batches(self, steps: int) -> bool:
         """Keep batches of the training data, and of the validation data where there are any that can be judged by."""

@@ -10,16 +10,9 @@ import sys
 import warnings
 from pathlib import Path
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.strategies import DDPStrategy
-from runs import Net, fit, loader
-
-from lrfinder import LRFinder
-
-
-def finder(**options):
-    return LRFinder(**{"budget": 60, "min_lr": 1e-4, "max_lr": 100.0, **options})
+from runs import Net, SetByHand, finder, fit, loader
 
 
 def rank():
@@ -91,19 +84,6 @@ FITS = {
 }
 
 
-class SetByHand(pl.Callback):
-    """Sets the rates that were found, at the epochs they were found at."""
-
-    def __init__(self, rates):
-        self.rates = rates
-
-    def on_train_epoch_start(self, trainer, pl_module):
-        if trainer.current_epoch in self.rates:
-            pl_module.lr = self.rates[trainer.current_epoch]
-            for optimizer in trainer.optimizers:
-                optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] = pl_module.lr
-
-
 def run(folder, callbacks, devices, **options):
     options["strategy"] = options.get("strategy", lambda: "ddp")()
     trainer, seen = fit(folder, callbacks, devices=devices, limit_train_batches=6, limit_val_batches=2, **options)
@@ -115,7 +95,7 @@ def run(folder, callbacks, devices, **options):
 def compare(name, folder, devices):
     """Fit with the callback, then by hand at the rates it found, and write down what this process saw."""
     asked, options = FITS[name]
-    callback = finder(**asked)
+    callback = finder(**{"budget": 60, "min_lr": 1e-4, "max_lr": 100.0, **asked})
     lr, tuned = run(folder / "tuned" / name, [callback], devices, **options)
     by_hand = None
     if name in COMPARED:

@@ -119,6 +119,17 @@ class Counting(pl.Callback):
         return object.__getattribute__(self, name)
 
 
+class SetByHand(pl.Callback):
+    """Sets the rate at the start of an epoch as a person would: in the group, its defaults, the module."""
+
+    def __init__(self, rates: dict[int, float]) -> None:
+        self.rates = rates
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        if (lr := self.rates.get(trainer.current_epoch)) is not None:
+            trainer.optimizers[0].param_groups[0]["lr"] = trainer.optimizers[0].defaults["lr"] = pl_module.lr = lr
+
+
 class Stream(IterableDataset):
     """An endless-looking stream that remembers where it stands, between epochs too."""
 

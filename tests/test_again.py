@@ -8,24 +8,25 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
-from runs import LIGHTNINGS_REMARKS, Manual, Net, Stream, assert_same, finder, fit, loader, optimizers, scheduled
+from runs import (
+    LIGHTNINGS_REMARKS,
+    Manual,
+    Net,
+    SetByHand,
+    Stream,
+    assert_same,
+    finder,
+    fit,
+    loader,
+    optimizers,
+    scheduled,
+)
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 
 from lrfinder import InputError, LRFinder, UnsupportedError
 
 pytestmark = LIGHTNINGS_REMARKS
-
-
-class SetByHand(pl.Callback):
-    """Sets the rate at the start of an epoch as a person would: in the group, its defaults, the module."""
-
-    def __init__(self, rates):
-        self.rates = rates
-
-    def on_train_epoch_start(self, trainer, pl_module):
-        if (lr := self.rates.get(trainer.current_epoch)) is not None:
-            trainer.optimizers[0].param_groups[0]["lr"] = trainer.optimizers[0].defaults["lr"] = pl_module.lr = lr
 
 
 def adam(net):

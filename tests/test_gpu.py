@@ -14,7 +14,6 @@ from lrfinder.trainer import TrainerTrainee
 pytestmark = [
     *LIGHTNINGS_REMARKS,
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"),
     pytest.mark.filterwarnings("ignore::UserWarning"),  # other versions of torch and lightning, other remarks
 ]
 
