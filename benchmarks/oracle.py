@@ -2,9 +2,11 @@
 
 Stores the validation loss of each training, null where it blew up, a JSON line [task, steps, schedule, seed, octave,
 loss] each; a run that was interrupted goes on where it stopped. The grid is 2**k, nine octaves around a guess, and
-grows until the best rate has two neighbours on each side.
+grows until the best rate has two neighbours on each side; of the other policies three octaves around the best rate with
+cosine, until it has one.
 
     python benchmarks/oracle.py benchmarks/oracle.jsonl                     # about an hour on two cores
+    python benchmarks/oracle.py benchmarks/oracle.jsonl --schedules more    # another hour: the other policies
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
-from oracle_grid import ORACLE_SEEDS, TEST_SEEDS
+from oracle_grid import ORACLE_SEEDS, TEST_SEEDS, best_octave
 from tasks import TASKS, build
 
 from lrfinder.schedules import Policy
 
 SCHEDULES = ("constant", "cosine", "wsd")
+MORE = ("linear", "step", "multi-step", "exponential", "polynomial", "cosine-restarts", "wsd-sqrt", "one-cycle",
+        "inverse-sqrt")  # fmt: skip
 SHORT, LONG = 500, 2500
 GUESS = {"SGD": -2, "Muon": -5, "Adadelta": 1, "Adagrad": -4, "Adafactor": -5}  # others: -7, octaves
 
@@ -32,15 +36,19 @@ def horizons(task) -> tuple[int, ...]:
     return (SHORT, LONG) if task.long else (SHORT,)
 
 
-def sweep(job: tuple[int, int, str, int, dict[int, float]]) -> list[list]:
-    """Train one task, horizon, schedule and seed over the grid; ``known`` holds losses by octave."""
-    index, steps, schedule, seed, known = job
+def sweep(job: tuple[int, int, str, int, dict[int, float], int | None]) -> list[list]:
+    """Train one task, horizon, schedule and seed over the grid; ``known`` holds losses by octave.
+
+    Where ``near`` is given, the grid begins with it and its neighbours, and grows until the best rate is inside.
+    """
+    index, steps, schedule, seed, known, near = job
     torch.set_num_threads(1)
     task = TASKS[index]
     policy = Policy(schedule, steps)
     losses, new = dict(known), []
     guess = GUESS.get(type(build(task, 0).optimizer).__name__, -7)
-    wanted = set(range(guess - 5, guess + 4))
+    wanted = set(range(guess - 5, guess + 4)) if near is None else set(range(near - 1, near + 2))
+    sides = 2 if near is None else 1
     while wanted - losses.keys():
         for octave in sorted(wanted - losses.keys()):
             run = build(task, seed)
@@ -48,7 +56,7 @@ def sweep(job: tuple[int, int, str, int, dict[int, float]]) -> list[list]:
             loss = float(f"{losses[octave]:.6g}") if math.isfinite(losses[octave]) else None
             new.append([task.name, steps, schedule, seed, octave, loss])
         best = min(losses, key=losses.get)
-        wanted = {octave for octave in range(best - 2, best + 3) if guess - 12 <= octave <= guess + 10}
+        wanted = {octave for octave in range(best - sides, best + sides + 1) if guess - 12 <= octave <= guess + 10}
     return new
 
 
@@ -59,13 +67,15 @@ def main() -> None:
     parser.add_argument("--schedules", nargs="*", default=SCHEDULES)
     parser.add_argument("--seeds", type=int, nargs="*", default=[*ORACLE_SEEDS, *TEST_SEEDS])
     args = parser.parse_args()
+    schedules = MORE if args.schedules == ["more"] else args.schedules
     rows = [json.loads(line) for line in args.record.read_text().splitlines()] if args.record.exists() else []
     jobs = []
-    for seed, schedule, (index, task) in itertools.product(args.seeds, args.schedules, enumerate(TASKS)):
+    for seed, schedule, (index, task) in itertools.product(args.seeds, schedules, enumerate(TASKS)):
         for steps in args.lengths or horizons(task):
             cell = (task.name, steps, schedule, seed)
             known = {octave: math.inf if loss is None else loss for *of, octave, loss in rows if tuple(of) == cell}
-            jobs.append((index, steps, schedule, seed, known))
+            near = int(best_octave(task.name, steps)) if schedule in MORE else None
+            jobs.append((index, steps, schedule, seed, known, near))
     os.environ["OMP_NUM_THREADS"] = "1"
     with args.record.open("a") as record, ProcessPoolExecutor(2) as pool:
         for done, new in enumerate(pool.map(sweep, jobs), start=1):

@@ -13,10 +13,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from lrfinder import __version__
+from lrfinder.alternatives import Alternative
 from lrfinder.curve import SCHEMA_VERSION, Curve, number_from_json, number_to_json
 from lrfinder.errors import InputError
 from lrfinder.probe import Outcome
-from lrfinder.schedules import COOLDOWN, Policy
+from lrfinder.schedules import Policy
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -77,6 +78,7 @@ class Suggestion:
         cost_of_error: (factor, loss) pairs: how much higher the loss of the longest probes lies at the learning rate
             times that factor, inf where it blows up; empty where it was not measured.
         interrupted: whether Ctrl-C ended the search early.
+        alternatives: every policy considered, the one predicted to end lowest first; empty where none was compared.
     """
 
     reason: Reason | None
@@ -96,6 +98,7 @@ class Suggestion:
     probes: tuple[Outcome, ...] = ()
     cost_of_error: tuple[tuple[float, float], ...] = ()
     interrupted: bool = False
+    alternatives: tuple[Alternative, ...] = ()
 
     @property
     def status(self) -> str:
@@ -146,7 +149,7 @@ class Suggestion:
             if len(self.param_group_lrs) > 1:
                 rows.append(("Groups", ", ".join(f"{lr:.3g}" for lr in self.param_group_lrs)))
         if self.policy is not None:
-            rows.append(("Policy", _POLICY_TEXT[self.policy.name].format(steps=self.policy.total_steps)))
+            rows.append(("Policy", self.policy.text))
         spent = f"{self.steps_spent} steps"
         if self.cost_of_error:
             costs = (f"{factor:g} x LR: {_cost(loss)}" for factor, loss in self.cost_of_error)
@@ -173,8 +176,8 @@ class Suggestion:
             "lr_low": self.lr_low,
             "lr_high": self.lr_high,
             "param_group_lrs": list(self.param_group_lrs),
-            "policy": None if self.policy is None else self.policy.to_dict(),
-            "alternatives": [],
+            "policy": self._policy_to_dict(),
+            "alternatives": [alternative.to_dict() for alternative in self.alternatives],
             "method": self.method,
             "horizon": self.horizon,
             "steps_spent": self.steps_spent,
@@ -187,6 +190,19 @@ class Suggestion:
             "cost_of_error": [[factor, number_to_json(loss)] for factor, loss in self.cost_of_error],
             "interrupted": self.interrupted,
         }
+
+    @property
+    def chosen(self) -> Alternative | None:
+        """The alternative that `policy` is; None where none was compared."""
+        return next((alternative for alternative in self.alternatives if alternative.policy == self.policy), None)
+
+    def _policy_to_dict(self) -> dict[str, Any] | None:
+        if self.policy is None:
+            return None
+        chosen = self.chosen
+        gains = (None, None, None) if chosen is None else (chosen.gain, chosen.gain_low, chosen.gain_high)
+        names = ("predicted_gain", "predicted_gain_low", "predicted_gain_high")
+        return {**self.policy.to_dict(), **dict(zip(names, gains, strict=True))}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], name: str = "suggestion") -> Suggestion:
@@ -255,14 +271,6 @@ def environment() -> dict[str, Any]:
     return versions
 
 
-_POLICY_TEXT = {
-    "constant": "constant",
-    "linear": "linear to zero over {steps} steps",
-    "cosine": "cosine to zero over {steps} steps",
-    "wsd": f"constant, then linear to zero over the last {COOLDOWN:.0%} of {{steps}} steps",
-}
-
-
 def _cost(loss: float) -> str:
     return f"{loss:+.2g}" if math.isfinite(loss) else "blows up"
 
@@ -277,9 +285,8 @@ _READERS: dict[str, Any] = {
     "lr_low": _optional_number,
     "lr_high": _optional_number,
     "param_group_lrs": lambda value: tuple(float(lr) for lr in value),
-    "policy": lambda value: (
-        None if value is None else Policy(value["name"], value["total_steps"], int(value["warmup_steps"]))
-    ),
+    "policy": lambda value: None if value is None else Policy.from_dict(value),
+    "alternatives": lambda value: tuple(Alternative.from_dict(alternative) for alternative in value),
     "method": str,
     "horizon": lambda value: None if value is None else int(value),
     "steps_spent": int,
@@ -292,5 +299,5 @@ _READERS: dict[str, Any] = {
     "cost_of_error": lambda value: tuple((float(factor), number_from_json(loss)) for factor, loss in value),
     "interrupted": bool,
 }
-_ADDED: dict[str, Any] = {"probes": [], "cost_of_error": [], "interrupted": False}
+_ADDED: dict[str, Any] = {"probes": [], "cost_of_error": [], "interrupted": False, "alternatives": []}
 """Fields that documents of schema version 1 did not always have, and what their absence means."""

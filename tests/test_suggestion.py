@@ -197,7 +197,7 @@ def test_the_fields_of_the_json_document_are_pinned():
         ({"reason": "Because."}, "the field 'reason' is malformed, got 'Because.'"),
         ({"reason": Reason.FLAT.value}, "needs either lr or a reason, got lr = "),
         ({"policy": {"name": "linear"}}, "the field '.*' is missing"),
-        ({"policy": {"name": "fast", "total_steps": 1, "warmup_steps": 0}}, "policy: name must be one of"),
+        ({"policy": {"name": "fast", "total_steps": 1, "warmup_steps": 0}}, "policy: policy must be one of"),
         ({"horizon": math.inf}, "the field 'horizon' is malformed, got inf"),
         ({"curves": [{"lr": [1.0]}]}, "curves: .*'loss'"),
         ({"curves": [3]}, "the field 'curves' is malformed"),
