@@ -62,11 +62,11 @@ def _polynomial(t: int, n: int, p: Mapping[str, Any]) -> float:
 
 
 def _linear(t: int, n: int, p: Mapping[str, Any]) -> float:
-    return p["end"] + (1 - p["end"]) * (1 - t / n)
+    return float(p["end"] + (1 - p["end"]) * (1 - t / n))
 
 
 def _cosine(t: int, n: int, p: Mapping[str, Any]) -> float:
-    return p["end"] + (1 - p["end"]) * 0.5 * (1 + math.cos(math.pi * t / n))
+    return float(p["end"] + (1 - p["end"]) * 0.5 * (1 + math.cos(math.pi * t / n)))
 
 
 def _cosine_restarts(t: int, n: int, p: Mapping[str, Any]) -> float:
@@ -78,7 +78,7 @@ def _cosine_restarts(t: int, n: int, p: Mapping[str, Any]) -> float:
 
 
 def _wsd(t: int, n: int, p: Mapping[str, Any]) -> float:
-    return p["end"] + (1 - p["end"]) * min(1.0, (n - t) / _part(p["cooldown"], n))
+    return float(p["end"] + (1 - p["end"]) * min(1.0, (n - t) / _part(p["cooldown"], n)))
 
 
 def _wsd_sqrt(t: int, n: int, p: Mapping[str, Any]) -> float:
@@ -90,8 +90,8 @@ def _one_cycle(t: int, n: int, p: Mapping[str, Any]) -> float:
     top, last = max(p["rise"] * n - 1, 0.0), max(n - 1, 1)
     start, end = 1 / p["div_factor"], 1 / p["div_factor"] / p["final_div_factor"]
     if t < top:
-        return 1 + (start - 1) * 0.5 * (1 + math.cos(math.pi * t / top))
-    return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * min((t - top) / (last - top), 1.0)))
+        return float(1 + (start - 1) * 0.5 * (1 + math.cos(math.pi * t / top)))
+    return float(end + (1 - end) * 0.5 * (1 + math.cos(math.pi * min((t - top) / (last - top), 1.0))))
 
 
 def _inverse_sqrt(t: int, n: int, p: Mapping[str, Any]) -> float:

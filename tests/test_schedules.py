@@ -13,8 +13,8 @@ from lrfinder import InputError, Policy
 from lrfinder.schedules import POLICIES
 
 ENDS = {
-    "constant": 1.0, "linear": 0.0, "cosine": 0.0, "cosine-restarts": 0.0, "wsd": 0.0, "wsd-sqrt": 0.0, "polynomial": 0.0,
-    "exponential": 0.01, "one-cycle": 4e-6, "plateau": 1.0,
+    "constant": 1.0, "linear": 0.0, "cosine": 0.0, "cosine-restarts": 0.0, "wsd": 0.0, "wsd-sqrt": 0.0,
+    "polynomial": 0.0, "exponential": 0.01, "one-cycle": 4e-6, "plateau": 1.0,
 }  # fmt: skip
 RISING = ("one-cycle", "cosine-restarts")
 
