@@ -36,6 +36,12 @@ def horizons(task) -> tuple[int, ...]:
     return (SHORT, LONG) if task.long else (SHORT,)
 
 
+def policy_of(schedule: str, steps: int) -> Policy:
+    """From "wsd", or "wsd+10" for one with 10% of the steps as warmup."""
+    name, _, warmup = schedule.partition("+")
+    return Policy(name, steps, round(int(warmup or 0) / 100 * steps))
+
+
 def sweep(job: tuple[int, int, str, int, dict[int, float], int | None]) -> list[list]:
     """Train one task, horizon, schedule and seed over the grid; ``known`` holds losses by octave.
 
@@ -44,7 +50,7 @@ def sweep(job: tuple[int, int, str, int, dict[int, float], int | None]) -> list[
     index, steps, schedule, seed, known, near = job
     torch.set_num_threads(1)
     task = TASKS[index]
-    policy = Policy(schedule, steps)
+    policy = policy_of(schedule, steps)
     losses, new = dict(known), []
     guess = GUESS.get(type(build(task, 0).optimizer).__name__, -7)
     wanted = set(range(guess - 5, guess + 4)) if near is None else set(range(near - 1, near + 2))
@@ -74,7 +80,7 @@ def main() -> None:
         for steps in args.lengths or horizons(task):
             cell = (task.name, steps, schedule, seed)
             known = {octave: math.inf if loss is None else loss for *of, octave, loss in rows if tuple(of) == cell}
-            near = int(best_octave(task.name, steps)) if schedule in MORE else None
+            near = int(best_octave(task.name, steps)) if schedule not in SCHEDULES and not args.lengths else None
             jobs.append((index, steps, schedule, seed, known, near))
     os.environ["OMP_NUM_THREADS"] = "1"
     with args.record.open("a") as record, ProcessPoolExecutor(2) as pool:

@@ -25,6 +25,17 @@ def _losses() -> dict[tuple[str, int, str, int], dict[int, float]]:
 
 
 @cache
+def seeds_of(schedule: str) -> frozenset[int]:
+    """Seeds for which every task and horizon was trained with a schedule."""
+    whole = {(task, steps) for task, steps, kind, _ in _losses() if kind == "cosine"}
+    seen: dict[int, set[tuple[str, int]]] = defaultdict(set)
+    for task, steps, kind, seed in _losses():
+        if kind == schedule:
+            seen[seed].add((task, steps))
+    return frozenset(seed for seed, where in seen.items() if where >= whole)
+
+
+@cache
 def mean_loss(task: str, steps: int, schedule: str, seeds: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Octaves (k,) that every seed was trained at, and the mean loss (k,), inf where one blew up."""
     cells = [_losses()[task, steps, schedule, seed] for seed in seeds]
@@ -45,9 +56,9 @@ def best_octave(task: str, steps: int, schedule: str = "cosine") -> float:
     return float(octaves[int(np.argmin(losses))])
 
 
-def place(task: str, steps: int, schedule: str = "cosine") -> float:
-    """Lowest place of the parabola through the oracle's best rate and its neighbours, in log loss: octaves."""
-    octaves, losses = mean_loss(task, steps, schedule, ORACLE_SEEDS)
+def place(task: str, steps: int, schedule: str = "cosine", seeds: tuple[int, ...] = ORACLE_SEEDS) -> float:
+    """Lowest place of the parabola through the best rate and its neighbours, in log loss: octaves."""
+    octaves, losses = mean_loss(task, steps, schedule, seeds)
     i = int(np.argmin(losses))
     if not 0 < i < len(octaves) - 1 or not np.all(np.isfinite(losses[i - 1 : i + 2])):
         return float(octaves[i])

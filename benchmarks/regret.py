@@ -67,7 +67,7 @@ def search(
     run = build(task, seed)
     run.loader.generator.manual_seed(seed + 1000 * draw)  # other batches, for which chance decides much
     held_out = DataLoader(run.validation, 64)
-    trainee = kind(run.model, run.optimizer, task.loss, run.loader, run.train_step, held_out)
+    trainee = kind(run.model, run.optimizer, task.loss, run.loader, run.train_step, val_loader=held_out)
     return find(trainee, Settings("probe", steps, budget, anneal=anneal))
 
 

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lrfinder.branches import STAGES
 from lrfinder.curve import MIN_POINTS
 from lrfinder.errors import InputError
 from lrfinder.landscape import DRIFT, Drift, Landscape, fit_landscape
 from lrfinder.probe import Evidence, Outcome
+from lrfinder.ranking import Ranking, rank
 from lrfinder.suggestion import Reason, Suggestion, checked_horizon, default_policy, environment
 from lrfinder.sweep import blown_up
+from lrfinder.worth import PRIOR, Worth
 
 __all__ = ["choose", "evidence_of"]
 
@@ -33,7 +36,7 @@ _FAR = 20.0
 """A horizon so many times the longest probe is far: said as a caveat."""
 
 
-def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT) -> Suggestion:
+def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT, prior: Worth = PRIOR) -> Suggestion:
     """Suggest the peak learning rate for a training of ``steps`` steps, from probes, or refuse with a reason.
 
     The rate is that of least expected regret under what the probes say of the best rate at the horizon; the interval
@@ -43,6 +46,7 @@ def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT) 
         evidence: what was measured.
         steps: optimizer steps of the training; None where unknown: then the answer is for one as long as the probes.
         law: how the best rate moves from the probes to the horizon.
+        prior: what is believed of annealing before it is measured.
 
     Raises:
         InputError: ``steps`` is not a positive whole number.
@@ -53,13 +57,18 @@ def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT) 
     if reason is None:
         reason = _no_place(evidence, landscape)
     lr = low = high = None
+    ranking: Ranking | None = None
     caveats = list(evidence.curve.caveats)
     costs: tuple[tuple[float, float], ...] = ()
     if landscape is not None and reason is None:
         belief = landscape.belief(horizon, law)
         lr, low, high = belief.best(), belief.quantile(0.05), belief.quantile(0.95)
+        if horizon is not None:
+            ranking = rank(evidence, horizon, lr, blow_up=2.0**landscape.blow_up, prior=prior)
+            lr, low, high = (rate * 2**ranking.octaves for rate in (lr, low, high))
         low, high = min(low, lr), max(high, lr)
         costs = tuple((factor, landscape.rise(math.log2(factor))) for factor in (0.1, 0.5, 2.0, 10.0))
+        caveats += ranking.caveats if ranking is not None else ()
         caveats += _caveats(landscape, horizon, law, single=evidence.untrained.loss.size == 1)
     return Suggestion(
         reason=reason,
@@ -67,7 +76,7 @@ def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT) 
         lr_low=low,
         lr_high=high,
         param_group_lrs=() if lr is None else tuple(ratio * lr for ratio in evidence.curve.group_ratios),
-        policy=None if lr is None else default_policy(horizon),
+        policy=ranking.chosen.policy if ranking is not None else None if lr is None else default_policy(horizon),
         method="probe",
         horizon=horizon,
         steps_spent=evidence.steps,
@@ -76,7 +85,8 @@ def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT) 
         curves=(evidence.curve,),
         fit=None if landscape is None else {**landscape.to_dict(), "comparable": evidence.comparable},
         environment=environment(),
-        probes=(evidence.untrained, *evidence.outcomes),
+        probes=(evidence.untrained, *evidence.outcomes, *evidence.branches),
+        alternatives=() if ranking is None else ranking.alternatives,
         cost_of_error=costs,
     )
 
@@ -99,7 +109,8 @@ def evidence_of(suggestion: Suggestion) -> Evidence | None:
     return Evidence(
         curve=suggestion.curves[0],
         untrained=untrained,
-        outcomes=tuple(outcomes),
+        outcomes=tuple(outcome for outcome in outcomes if outcome.probe.stage not in STAGES),
+        branches=tuple(outcome for outcome in outcomes if outcome.probe.stage in STAGES),
         range_steps=suggestion.steps_spent - sum(outcome.train_loss.size for outcome in outcomes),
         epoch_steps=epoch,
         comparable=bool(fit.get("comparable", True)),
@@ -152,7 +163,7 @@ def _at_edge(rungs: Sequence[Sequence[Outcome]]) -> bool:
 
 
 def _caveats(landscape: Landscape, horizon: int | None, law: Drift, single: bool) -> list[str]:
-    caveats = ["The policy is a default, not measured on this model."]
+    caveats = []
     if single:
         caveats.append("Judged by a single number per probe: how noisy it is, is not known.")
     if horizon is None:

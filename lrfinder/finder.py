@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from lrfinder.bracket import suggest
+from lrfinder.branches import branch_probes
 from lrfinder.choice import choose
 from lrfinder.curve import MIN_POINTS, Curve
 from lrfinder.errors import InputError
@@ -76,6 +77,7 @@ class _Search:
     ) -> None:
         self.trainee, self.settings, self.progress, self.journal = trainee, settings, progress, journal
         self.outcomes: list[Outcome] = []
+        self.branches: list[Outcome] = []
         self.done = 0
         self.planned = settings.budget.steps or _TIMED_STEPS
         self.ratios: Sequence[float] = ()
@@ -110,6 +112,11 @@ class _Search:
                     return
                 self.outcomes.append(self._probed(probe, limit))
                 spent += self.outcomes[-1].train_loss.size
+        if settings.horizon is not None:
+            for probe in branch_probes(self.outcomes, plan.budget - spent):
+                if self._late(probe):
+                    return
+                self.branches.append(self._probed(probe, limit))
 
     def evidence(self, interrupted: bool) -> Evidence:
         caveats = list(self.trainee.caveats())
@@ -124,6 +131,7 @@ class _Search:
             self.range_steps,
             self.trainee.epoch_steps(),
             self.trainee.evaluates_training_loss(),
+            tuple(self.branches),
         )
 
     def _climbed(self, ladder: Ladder) -> Curve:

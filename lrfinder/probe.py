@@ -18,24 +18,29 @@ __all__ = ["Outcome", "Probe"]
 
 @dataclass(frozen=True)
 class Probe:
-    """A short training from the starting state, to be run: ``lr(t) = lr * min(1, (steps - t) / (anneal * steps))``.
+    """A short training from the starting state, to be run.
+
+    ``lr(t) = lr * min(1, (t + 1) / (warmup + 1), (steps - t) / (anneal * steps))``.
 
     Attributes:
         lr: peak learning rate of the reference param group.
         steps: n, optimizer steps.
         anneal: share of the steps, the last ones, over which the rate falls linearly to zero; 0 for a constant rate.
         stage: which part of the search asked for it.
+        warmup: steps, the first ones, over which the rate rises linearly.
     """
 
     lr: float
     steps: int
     anneal: float = 1.0
     stage: str = "probe"
+    warmup: int = 0
 
     def lrs(self) -> NDArray[np.float64]:
         """Return the learning rate of every step: (steps,)."""
         left = np.arange(self.steps, 0, -1.0)
-        return np.asarray(self.lr * np.minimum(1.0, left / max(self.anneal * self.steps, 1.0)))
+        risen = (np.arange(self.steps) + 1.0) / (self.warmup + 1)
+        return np.asarray(self.lr * np.minimum(np.minimum(risen, 1.0), left / max(self.anneal * self.steps, 1.0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +82,7 @@ class Outcome:
             "steps": self.probe.steps,
             "anneal": self.probe.anneal,
             "stage": self.probe.stage,
+            "warmup": self.probe.warmup,
             "train_loss": [number_to_json(value) for value in self.train_loss.tolist()],
             "loss": [number_to_json(value) for value in self.loss.tolist()],
             "seconds": self.seconds,
@@ -85,10 +91,11 @@ class Outcome:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Outcome:
         """Rebuild an outcome from `to_dict`; KeyError, TypeError or ValueError where a field is missing or wrong."""
-        probe = Probe(float(data["lr"]), int(data["steps"]), float(data["anneal"]), str(data["stage"]))
+        numbers = float(data["lr"]), int(data["steps"]), float(data["anneal"])
+        probe = Probe(*numbers, str(data["stage"]), int(data.get("warmup", 0)))
         if (
             not (math.isfinite(probe.lr) and 0 <= probe.anneal <= 1)
-            or probe.steps < 0
+            or not 0 <= probe.warmup <= probe.steps
             or (probe.lr <= 0) != (probe.steps == 0)
         ):
             raise ValueError(f"a probe needs a positive lr and steps, and anneal from 0 to 1, got {probe}")
@@ -108,6 +115,7 @@ class Evidence:
         range_steps: optimizer steps that the range test took, those past its end included.
         epoch_steps: optimizer steps of one pass over the training data; None where unknown.
         comparable: whether what is minimised on held-out batches is the training loss, so that the two compare.
+        branches: outcomes of the probes that say what annealing and warmup are worth, in the order they were run.
     """
 
     curve: Curve
@@ -116,6 +124,7 @@ class Evidence:
     range_steps: int
     epoch_steps: float | None = None
     comparable: bool = True
+    branches: tuple[Outcome, ...] = ()
 
     @property
     def rungs(self) -> tuple[tuple[Outcome, ...], ...]:
@@ -126,9 +135,13 @@ class Evidence:
     @property
     def steps(self) -> int:
         """Optimizer steps taken in all."""
-        return self.range_steps + sum(outcome.train_loss.size for outcome in self.outcomes)
+        return self.range_steps + sum(outcome.train_loss.size for outcome in (*self.outcomes, *self.branches))
 
     @property
     def seconds(self) -> float:
         """Wall time of all of it."""
-        return (self.curve.seconds or 0.0) + self.untrained.seconds + sum(o.seconds for o in self.outcomes)
+        return (
+            (self.curve.seconds or 0.0)
+            + self.untrained.seconds
+            + sum(outcome.seconds for outcome in (*self.outcomes, *self.branches))
+        )

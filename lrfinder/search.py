@@ -20,6 +20,7 @@ _SHORT, _LONG = "rung 1", "rung 2"
 _RANGE_SHARE = 0.15
 _LONGER = 4.5
 """Length of the long probes over that of the short ones."""
+_RESERVED = 0.0
 _MOST_SHORT = 9
 _SEEN_DRIFT = -0.35
 """Octaves by which the best rate falls per doubling of the steps, on average over the benchmark's tasks."""
@@ -37,6 +38,7 @@ class Plan:
         min_lr: lowest learning rate to try.
         max_lr: highest.
         anneal: share of a probe over which the rate falls to zero.
+        reserved: steps kept for what comes after, see `lrfinder.branches`.
     """
 
     budget: int
@@ -46,14 +48,17 @@ class Plan:
     min_lr: float
     max_lr: float
     anneal: float = 1.0
+    reserved: int = 0
 
     @classmethod
     def of(cls, budget: int, horizon: int | None, min_lr: float, max_lr: float, anneal: float = 1.0) -> Plan:
         """Share out a budget of optimizer steps. No probe is longer than the training asked about."""
         range_steps = max(MIN_POINTS, min(100, round(_RANGE_SHARE * budget)))
-        short = max((budget - range_steps) / (6 + 4 * _LONGER), 3.0)
+        reserved = round(_RESERVED * budget) if horizon is not None else 0
+        short = max((budget - range_steps - reserved) / (6 + 4 * _LONGER), 3.0)
         long = max(min(round(_LONGER * short), horizon or budget), 1)
-        return cls(budget, range_steps, max(min(round(short), long // 2), 1), long, min_lr, max_lr, anneal)
+        short_steps = max(min(round(short), long // 2), 1)
+        return cls(budget, range_steps, short_steps, long, min_lr, max_lr, anneal, reserved)
 
 
 def bracket_centre(curve: Curve, plan: Plan) -> float:
@@ -132,7 +137,9 @@ def _affordable(
     low, high = math.log2(plan.min_lr), math.log2(plan.max_lr)
     inside = dict.fromkeys(min(max(x, low), high) for x in octaves)
     new = [x for x in inside if all(abs(x - y) > 0.05 for y in seen)]
-    return [Probe(2.0**x, steps, plan.anneal, stage) for x in new[: max(plan.budget - spent, 0) // steps]]
+    return [
+        Probe(2.0**x, steps, plan.anneal, stage) for x in new[: max(plan.budget - plan.reserved - spent, 0) // steps]
+    ]
 
 
 def _lowest(points: dict[float, float]) -> float:

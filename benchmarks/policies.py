@@ -1,0 +1,259 @@
+"""Regret of learning rate and policy together, and how well the policies are ranked.
+
+    python benchmarks/oracle.py benchmarks/oracle.jsonl --schedules more      # once, over an hour: stored
+    python benchmarks/policies.py law                                         # the two-number law, fitted to the oracle
+    python benchmarks/policies.py run benchmarks/out/policies.jsonl           # searches, then trainings at every pick
+    python benchmarks/policies.py report benchmarks/out/policies.jsonl
+
+The best cell of rate and policy is that of the oracle's seeds; regret is the loss of whole trainings at a pick over
+that at the best cell, minus one, both on the mean of seeds that the oracle did not use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from oracle import MORE, SCHEDULES, policy_of
+from oracle_grid import ORACLE_SEEDS, TEST_SEEDS, mean_loss, place, seeds_of
+from regret import BUDGETS, fit_law, range_test, search, torch_lr_finder
+from scipy.stats import spearmanr
+from tasks import TASKS, build
+
+from lrfinder.choice import choose, evidence_of
+from lrfinder.schedules import Policy
+from lrfinder.suggestion import Suggestion
+from lrfinder.worth import PRIOR, Worth, features
+
+POLICIES = (*SCHEDULES, *MORE)
+LARGE = 0.4
+"""Rises are taken to be no larger, in log loss: a few trainings that a schedule ruins would decide everything."""
+
+
+def seeds(among: tuple[int, ...]) -> tuple[int, ...]:
+    """Those for which every policy was trained in every cell."""
+    return tuple(seed for seed in among if all(seed in seeds_of(policy) for policy in POLICIES))
+
+
+def cells() -> list[tuple[str, int]]:
+    return [(task.name, steps) for task in TASKS for steps in ((500, 2500) if task.long else (500,))]
+
+
+def lowest(task: str, steps: int, policy: str, among: tuple[int, ...]) -> float:
+    return float(mean_loss(task, steps, policy, among)[1].min())
+
+
+# -- the law ----------------------------------------------------------------------------------------------------------
+
+
+def rises(task: str, steps: int) -> np.ndarray:
+    """Log loss of every policy over that of a constant rate, each at its own best rate: (policies,)."""
+    among = seeds(ORACLE_SEEDS + TEST_SEEDS)
+    losses = np.array([lowest(task, steps, policy, among) for policy in POLICIES])
+    return np.clip(np.log(losses / lowest(task, steps, "constant", among)), -LARGE, LARGE)
+
+
+def rows_of(steps: int) -> np.ndarray:
+    known = [features(Policy(policy, steps), steps) for policy in POLICIES]
+    return np.array([[-of.relief, of.octaves] for of in known])
+
+
+def two_numbers(task: str, steps: int) -> np.ndarray:
+    return np.linalg.lstsq(rows_of(steps), rises(task, steps), rcond=None)[0]
+
+
+def prior_of(tasks: set[str]) -> Worth:
+    numbers = np.array([two_numbers(*cell) for cell in cells() if cell[0] in tasks])
+    return Worth(numbers.mean(0), np.cov(numbers.T))
+
+
+def law() -> None:
+    among = seeds(ORACLE_SEEDS + TEST_SEEDS)
+    print(f"seeds {', '.join(map(str, among))}\n")
+    seen = np.array([rises(*cell) for cell in cells()])
+    said = np.array([rows_of(steps) @ two_numbers(task, steps) for task, steps in cells()])
+    print(f"root mean square of the rises {np.sqrt((seen**2).mean()):.3f}, of what is left {np.sqrt(((seen - said) ** 2).mean()):.3f}")
+    prior = prior_of({task.name for task in TASKS})
+    print(f"relief and cost: mean {prior.mean.round(4)}, covariance {prior.covariance.round(5).tolist()}\n")
+    print("| policy | mean log loss over constant | standard deviation | left by the law | octaves from linear's best rate: seen | bound |")
+    print("|---|---|---|---|---|---|")
+    theory, moved = [], []
+    for i, policy in enumerate(POLICIES):
+        off = [place(*cell, policy, among) - place(*cell, "linear", among) for cell in cells()]
+        bound = [features(Policy(policy, steps), steps).lr for _, steps in cells()]
+        theory += bound
+        moved += off
+        left = (seen - said)[:, i].mean()
+        print(f"| {policy} | {seen[:, i].mean():+.3f} | {seen[:, i].std():.3f} | {left:+.3f} | {np.mean(off):+.2f} | {np.mean(bound):+.2f} |")
+    slope = np.dot(theory, moved) / np.dot(theory, theory)
+    print(f"\nslope of the octaves seen on those of the bound: {slope:.2f}")
+
+
+# -- running ----------------------------------------------------------------------------------------------------------
+
+
+def searched(job: tuple[int, int, int, int]) -> dict:
+    torch.set_num_threads(1)
+    index, steps, seed, draw = job
+    task = TASKS[index]
+    row = {"kind": "search", "task": task.name, "steps": steps, "seed": seed, "draw": draw}
+    row["suggestion"] = search(task, steps, seed, BUDGETS[steps][-1], draw=draw).to_dict()
+    if draw == 0:
+        row["torch_lr_finder"] = torch_lr_finder(task, steps, seed)
+        row["fastai"] = fastai(range_test(task, steps, seed))
+    return row
+
+
+def fastai(suggestion: Suggestion) -> float:
+    """A tenth of the rate at the lowest exponentially smoothed loss of a range test: lr_find's "minimum"."""
+    curve = suggestion.curves[0]
+    smooth, mean = [], 0.0
+    for i, loss in enumerate(np.nan_to_num(curve.loss, nan=1e9, posinf=1e9), start=1):
+        mean = 0.98 * mean + 0.02 * loss
+        smooth.append(mean / (1 - 0.98**i))
+    return float(curve.lr[int(np.argmin(smooth))]) / 10
+
+
+def trained(job: tuple[str, int, dict, float, int]) -> dict:
+    torch.set_num_threads(1)
+    name, steps, policy, lr, seed = job
+    task = next(task for task in TASKS if task.name == name)
+    loss = build(task, seed).train(lr, steps, Policy.from_dict(policy))
+    key = {"kind": "training", "task": name, "steps": steps, "policy": policy, "lr": lr, "seed": seed}
+    return {**key, "loss": loss if math.isfinite(loss) else None}
+
+
+def picks(rows: list[dict]) -> Iterator[tuple[str, dict, Policy | None, float | None, Suggestion | None]]:
+    """Yield (method, search, policy, rate, suggestion) of everything that is compared."""
+    searches = [row for row in rows if row["kind"] == "search"]
+    for name in {row["task"] for row in searches}:
+        others = [row for row in searches if row["task"] != name]
+        drift = fit_law([{**row, "lr": row["suggestion"]["lr"]} for row in others])
+        prior = prior_of({task.name for task in TASKS} - {name})
+        for row in (row for row in searches if row["task"] == name):
+            evidence = evidence_of(Suggestion.from_dict(row["suggestion"]))
+            for method, law_, prior_ in (("lrfinder", drift, prior), ("lrfinder as it ships", None, PRIOR)):
+                given = {} if law_ is None else {"law": law_}
+                found = choose(evidence, steps=row["steps"], prior=prior_, **given)
+                yield method, row, found.policy, found.lr, found
+                for other in found.alternatives if method == "lrfinder" and row["draw"] == 0 else ():
+                    if other.policy.name in ("constant", "cosine", "wsd", "wsd-sqrt", "linear"):
+                        plain = Policy(other.policy.name, row["steps"])
+                        yield f"{method}'s rate, always {plain.name}", row, plain, other.lr, None
+            if row["draw"] == 0:
+                steps = row["steps"]
+                yield "torch-lr-finder + cosine", row, Policy("cosine", steps), row["torch_lr_finder"], None
+                yield "fastai minimum/10 + one-cycle", row, Policy("one-cycle", steps), row["fastai"], None
+
+
+def run(path: Path, draws: int) -> None:
+    rows = [json.loads(line) for line in path.open()] if path.exists() else []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    index = {task.name: i for i, task in enumerate(TASKS)}
+    done = {(row["task"], row["steps"], row["seed"], row["draw"]) for row in rows if row["kind"] == "search"}
+    jobs = [(name, steps, seed, draw) for draw in range(draws) for name, steps in cells() for seed in TEST_SEEDS]
+    jobs = [(index[name], *rest) for name, *rest in jobs if (name, *rest) not in done]
+    with path.open("a") as record, ProcessPoolExecutor(2) as pool:
+        for i, row in enumerate(pool.map(searched, jobs), start=1):
+            record.write(json.dumps(row) + "\n")
+            record.flush()
+            rows.append(row)
+            print(f"search {i}/{len(jobs)}", end="\r", flush=True)
+        known = {key(row) for row in rows if row["kind"] == "training"}
+        wanted = {}
+        for _, row, policy, lr, _ in picks(rows):
+            if lr is not None and policy is not None:
+                for seed in seeds(TEST_SEEDS):
+                    job = (row["task"], row["steps"], policy.to_dict(), lr, seed)
+                    wanted[json.dumps(job)] = job
+        jobs = [job for name, job in wanted.items() if name not in known]
+        for i, row in enumerate(pool.map(trained, jobs), start=1):
+            record.write(json.dumps(row) + "\n")
+            record.flush()
+            print(f"training {i}/{len(jobs)}", end="\r", flush=True)
+
+
+def key(row: dict) -> str:
+    return json.dumps((row["task"], row["steps"], row["policy"], row["lr"], row["seed"]))
+
+
+# -- reporting --------------------------------------------------------------------------------------------------------
+
+
+def report(path: Path) -> None:
+    rows = [json.loads(line) for line in path.open()]
+    losses = {key(row): math.inf if row["loss"] is None else row["loss"] for row in rows if row["kind"] == "training"}
+    oracle, test = seeds(ORACLE_SEEDS), seeds(TEST_SEEDS)
+    best, floor = {}, {}
+    for cell in cells():
+        best[cell] = min(POLICIES, key=lambda policy: lowest(*cell, policy, oracle))
+        floor[cell] = at_best(*cell, best[cell], oracle, test)
+    found: dict[str, list[tuple[tuple[str, int], float | None]]] = {}
+    orders, chosen = [], {}
+    for method, row, policy, lr, suggestion in picks(rows):
+        cell = (row["task"], row["steps"])
+        value = None
+        if lr is not None:
+            loss = np.mean([losses[json.dumps((*cell, policy.to_dict(), lr, seed))] for seed in test])
+            value = min(loss / floor[cell] - 1, 10.0)
+        found.setdefault(method, []).append((cell, value))
+        if method == "lrfinder" and suggestion.alternatives:
+            names = [a.policy.name for a in suggestion.alternatives if a.gain is not None]
+            true = [lowest(*cell, name, oracle + test) for name in names]
+            orders.append((cell, float(spearmanr(range(len(names)), true).statistic)))
+            chosen.setdefault(suggestion.policy.name + ("+warmup" if suggestion.policy.warmup_steps else ""), []).append(cell)
+    for policy in POLICIES:
+        values = [(cell, min(at_best(*cell, policy, oracle, test) / floor[cell] - 1, 10.0)) for cell in cells()]
+        found[f"the oracle's rate, always {policy}"] = values
+    print(f"oracle's seeds {oracle}, tested on {test}\n")
+    print("| method | answers | none | median | 90th percentile | 500 steps | 2500 steps |")
+    print("|---|---|---|---|---|---|---|")
+    for method, values in found.items():
+        known = [value for _, value in values if value is not None]
+        columns = [method, len(known), len(values) - len(known), f"{np.median(known):.1%}", f"{np.percentile(known, 90):.0%}"]
+        for steps in (500, 2500):
+            part = [value for cell, value in values if value is not None and cell[1] == steps]
+            columns.append(f"{np.median(part):.1%}, {np.percentile(part, 90):.0%}")
+        print("|", *[f"{column} |" for column in columns])
+    print(f"\nrank correlation of predicted and true order: median {np.median([r for _, r in orders]):.2f},"
+          f" mean {np.mean([r for _, r in orders]):.2f}, positive in {np.mean([r > 0 for _, r in orders]):.0%}")
+    print("chosen:", ", ".join(f"{name} {len(where)}" for name, where in chosen.items()))
+    print("\n| task | steps | best policy | order | regret of lrfinder: median, worst |")
+    print("|---|---|---|---|---|")
+    for cell in cells():
+        values = [value for where, value in found["lrfinder"] if where == cell and value is not None]
+        order = [r for where, r in orders if where == cell]
+        text = f"{np.median(values):.1%}, {max(values):.0%}" if values else "no answer"
+        print(f"| {cell[0]} | {cell[1]} | {best[cell]} | {np.median(order) if order else math.nan:+.2f} | {text} |")
+
+
+def at_best(task: str, steps: int, policy: str, oracle: tuple[int, ...], test: tuple[int, ...]) -> float:
+    """Loss on the test seeds at the rate that the oracle's seeds found best for a policy."""
+    octaves, losses = mean_loss(task, steps, policy, oracle)
+    rate = octaves[int(np.argmin(losses))]
+    octaves, losses = mean_loss(task, steps, policy, test)
+    return float(losses[int(np.argmin(abs(octaves - rate)))])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("law", "run", "report"))
+    parser.add_argument("record", type=Path, nargs="?", default=Path(__file__).with_name("out") / "policies.jsonl")
+    parser.add_argument("--draws", type=int, default=1)
+    args = parser.parse_args()
+    if args.command == "law":
+        law()
+    elif args.command == "run":
+        run(args.record, args.draws)
+    else:
+        report(args.record)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Which decay, at which peak, after how much warmup: every policy ranked by the final loss it is predicted to give."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from lrfinder.alternatives import Alternative
+from lrfinder.branches import Annealed, Warmed, annealed, warmed
+from lrfinder.probe import Evidence
+from lrfinder.schedules import POLICIES, Policy
+from lrfinder.worth import PRIOR, Features, Worth, features, worth_at
+
+__all__ = ["Ranking", "octaves_to_own_best", "rank"]
+
+_TRANSFER = 0.6
+"""Share of the distance between best rates that the convex bound predicts which is seen: slope over the benchmark's
+tasks and twelve schedules (`benchmarks/policies.py`)."""
+
+_MATERIAL = 0.005
+"""A difference of the final loss by less than this share decides nothing."""
+_SIGMAS = 2.0
+_WARMUP_SHARE = 0.1
+_MOST_WARMUP = 2_000
+"""Steps: twice over the memory 1 / (1 - beta2) of Adam's second moment, Ma and Yarats 2021 (arXiv 1910.04209)."""
+_NORMAL_90 = 1.645
+
+_SIMPLEST_FIRST = (
+    *("constant", "linear", "cosine", "wsd", "wsd-sqrt", "polynomial", "exponential", "inverse-sqrt", "multi-step"),
+    *("step", "cosine-restarts", "one-cycle", "plateau"),
+)
+_UNPREDICTED = ("plateau",)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The policies for one training.
+
+    Attributes:
+        alternatives: all of them, the one predicted to end lowest first; those not predicted last.
+        chosen: the one to take: the simplest of those that no material difference separates from the first.
+        octaves: from the best peak rate of "linear" without warmup to that of the chosen one.
+        caveats: what to know of it, a sentence each.
+    """
+
+    alternatives: tuple[Alternative, ...]
+    chosen: Alternative
+    octaves: float
+    caveats: tuple[str, ...]
+
+
+def octaves_to_own_best(of: Features) -> float:
+    """Return the octaves from the best peak rate of linear decay to a schedule's own."""
+    return _TRANSFER * of.lr
+
+
+def rank(evidence: Evidence, horizon: int, lr: float, *, blow_up: float = math.inf, prior: Worth = PRIOR) -> Ranking:
+    """Rank every policy for a training of ``horizon`` steps.
+
+    Args:
+        evidence: of the search, with the branches there were steps for.
+        horizon: T, optimizer steps.
+        lr: best peak rate of linear decay after T steps.
+        blow_up: lowest rate above the best at which a probe blew up.
+        prior: what is believed of annealing before anything is measured.
+    """
+    measured, warming = annealed(evidence), warmed(evidence)
+    worth = worth_at(horizon, measured, prior)
+    pays = warming is not None and warming.rise < -max(_SIGMAS * warming.error, _MATERIAL)
+    warmup = min(round(_WARMUP_SHARE * horizon), _MOST_WARMUP) if pays or lr >= blow_up else 0
+    higher = warming.octaves if warming is not None and pays else 0.0
+    found: list[tuple[float, float, Alternative]] = []
+    for name in POLICIES:
+        plain = features(Policy(name, horizon), horizon)
+        policy = Policy(name, horizon, 0 if name == "one-cycle" else warmup)
+        of = features(policy, horizon) if warmup else plain
+        octaves = octaves_to_own_best(plain) + higher
+        mean, deviation = worth.rise(of)
+        gains: tuple[float | None, ...] = (None, None, None)
+        if name not in _UNPREDICTED:
+            gains = tuple(1 - math.exp(mean + z * deviation) for z in (0.0, _NORMAL_90, -_NORMAL_90))
+        found.append((mean, octaves, Alternative(policy, lr * 2**octaves, *gains, _reason(name, of))))
+    found.sort(key=lambda one: (one[2].gain is None, one[0]))
+    near = [one for one in found if one[2].gain is not None and one[0] < found[0][0] + _MATERIAL]
+    _, octaves, simplest = min(near, key=lambda one: _SIMPLEST_FIRST.index(one[2].policy.name))
+    why = "Predicted to end lowest."
+    if others := [one[2].policy.name for one in near if one[2] is not simplest]:
+        why = f"No detectable difference from {', '.join(others)}: the simplest of them."
+    chosen = replace(simplest, reason=" ".join((why, _warmup_reason(evidence, lr * 2**octaves, warmup, warming, pays))))
+    ordered = tuple(chosen if one[2] is simplest else one[2] for one in found)
+    return Ranking(ordered, chosen, octaves, (_basis(worth, measured, horizon),))
+
+
+def _reason(name: str, of: Features) -> str:
+    if name in _UNPREDICTED:
+        return "Not predicted: when it drops depends on losses to come. It needs no horizon."
+    if name == "constant":
+        return "What the others are compared with: no progress given up, no noise removed."
+    kept, removed = 2**-of.octaves, max(of.relief, 0.0)
+    return f"Keeps {kept:.0%} of the peak rate on average; by the convex bound it removes {removed:.0%} of the noise."
+
+
+def _warmup_reason(evidence: Evidence, lr: float, warmup: int, warming: Warmed | None, pays: bool) -> str:
+    if warming is not None and pays:
+        return f"Warmup: with it a probe ended {-warming.rise:.1%} lower."
+    if warmup:
+        return "Warmup: the untrained model does not survive the peak."
+    untrained = evidence.untrained.mean
+    survived = max((o.probe.lr for o in evidence.outcomes if o.mean < untrained), default=lr)
+    tried = "" if warming is None else f", and a probe with it ended {abs(warming.rise):.1%} {_side(warming.rise)}"
+    return f"No warmup: the untrained model survived {survived:.2g}, {survived / lr:.2g} times the peak{tried}."
+
+
+def _side(rise: float) -> str:
+    return "lower, within its noise" if rise < 0 else "higher"
+
+
+def _basis(worth: Worth, measured: Sequence[Annealed], horizon: int) -> str:
+    if not measured:
+        return (
+            "What annealing is worth was not measured on this model, the budget left no steps for it: the policy is the"
+            " one that mostly does best."
+        )
+    longest = measured[-1]
+    return (
+        f"Annealing over the last 40% changed the loss by {longest.late:+.1%} (standard error {longest.late_error:.1%})"
+        f" after {longest.steps} steps; what it is worth after {horizon} is extrapolated, {worth.measured:.0%} from this"
+        " and the rest from other tasks."
+    )
