@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from oracle import MORE, SCHEDULES, policy_of
+from oracle import MORE, SCHEDULES
 from oracle_grid import ORACLE_SEEDS, TEST_SEEDS, mean_loss, place, seeds_of
 from regret import BUDGETS, fit_law, range_test, search, torch_lr_finder
 from scipy.stats import spearmanr
@@ -78,10 +78,11 @@ def law() -> None:
     print(f"seeds {', '.join(map(str, among))}\n")
     seen = np.array([rises(*cell) for cell in cells()])
     said = np.array([rows_of(steps) @ two_numbers(task, steps) for task, steps in cells()])
-    print(f"root mean square of the rises {np.sqrt((seen**2).mean()):.3f}, of what is left {np.sqrt(((seen - said) ** 2).mean()):.3f}")
+    left = np.sqrt(((seen - said) ** 2).mean())
+    print(f"root mean square of the rises {np.sqrt((seen**2).mean()):.3f}, of what is left {left:.3f}")
     prior = prior_of({task.name for task in TASKS})
     print(f"relief and cost: mean {prior.mean.round(4)}, covariance {prior.covariance.round(5).tolist()}\n")
-    print("| policy | mean log loss over constant | standard deviation | left by the law | octaves from linear's best rate: seen | bound |")
+    print("| policy | mean log loss over constant | standard deviation | not explained | octaves seen | by the bound |")
     print("|---|---|---|---|---|---|")
     theory, moved = [], []
     for i, policy in enumerate(POLICIES):
@@ -89,8 +90,8 @@ def law() -> None:
         bound = [features(Policy(policy, steps), steps).lr for _, steps in cells()]
         theory += bound
         moved += off
-        left = (seen - said)[:, i].mean()
-        print(f"| {policy} | {seen[:, i].mean():+.3f} | {seen[:, i].std():.3f} | {left:+.3f} | {np.mean(off):+.2f} | {np.mean(bound):+.2f} |")
+        columns = seen[:, i].mean(), seen[:, i].std(), (seen - said)[:, i].mean(), np.mean(off), np.mean(bound)
+        print(f"| {policy} |", " | ".join(f"{x:+.3f}" for x in columns), "|")
     slope = np.dot(theory, moved) / np.dot(theory, theory)
     print(f"\nslope of the octaves seen on those of the bound: {slope:.2f}")
 
@@ -207,7 +208,9 @@ def report(path: Path) -> None:
             names = [a.policy.name for a in suggestion.alternatives if a.gain is not None]
             true = [lowest(*cell, name, oracle + test) for name in names]
             orders.append((cell, float(spearmanr(range(len(names)), true).statistic)))
-            chosen.setdefault(suggestion.policy.name + ("+warmup" if suggestion.policy.warmup_steps else ""), []).append(cell)
+            chosen.setdefault(
+                suggestion.policy.name + ("+warmup" if suggestion.policy.warmup_steps else ""), []
+            ).append(cell)
     for policy in POLICIES:
         values = [(cell, min(at_best(*cell, policy, oracle, test) / floor[cell] - 1, 10.0)) for cell in cells()]
         found[f"the oracle's rate, always {policy}"] = values
@@ -216,13 +219,21 @@ def report(path: Path) -> None:
     print("|---|---|---|---|---|---|---|")
     for method, values in found.items():
         known = [value for _, value in values if value is not None]
-        columns = [method, len(known), len(values) - len(known), f"{np.median(known):.1%}", f"{np.percentile(known, 90):.0%}"]
+        columns = [
+            method,
+            len(known),
+            len(values) - len(known),
+            f"{np.median(known):.1%}",
+            f"{np.percentile(known, 90):.0%}",
+        ]
         for steps in (500, 2500):
             part = [value for cell, value in values if value is not None and cell[1] == steps]
             columns.append(f"{np.median(part):.1%}, {np.percentile(part, 90):.0%}")
         print("|", *[f"{column} |" for column in columns])
-    print(f"\nrank correlation of predicted and true order: median {np.median([r for _, r in orders]):.2f},"
-          f" mean {np.mean([r for _, r in orders]):.2f}, positive in {np.mean([r > 0 for _, r in orders]):.0%}")
+    print(
+        f"\nrank correlation of predicted and true order: median {np.median([r for _, r in orders]):.2f},"
+        f" mean {np.mean([r for _, r in orders]):.2f}, positive in {np.mean([r > 0 for _, r in orders]):.0%}"
+    )
     print("chosen:", ", ".join(f"{name} {len(where)}" for name, where in chosen.items()))
     print("\n| task | steps | best policy | order | regret of lrfinder: median, worst |")
     print("|---|---|---|---|---|")

@@ -41,8 +41,8 @@ class Bound:
     def of(cls, multipliers: ArrayLike) -> Bound:
         """Return the bound of a schedule ``eta`` (T,) >= 0, some of it positive, last iterate of SGD.
 
-        ``distance = 1 / (2 S)`` and ``noise = Q / (2 S) + 1/2 sum_{k<T} (eta_k / S_{k+1}) (Q_k / S_k)``, where ``S_k`` and
-        ``Q_k`` are the sums of ``eta_t`` and ``eta_t**2`` from ``k`` to the end, ``S`` and ``Q`` those of all.
+        ``distance = 1 / (2 S)`` and ``noise = Q / (2 S) + 1/2 sum_{k<T} (eta_k / S_{k+1}) (Q_k / S_k)``, where
+        ``S_k`` and ``Q_k`` are the sums of ``eta_t`` and ``eta_t**2`` from ``k`` to the end, ``S`` and ``Q`` of all.
 
         Raises:
             InputError: a multiplier is negative or not finite, or none is positive.

@@ -23,8 +23,8 @@ ANNEALED = 0.4
 _TRUNK, _BRANCH, _WARMUP = STAGES = ("trunk", "branch", "warmup")
 
 _BELOW = 0.5
-"""Octaves from the best rate of the probes, which anneal from the first step on, down to the rate of trunks: between the
-best rates of a branch and a constant rate (0.35 and 0.7 below, on average over the benchmark's tasks)."""
+"""Octaves from the best rate of the probes, which anneal from the first step on, down to the rate of trunks: between
+the best rates of a branch and of a constant rate (0.4 and 0.8 below, on average over the benchmark's tasks)."""
 
 _WARMED = 0.2
 """Share of a probe that warms up."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from lrfinder.suggestion import Suggestion
 
-__all__ = ["CurveView", "Palette", "Rung", "curve_view", "plot_curve", "plot_probes", "probes_view"]
+__all__ = ["CurveView", "Palette", "Rung", "bare", "curve_view", "plot_curve", "plot_probes", "probes_view"]
 
 
 _TOP_RISE = 8.0
@@ -200,7 +200,11 @@ def plot_probes(suggestion: Suggestion, ax: Axes | None = None, *, palette: Pale
         ax.plot(rung.fit_lr[below], rung.fit_rise[below], color=colour, linewidth=1)
     _mark_answer(ax, suggestion, colours)
     ax.set_ylim(-0.08 * top, top)
-    _finish(ax, "rise of the held-out loss" if top > 2 else "share of the gain lost", colours)
+    _finish(
+        ax,
+        "rise of the held-out loss\n(1: what half the best rate costs)" if top > 2 else "share of the gain lost",
+        colours,
+    )
     return ax
 
 
@@ -212,10 +216,8 @@ def _mark_answer(ax: Axes, suggestion: Suggestion, colours: Palette) -> None:
     ax.axvline(suggestion.lr, color=colours.answer, linewidth=2, label=f"suggested {suggestion.lr:.3g}")
 
 
-def _finish(ax: Axes, ylabel: str, colours: Palette) -> None:
-    ax.set_xscale("log")
-    ax.set_xlabel("learning rate")
-    ax.set_ylabel(ylabel)
+def bare(ax: Axes, colours: Palette) -> None:
+    """Take away what frames a plot, and colour the rest."""
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     for side in ("bottom", "left"):
@@ -223,4 +225,11 @@ def _finish(ax: Axes, ylabel: str, colours: Palette) -> None:
     ax.tick_params(colors=colours.ink, which="both")
     for text in (ax.xaxis.label, ax.yaxis.label):
         text.set_color(colours.ink)
+
+
+def _finish(ax: Axes, ylabel: str, colours: Palette) -> None:
+    ax.set_xscale("log")
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel(ylabel)
+    bare(ax, colours)
     ax.legend(frameon=False, labelcolor=colours.ink, fontsize="small")

@@ -77,10 +77,10 @@ def rank(evidence: Evidence, horizon: int, lr: float, *, blow_up: float = math.i
         of = features(policy, horizon) if warmup else plain
         octaves = octaves_to_own_best(plain) + higher
         mean, deviation = worth.rise(of)
-        gains: tuple[float | None, ...] = (None, None, None)
-        if name not in _UNPREDICTED:
-            gains = tuple(1 - math.exp(mean + z * deviation) for z in (0.0, _NORMAL_90, -_NORMAL_90))
-        found.append((mean, octaves, Alternative(policy, lr * 2**octaves, *gains, _reason(name, of))))
+        gain, low, high = (
+            None if name in _UNPREDICTED else 1 - math.exp(mean + z * deviation) for z in (0.0, _NORMAL_90, -_NORMAL_90)
+        )
+        found.append((mean, octaves, Alternative(policy, lr * 2**octaves, gain, low, high, _reason(name, of))))
     found.sort(key=lambda one: (one[2].gain is None, one[0]))
     near = [one for one in found if one[2].gain is not None and one[0] < found[0][0] + _MATERIAL]
     _, octaves, simplest = min(near, key=lambda one: _SIMPLEST_FIRST.index(one[2].policy.name))
@@ -125,6 +125,6 @@ def _basis(worth: Worth, measured: Sequence[Annealed], horizon: int) -> str:
     longest = measured[-1]
     return (
         f"Annealing over the last 40% changed the loss by {longest.late:+.1%} (standard error {longest.late_error:.1%})"
-        f" after {longest.steps} steps; what it is worth after {horizon} is extrapolated, {worth.measured:.0%} from this"
-        " and the rest from other tasks."
+        f" after {longest.steps} steps; what it is worth after {horizon} is extrapolated: {worth.measured:.0%} from"
+        " branches, the rest from other tasks."
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lrfinder.plot import Palette, plot_curve, plot_probes
+from lrfinder.plot_policies import plot_policies
 
 if TYPE_CHECKING:
     from lrfinder.suggestion import Suggestion
@@ -62,8 +63,9 @@ def _view(suggestion: Suggestion) -> dict[str, Any]:
             for outcome in suggestion.probes
         ],
         "description": (
-            ("Held-out loss of every probe, and training" if len(suggestion.probes) > 1 else "Training")
-            + f" loss of the range test, against learning rate on a logarithmic axis. {suggestion.headline()}"
+            ("Held-out loss of every probe, " if len(suggestion.probes) > 1 else "")
+            + ("predicted gain of every policy, " if suggestion.alternatives else "")
+            + f"training loss of the range test, against learning rate on a logarithmic axis. {suggestion.headline()}"
         ),
     }
 
@@ -73,14 +75,15 @@ def _picture(suggestion: Suggestion, kind: str, palette: Palette) -> bytes:
     from matplotlib.figure import Figure
 
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "lrfinder", "font.size": 10.0}):
-        probed = len(suggestion.probes) > 1
-        figure = Figure(figsize=(7.2, 7.4 if probed else 4.2), layout="constrained")
+        probed, ranked = len(suggestion.probes) > 1, bool(suggestion.alternatives)
+        panels = 1 + probed + ranked
+        figure = Figure(figsize=(7.2, 1.0 + 3.2 * panels), layout="constrained")
+        axes = iter(figure.subplots(panels, 1, squeeze=False).ravel())
         if probed:
-            above, below = figure.subplots(2, 1)
-            plot_probes(suggestion, above, palette=palette)
-            plot_curve(suggestion.curves[0], None, below, palette=palette)
-        else:
-            plot_curve(suggestion.curves[0], suggestion, figure.subplots(), palette=palette)
+            plot_probes(suggestion, next(axes), palette=palette)
+        if ranked:
+            plot_policies(suggestion, next(axes), palette=palette)
+        plot_curve(suggestion.curves[0], None if probed else suggestion, next(axes), palette=palette)
         file = io.BytesIO()
         metadata = {"Date": None} if kind == "svg" else None
         figure.savefig(file, format=kind, transparent=kind == "svg", dpi=150, metadata=metadata)

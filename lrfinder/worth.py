@@ -4,8 +4,8 @@ The final loss with schedule ``s``, at its own best peak rate, over that with a 
 
     log(L_s / L_constant) = -relief * r_s + cost * o_s
 
-``r_s`` is the share of the noise that the schedule removes by the convex bound, 0 for a constant rate and 1 for linear to
-zero; ``o_s = -log2(mean multiplier)`` the octaves of progress it gives up. Over the benchmark's tasks and twelve
+``r_s`` is the share of the noise that the schedule removes by the convex bound, 0 for a constant rate and 1 for linear
+to zero; ``o_s = -log2(mean multiplier)`` the octaves of progress it gives up. Over the benchmark's tasks and twelve
 schedules these two numbers explain six sevenths of the squares (`benchmarks/policies.py`, docs/measured.md).
 """
 
@@ -125,8 +125,8 @@ def worth_at(horizon: int, measured: Sequence[Annealed], prior: Worth = PRIOR) -
             information = information + row * rise / variance
     precision, information = _wandered(precision, information, steps, horizon)
     believed = np.linalg.inv(prior.covariance)
-    covariance = np.linalg.inv(believed + precision)
-    mean = covariance @ (believed @ prior.mean + information)
+    covariance = np.asarray(np.linalg.inv(believed + precision), dtype=np.float64)
+    mean: Array = covariance @ (believed @ prior.mean + information)
     return Worth(mean, covariance, float(np.trace(covariance @ precision)) / 2)
 
 
