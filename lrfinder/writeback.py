@@ -112,7 +112,7 @@ def peaks_to_come(
 
 def scaled_lrs(lrs: Sequence[float], lr: float, reference: float) -> tuple[float, ...]:
     """Return ``lrs`` scaled together so that ``reference`` becomes exactly ``lr``."""
-    return tuple(old / reference * lr for old in lrs)
+    return tuple(lrs if lr == reference else (old / reference * lr for old in lrs))
 
 
 def set_lr(group: Any, lr: float, key: Any = "lr") -> None:
