@@ -92,7 +92,8 @@ def _one_cycle(t: int, n: int, p: Mapping[str, Any]) -> float:
     start, end = 1 / p["div_factor"], 1 / p["div_factor"] / p["final_div_factor"]
     if t < top:
         return float(1 + (start - 1) * 0.5 * (1 + math.cos(math.pi * t / top)))
-    return float(end + (1 - end) * 0.5 * (1 + math.cos(math.pi * min((t - top) / (last - top), 1.0))))
+    down = (last - top) or 1.0  # a rise over all steps leaves none
+    return float(end + (1 - end) * 0.5 * (1 + math.cos(math.pi * min((t - top) / down, 1.0))))
 
 
 def _inverse_sqrt(t: int, n: int, p: Mapping[str, Any]) -> float:

@@ -130,10 +130,10 @@ def _one_cycle(n: int, p: Mapping[str, Any]) -> list[str]:
     top, last = max(p["rise"] * n - 1, 0.0), max(n - 1, 1)
     start, end = 1 / p["div_factor"], 1 / p["div_factor"] / p["final_div_factor"]
     return [
-        f"start, top, last, end = {start!r}, {top!r}, {last}, {end!r}",
+        f"start, top, down, end = {start!r}, {top!r}, {(last - top) or 1.0!r}, {end!r}",
         "if t < top:",
         "    return 1 + (start - 1) * 0.5 * (1 + math.cos(math.pi * t / top))",
-        "return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * min((t - top) / (last - top), 1.0)))",
+        "return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * min((t - top) / down, 1.0)))",
     ]
 
 
