@@ -6,6 +6,7 @@ import csv
 import hashlib
 import pickle
 import random
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,13 @@ def assert_same(run: dict[str, Any], reference: dict[str, Any]) -> None:
     """Compare two observations, naming what differs."""
     different = [name for name in reference if run[name] != reference[name]]
     assert not different, {name: (run[name], reference[name]) for name in different[:2]}
+
+
+def without_functions(run: dict[str, Any]) -> dict[str, Any]:
+    """A run without the functions that its schedulers follow, which may be written in different ways."""
+    schedulers = [{**state, "lr_lambdas": None} for state in run["schedulers"]]
+    checkpoints = [re.sub(r"'lr_lambdas': \[[^]]*\]", "", content) for content in run.get("checkpoints", [])]
+    return {**run, "schedulers": schedulers, "checkpoints": checkpoints}
 
 
 def _in_checkpoint(path: Path, folder: Path) -> str:
