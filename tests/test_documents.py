@@ -100,5 +100,5 @@ def test_every_test_of_exactness_is_on_its_page(request):
     about = ("_as_by_hand", "_as_it_was", "_see_nothing", "_is_refused", "_are_refused")
     for item in request.session.items:
         name = item.nodeid.removeprefix("tests/").partition("[")[0]
-        if name.startswith(("test_exact.py", "test_faults.py", "test_again.py")) and name.endswith(about):
+        if name.startswith(("test_exact.py", "test_faults.py", "test_again.py", "test_install.py")) and name.endswith(about):
             assert name in page, name

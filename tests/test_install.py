@@ -28,6 +28,7 @@ from runs import (
     without_functions,
 )
 from schedulers import SCHEDULERS
+from test_exact import tensor_rate
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 
@@ -46,10 +47,6 @@ def sgd(net):
 
 def adamw(net):
     return torch.optim.AdamW(net.parameters(), lr=net.lr)
-
-
-def tensor_rate(net):
-    return torch.optim.Adam(net.parameters(), lr=torch.tensor(net.lr), foreach=False, capturable=False)
 
 
 def linear_cooldown(total):
