@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lrfinder.schedules import Policy
+from lrfinder.errors import InputError
+from lrfinder.schedules import ENDLESS, POLICIES, Policy
 
-__all__ = ["Alternative"]
+__all__ = ["Alternative", "asked_for"]
 
 
 @dataclass(frozen=True)
@@ -49,3 +50,30 @@ class Alternative:
         gains = [data[f"predicted_gain{end}"] for end in ("", "_low", "_high")]
         gain, low, high = (None if value is None else float(value) for value in gains)
         return cls(Policy.from_dict(data), float(data["lr"]), gain, low, high, str(data["reason"]))
+
+
+def asked_for(
+    policy: str | Policy, alternatives: Sequence[Alternative], own: Policy, lr: float, steps: int | None
+) -> tuple[Policy, float]:
+    """Return a policy that a person asks for, and its own best peak learning rate as far as it is known.
+
+    Args:
+        policy: the name of one, or one with parameters.
+        alternatives: those considered; of its name, or of its very parameters, the rate is theirs.
+        own: the one suggested; one that is asked for by name takes the same steps of warmup.
+        lr: the rate of ``own``, which any other gets.
+        steps: of the training; None where unknown.
+
+    Raises:
+        InputError: there is no such policy, or it needs ``steps`` and there are none.
+    """
+    name = policy.name if isinstance(policy, Policy) else policy
+    namesakes = [alternative for alternative in alternatives if alternative.policy.name == name]
+    if isinstance(policy, Policy):
+        same = [alternative for alternative in namesakes if alternative.policy == policy]
+        return policy, (same + namesakes)[0].lr if namesakes else lr
+    if namesakes:
+        return namesakes[0].policy, namesakes[0].lr
+    if steps is None and name in POLICIES and name not in ENDLESS:
+        raise InputError(f"steps must be given for policy {name!r}, which ends after so many, got steps = None")
+    return Policy(name, steps, 0 if name == "plateau" else own.warmup_steps), lr

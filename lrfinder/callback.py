@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 from lrfinder.curve import Curve
 from lrfinder.errors import InputError, LRFinderError
 from lrfinder.finder import find
-from lrfinder.horizon import begun, steps_left
-from lrfinder.internals import check_supported, configure_again, internals
-from lrfinder.module_lr import held_numbers, names_of_lr, numbers, put_numbers, scale_numbers
+from lrfinder.horizon import begun, horizon
+from lrfinder.install import Asked, Installed, checked_policy, install, settled, to_install, told
+from lrfinder.internals import check_supported, say, warn
+from lrfinder.module_lr import held_numbers, names_of_lr, numbers, put_numbers
 from lrfinder.progress import progress_bar
+from lrfinder.schedules import Policy
 from lrfinder.settings import Settings
+from lrfinder.snippet import constructor
+from lrfinder.state import interrupts_deferred
 from lrfinder.suggestion import Suggestion
 from lrfinder.trainer import TrainerTrainee
-from lrfinder.writeback import apply_lr, configured_lrs, copy_configuration, scaled_lrs
+from lrfinder.trainer_lr import write_back
 
 if TYPE_CHECKING or not {"lightning.pytorch", "pytorch_lightning"} & set(sys.modules):
     from lightning.pytorch import Callback
@@ -36,10 +40,13 @@ class LRFinder(Callback):
     the module's ``lr`` or ``learning_rate`` (attribute and ``hparams``), and training starts as if that rate had been
     set by hand. When the losses do not support a suggestion, every learning rate stays and a warning says why.
 
+    Where the module configures no scheduler, the suggested policy is installed as one, stepped with the optimizer; see
+    ``policy``. It is in every checkpoint, and a fit that resumes with an `LRFinder` follows it on, exactly.
+
     It runs once, and again before the epochs of ``at_epochs``: not in ``fast_dev_run``, and not when a fit resumes from
     a checkpoint or continues an earlier fit, whose learning rate stands. In the middle of training the rate found is
-    the highest that the schedule will still reach: schedulers are scaled so that they get there. With DDP every process
-    probes, and all write back the same rate.
+    the highest that the schedule will still reach: schedulers, ours too, are scaled so that they get there. With
+    DDP every process probes, and all write back the same rate.
 
     Args:
         method: "probe" for the rate that trains best for as long as the trainer will train, or "range" for a range test
@@ -53,6 +60,10 @@ class LRFinder(Callback):
         mode: "min" or "max", of that metric.
         attribute: name of the module attribute or hyperparameter that `configure_optimizers` reads the learning
             rate from, where it is neither ``lr`` nor ``learning_rate``.
+        policy: "keep" scales the schedulers of the module and installs none; "auto" installs the suggested policy over
+            the steps of the training; the name of one (`lrfinder.schedules.POLICIES`), or a `Policy` with steps and
+            parameters of its own, installs that, at the peak that is best for it. All but "keep" replace the module's
+            schedulers. By default "keep" where the module configures any, else "auto". "plateau" follows ``monitor``.
         at_epochs: before which epochs to search, 0 being the start of training.
         progress: show a progress bar while testing, where the trainer shows one.
 
@@ -76,6 +87,7 @@ class LRFinder(Callback):
         monitor: str | None = None,
         mode: str = "min",
         attribute: str | None = None,
+        policy: Asked = None,
         at_epochs: Iterable[int] = (0,),
         progress: bool = True,
     ) -> None:
@@ -87,10 +99,15 @@ class LRFinder(Callback):
         Settings(**self._asked, steps=10**9)  # complain now, not at the start of a fit
         self.monitor, self.mode = monitor, mode
         self.attribute = attribute
+        self.policy = checked_policy(policy, monitor)
         self.at_epochs = _checked_epochs(at_epochs)
         self.progress = progress
+        self._forget()
+
+    def _forget(self) -> None:
         self.suggestions: dict[int, Suggestion] = {}
         self._written: dict[str, list[float | None]] = {}  # the module's own numbers, after the write-back
+        self._installed: Installed | None = None
 
     @property
     def suggestion(self) -> Suggestion | None:
@@ -107,17 +124,31 @@ class LRFinder(Callback):
         if stage != "fit":
             return
         if not begun(trainer):  # no fit that goes on; a checkpoint is read later
-            self.suggestions, self._written = {}, {}
+            self._forget()
         if trainer.callbacks[0] is not self:  # rebind: Lightning is iterating over the present list
             trainer.callbacks = [self, *(callback for callback in trainer.callbacks if callback is not self)]
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Forget the fit before; what the checkpoint holds of ours is read next."""
+        if trainer.state.fn == "fit":
+            self._forget()
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Put back the schedule of a fit that goes on, before Lightning restores its state from the checkpoint."""
+        if self._installed is not None:
+            install(trainer, self._installed, trainer.global_step)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Tune when everything is in place and no step has been taken."""
         if trainer.fast_dev_run:
-            _say(trainer, "skipped, fast_dev_run is on")
+            say(trainer, "skipped, fast_dev_run is on")
             return
         if begun(trainer):
-            _say(trainer, f"skipped, training continues from step {trainer.global_step} at its learning rate")
+            step, schedule = trainer.global_step, self._installed
+            following = "" if schedule is None else f", on its {schedule.policy.name} schedule: {schedule.policy.text}"
+            say(trainer, f"skipped, training continues from step {step} at its learning rate{following}")
+            if schedule is not None and schedule.ended(step):
+                warn(trainer, "trains on at a learning rate of zero: the schedule it installed has ended")
             for name, values in self._written.items():  # the module of a resumed fit is new, with its old numbers
                 put_numbers(pl_module, name, values)
             return
@@ -125,6 +156,7 @@ class LRFinder(Callback):
             self._tune(trainer, pl_module)
         else:
             check_supported(trainer)  # now, not hours later
+            settled(self.policy, trainer, horizon(trainer))
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Tune again before a later epoch. What cannot be searched then is no reason to end a run."""
@@ -134,7 +166,7 @@ class LRFinder(Callback):
         try:
             self._tune(trainer, pl_module)
         except LRFinderError as error:
-            _warn(trainer, f"skipped the search before epoch {epoch}: {error}")
+            warn(trainer, f"skipped the search before epoch {epoch}: {error}")
 
     def _tune(self, trainer: Any, module: Any) -> None:
         names = names_of_lr(module, self.attribute)
@@ -142,6 +174,7 @@ class LRFinder(Callback):
         trainee = TrainerTrainee(trainer, named, self.monitor, self.mode)
         # A number that no group is at (beside one that a group is at) is something else of the same name.
         names = [name for name in names if set(numbers(module, name)) & set(trainee.configured())] or names
+        what = settled(self.policy, trainer, horizon(trainer)) if self._installed is None else "keep"
         shown = self.progress and trainer.progress_bar_callback is not None and trainer.is_global_zero
         with progress_bar(shown) as bar:
             suggestion = find(trainee, self._settings(trainer), bar)
@@ -149,34 +182,50 @@ class LRFinder(Callback):
             self.suggestions[trainer.current_epoch] = suggestion
             raise KeyboardInterrupt
         suggestion = trainee.processes.first(suggestion)  # they differ in seconds
+        if len(trainer.optimizers) == 1:
+            suggestion = suggestion.with_environment(optimizer=constructor(trainer.optimizers[0]))
+        suggestion, policy = to_install(suggestion, what, trainee.schedulers())
         if suggestion.lr is not None:
-            suggestion = suggestion.with_group_lrs(_write_back(trainer, trainee, suggestion.lr, names))
-            self._written = {name: held_numbers(module, name) for name in names}
-            _say(trainer, suggestion.headline())
+            schedule = told(suggestion, what, policy, trainee.schedulers(), self._installed)
+            with interrupts_deferred():
+                suggestion = suggestion.with_group_lrs(write_back(trainer, trainee, suggestion.lr, names))
+                self._install(trainer, trainee, suggestion, policy)
+                self._written = {name: held_numbers(module, name) for name in names}
+            say(trainer, f"{suggestion.headline()}; {schedule}")
         else:
-            _warn(trainer, f"left the learning rate as it was: {suggestion.headline()}")
+            warn(trainer, f"left the learning rate as it was: {suggestion.headline()}")
         self.suggestions[trainer.current_epoch] = suggestion
         _log_hyperparameters(trainer, suggestion, names)
 
+    def _install(self, trainer: Any, trainee: TrainerTrainee, suggestion: Suggestion, policy: Policy | None) -> None:
+        if policy is not None:
+            follows = (self.monitor, self.mode) if policy.name == "plateau" else ()
+            self._installed = Installed(policy, suggestion.param_group_lrs, trainer.global_step, *follows)
+            install(trainer, self._installed, trainer.global_step)
+        elif self._installed is not None:  # it has been scaled with the rates
+            self._installed = dataclasses.replace(self._installed, peaks=trainee.configured())
+
     def _settings(self, trainer: Any) -> Settings:
-        asked, steps = dict(self._asked), steps_left(trainer)
-        horizon = int(steps) if math.isfinite(steps) and steps >= 1 else None
+        asked = dict(self._asked)
         if not trainer.lightning_module.automatic_optimization and self.monitor is None and asked["method"] == "probe":
-            _say(trainer, "manual optimization without monitor: a range test only")
+            say(trainer, "manual optimization without monitor: a range test only")
             asked.update(method="range", budget=None)
-        return Settings(**asked, steps=horizon)
+        return Settings(**asked, steps=horizon(trainer))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: the suggestions as JSON-ready data."""
+        """Return what a checkpoint keeps: the suggestions and the schedule installed, as JSON-ready data."""
         suggestions = {str(epoch): suggestion.to_dict() for epoch, suggestion in self.suggestions.items()}
-        return {"suggestions": suggestions, "written": self._written} if suggestions else {}
+        installed = None if self._installed is None else self._installed.to_dict()
+        return {"suggestions": suggestions, "written": self._written, "installed": installed} if suggestions else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the suggestions back from a checkpoint."""
+        """Take the suggestions and the schedule back from a checkpoint."""
         if "suggestions" in state_dict:
             suggestions = state_dict["suggestions"].items()
             self.suggestions = {int(epoch): Suggestion.from_dict(data) for epoch, data in suggestions}
             self._written = dict(state_dict["written"])
+            installed = state_dict.get("installed")  # version 0.1.0 installed nothing
+            self._installed = None if installed is None else Installed.from_dict(installed)
 
 
 def _checked_epochs(epochs: Any) -> frozenset[int]:
@@ -190,48 +239,6 @@ def _checked_epochs(epochs: Any) -> frozenset[int]:
     if not checked:
         raise InputError(f"{rule}, got none")
     return frozenset(checked)
-
-
-def _say(trainer: Any, text: str) -> None:
-    """Tell the person, where Lightning's own remarks appear."""
-    internals(trainer, "utilities.rank_zero").rank_zero_info(f"LRFinder: {text}")
-
-
-def _warn(trainer: Any, text: str) -> None:
-    internals(trainer, "utilities.rank_zero").rank_zero_warn(f"LRFinder {text}")
-
-
-def _write_back(trainer: Any, trainee: TrainerTrainee, lr: float, names: Sequence[str]) -> tuple[float, ...]:
-    """Put ``lr`` where training will read it; return the new peak learning rate of every param group.
-
-    Preferred: set the module's attribute, let `configure_optimizers` build a second set of optimizers and schedulers
-    (inside a snapshot, so that nothing else it does stays), and copy their settings: just what setting it by hand
-    gives. Where the module has no such attribute, its optimizers do not follow it, or training is under way, scale
-    what there is.
-    """
-    peak, reference = trainee.as_configured(lr)
-    configured, factor, schedulers = trainee.configured(), peak / reference, trainee.schedulers()
-    fresh = None
-    if names and trainee.fresh:
-        with trainee.undone():
-            scale_numbers(trainee.module, names, peak, factor)
-            try:
-                fresh = configure_again(trainer)
-            except Exception as error:
-                _say(trainer, f"configure_optimizers cannot run twice ({error}); scaling the optimizers instead")
-    scale_numbers(trainee.module, names, peak, factor)
-    expected = scaled_lrs(configured, peak, reference)
-    if fresh is not None and len(fresh[1]) == len(schedulers) and _follows(configured_lrs(*fresh), expected):
-        copy_configuration(trainer.optimizers, schedulers, *fresh)
-        return trainee.configured()
-    apply_lr(trainer.optimizers, peak, schedulers, reference)
-    return scaled_lrs(trainee.lrs(), lr, trainee.reference())
-
-
-def _follows(got: Sequence[float], expected: Sequence[float]) -> bool:
-    return len(got) == len(expected) and all(
-        math.isclose(a, b, rel_tol=1e-6) for a, b in zip(got, expected, strict=True)
-    )
 
 
 def _log_hyperparameters(trainer: Any, suggestion: Suggestion, names: Sequence[str]) -> None:
@@ -250,4 +257,4 @@ def _log_hyperparameters(trainer: Any, suggestion: Suggestion, names: Sequence[s
             logger.log_hyperparams(values)
             logger.save()
         except Exception as error:  # MLflow, for one, forbids to change a value; no reason to lose the run
-            _say(trainer, f"{type(logger).__name__} did not take the suggestion: {error}")
+            say(trainer, f"{type(logger).__name__} did not take the suggestion: {error}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["accumulated", "begun", "schedules_to_come", "steps_left"]
+__all__ = ["accumulated", "begun", "horizon", "schedules_to_come", "steps_left"]
 
 
 def begun(trainer: Any) -> bool:
@@ -30,6 +30,12 @@ def steps_left(trainer: Any) -> float:
         by_hand = not trainer.lightning_module.automatic_optimization  # then the steps of all optimizers count
         left = min(left, (trainer.max_steps - trainer.global_step) / (len(trainer.optimizers) if by_hand else 1))
     return left
+
+
+def horizon(trainer: Any) -> int | None:
+    """Return `steps_left` where there are any and it is known how many."""
+    steps = steps_left(trainer)
+    return int(steps) if math.isfinite(steps) and steps >= 1 else None
 
 
 def schedules_to_come(trainer: Any) -> list[tuple[Any, float]]:

@@ -23,10 +23,12 @@ __all__ = [
     "internals",
     "live_data",
     "on_device",
+    "say",
     "silence",
     "strategy_hook",
     "unwrapped",
     "validation_loaders",
+    "warn",
 ]
 
 _STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
@@ -40,6 +42,16 @@ def internals(trainer: Any, name: str) -> ModuleType:
             if kind.__module__.startswith(root + "."):
                 return importlib.import_module(f"{root}.{name}")
     raise UnsupportedError(f"trainer must be a Trainer of lightning or pytorch_lightning, got {type(trainer).__name__}")
+
+
+def say(trainer: Any, text: str) -> None:
+    """Tell the person, where Lightning's own remarks appear."""
+    internals(trainer, "utilities.rank_zero").rank_zero_info(f"LRFinder: {text}")
+
+
+def warn(trainer: Any, text: str) -> None:
+    """Warn the person, in one process only."""
+    internals(trainer, "utilities.rank_zero").rank_zero_warn(f"LRFinder {text}")
 
 
 def check_supported(trainer: Any) -> None:

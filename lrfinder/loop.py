@@ -20,6 +20,7 @@ from lrfinder.finder import find
 from lrfinder.journal import Journal
 from lrfinder.kept import KeptBatches
 from lrfinder.settings import Settings
+from lrfinder.snippet import constructor
 from lrfinder.state import Snapshot, interrupts_deferred
 from lrfinder.suggestion import Suggestion
 from lrfinder.sweep import Ladder
@@ -142,7 +143,8 @@ def find_lr(
     trainee = _Loop(model, optimizer, loss_fn, loader, train_step, accumulate, val_loader, val_step, sign)
     if journal is not None and not isinstance(journal, Journal):
         journal = Journal(journal, {**settings.to_dict(), "mode": mode, "accumulate": accumulate})
-    return find(trainee, settings, progress, journal)
+    found = find(trainee, settings, progress, journal)
+    return found.with_environment(optimizer=constructor(optimizer))
 
 
 _LBFGS = "LBFGS evaluates the loss several times per step, and its rate scales whole steps: 1 is the usual choice."

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
-__all__ = ["POLICIES", "Policy", "Shape"]
+__all__ = ["ENDLESS", "POLICIES", "Policy", "Shape", "part"]
 
 Decay = Callable[[int, int, Mapping[str, Any]], float]
 """From the steps since warmup ``t``, those of the whole decay ``n`` >= 1, ``t`` <= ``n``, and parameters."""
@@ -37,7 +37,8 @@ class Shape:
     source: str
 
 
-def _part(share: float, steps: int) -> int:
+def part(share: float, steps: int) -> int:
+    """Return a share of the steps, whole, at least one."""
     return max(1, round(share * steps))
 
 
@@ -46,11 +47,11 @@ def _constant(t: int, n: int, p: Mapping[str, Any]) -> float:
 
 
 def _step(t: int, n: int, p: Mapping[str, Any]) -> float:
-    return float(p["gamma"] ** (t // _part(p["step_size"], n)))
+    return float(p["gamma"] ** (t // part(p["step_size"], n)))
 
 
 def _multi_step(t: int, n: int, p: Mapping[str, Any]) -> float:
-    return float(p["gamma"] ** sum(t >= _part(milestone, n) for milestone in p["milestones"]))
+    return float(p["gamma"] ** sum(t >= part(milestone, n) for milestone in p["milestones"]))
 
 
 def _exponential(t: int, n: int, p: Mapping[str, Any]) -> float:
@@ -78,11 +79,11 @@ def _cosine_restarts(t: int, n: int, p: Mapping[str, Any]) -> float:
 
 
 def _wsd(t: int, n: int, p: Mapping[str, Any]) -> float:
-    return float(p["end"] + (1 - p["end"]) * min(1.0, (n - t) / _part(p["cooldown"], n)))
+    return float(p["end"] + (1 - p["end"]) * min(1.0, (n - t) / part(p["cooldown"], n)))
 
 
 def _wsd_sqrt(t: int, n: int, p: Mapping[str, Any]) -> float:
-    cooldown = _part(p["cooldown"], n)
+    cooldown = part(p["cooldown"], n)
     return 1 - math.sqrt(max(t - (n - cooldown), 0) / cooldown)
 
 
@@ -91,11 +92,12 @@ def _one_cycle(t: int, n: int, p: Mapping[str, Any]) -> float:
     start, end = 1 / p["div_factor"], 1 / p["div_factor"] / p["final_div_factor"]
     if t < top:
         return float(1 + (start - 1) * 0.5 * (1 + math.cos(math.pi * t / top)))
-    return float(end + (1 - end) * 0.5 * (1 + math.cos(math.pi * min((t - top) / (last - top), 1.0))))
+    down = (last - top) or 1.0  # a rise over all steps leaves none
+    return float(end + (1 - end) * 0.5 * (1 + math.cos(math.pi * min((t - top) / down, 1.0))))
 
 
 def _inverse_sqrt(t: int, n: int, p: Mapping[str, Any]) -> float:
-    timescale = _part(p["timescale"], n)
+    timescale = part(p["timescale"], n)
     return math.sqrt(timescale / (timescale + t))
 
 
@@ -159,7 +161,7 @@ POLICIES: Mapping[str, Shape] = {
 }  # fmt: skip
 """Every kind of decay, by name."""
 
-_ENDLESS = ("constant", "plateau")
+ENDLESS = ("constant", "plateau")
 """Those that need no total."""
 
 
@@ -193,7 +195,7 @@ class Policy:
     def __post_init__(self) -> None:
         if self.name not in POLICIES:
             raise InputError(f"policy must be one of {', '.join(POLICIES)}, got {self.name!r}")
-        if self.total_steps is None and self.name not in _ENDLESS:
+        if self.total_steps is None and self.name not in ENDLESS:
             raise InputError(f"total_steps must be given for policy {self.name!r}, got None")
         if self.warmup_steps < 0 or (self.total_steps is not None and self.warmup_steps >= self.total_steps):
             raise InputError(
@@ -219,16 +221,16 @@ class Policy:
         decay = POLICIES[self.name].text.format(steps=steps, **words)
         return f"{self.warmup_steps} steps of warmup, {decay}" if self.warmup_steps else decay
 
-    def scheduler(self, optimizer: Optimizer) -> LRScheduler:
+    def scheduler(self, optimizer: Optimizer, mode: str = "min") -> LRScheduler:
         """Return a torch scheduler that takes every param group from its present rate, the peak, along the policy.
 
-        Step it once per optimizer step ("plateau": once per epoch, with the metric). It needs no more than its step
-        count to go on from a checkpoint.
+        Step it once per optimizer step ("plateau": once per epoch, with the metric, for which ``mode`` is "min" or
+        "max"). It needs no more than its step count to go on from a checkpoint.
         """
         from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
         if self.name == "plateau":
-            return ReduceLROnPlateau(optimizer, **self.params)
+            return ReduceLROnPlateau(optimizer, "max" if mode == "max" else "min", **self.params)
         return LambdaLR(optimizer, dataclasses.replace(self))  # a copy: loading a state changes it
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,14 +13,16 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from lrfinder import __version__
-from lrfinder.alternatives import Alternative
+from lrfinder.alternatives import Alternative, asked_for
 from lrfinder.curve import SCHEMA_VERSION, Curve, number_from_json, number_to_json
 from lrfinder.errors import InputError
 from lrfinder.probe import Outcome
 from lrfinder.schedules import Policy
+from lrfinder.writeback import apply_lr, configured_lrs, scaled_lrs
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
 
 __all__ = ["Reason", "Suggestion", "checked_horizon", "default_policy", "environment"]
 
@@ -113,11 +115,55 @@ class Suggestion:
         Raises:
             InputError: the suggestion was refused, or no param group has a positive learning rate.
         """
-        from lrfinder.writeback import apply_lr
-
         if self.lr is None:
             raise InputError(f"a refused suggestion has no learning rate to apply: {self.headline()}")
         apply_lr([optimizer], self.lr, schedulers)
+
+    def scheduler(self, optimizer: Optimizer) -> LRScheduler:
+        """Write the learning rate into the optimizer, as `apply` does, and return the scheduler of the policy.
+
+        Step it once per optimizer step ("plateau": once per epoch, with the loss). It drives the optimizer from then
+        on: what schedulers made before it left in the param groups is removed.
+
+        Raises:
+            InputError: the suggestion was refused, or no param group has a positive learning rate.
+        """
+        from lrfinder.install import scheduled
+
+        self.apply(optimizer)
+        scheduler: LRScheduler = scheduled(optimizer, self._policy(), configured_lrs([optimizer]))
+        return scheduler
+
+    def code(self) -> str:
+        """Return the `configure_optimizers` that does the same without lrfinder, for `print`: Python, torch only.
+
+        Raises:
+            InputError: the suggestion was refused.
+        """
+        from lrfinder.snippet import snippet
+
+        policy = self._policy()
+        return snippet(policy, self.param_group_lrs, self.environment.get("optimizer"), self.headline())
+
+    def with_policy(self, policy: str | Policy) -> Suggestion:
+        """Return a copy with another policy, at the peak learning rate that is best for that policy.
+
+        That is the one of its entry in ``alternatives``, where there is one; the interval and the rates of the param
+        groups are scaled along.
+
+        Args:
+            policy: the name of one, which then takes the same steps in all and of warmup; or a `Policy`.
+
+        Raises:
+            InputError: the suggestion was refused, there is no such policy, or it needs a horizon and there is none.
+        """
+        own, lr = self._policy(), self.lr or 0.0
+        if policy in (own, own.name):
+            return self
+        found, new = asked_for(policy, self.alternatives, own, lr, self.horizon)
+        low, high = (None if end is None else end * (new / lr) for end in (self.lr_low, self.lr_high))
+        groups = scaled_lrs(self.param_group_lrs, new, lr)
+        return dataclasses.replace(self, lr=new, lr_low=low, lr_high=high, param_group_lrs=groups, policy=found)
 
     def with_group_lrs(self, lrs: Sequence[float]) -> Suggestion:
         """Return a copy that records the learning rates as they were written back."""
@@ -195,6 +241,11 @@ class Suggestion:
     def chosen(self) -> Alternative | None:
         """The alternative that `policy` is; None where none was compared."""
         return next((alternative for alternative in self.alternatives if alternative.policy == self.policy), None)
+
+    def _policy(self) -> Policy:
+        if self.lr is None or self.policy is None:
+            raise InputError(f"a refused suggestion has no policy: {self.headline()}")
+        return self.policy
 
     def _policy_to_dict(self) -> dict[str, Any] | None:
         if self.policy is None:

@@ -112,7 +112,7 @@ def peaks_to_come(
 
 def scaled_lrs(lrs: Sequence[float], lr: float, reference: float) -> tuple[float, ...]:
     """Return ``lrs`` scaled together so that ``reference`` becomes exactly ``lr``."""
-    return tuple(old / reference * lr for old in lrs)
+    return tuple(lrs if lr == reference else (old / reference * lr for old in lrs))
 
 
 def set_lr(group: Any, lr: float, key: Any = "lr") -> None:
@@ -167,14 +167,19 @@ def copy_configuration(
     """Give live, not yet stepped optimizers and schedulers the hyperparameters of freshly configured ones."""
     for optimizer, source in zip(optimizers, fresh_optimizers, strict=True):
         for group, values in zip(optimizer.param_groups, source.param_groups, strict=True):
-            for key, value in values.items():
-                if key in _SCALED_KEYS and key in group:
-                    set_lr(group, float(value), key)
-                elif key != "params":
-                    group[key] = value
-        optimizer.defaults.update(source.defaults)
+            _copy_settings(group, values)
+        _copy_settings(optimizer.defaults, source.defaults)
     for scheduler, source in zip(schedulers, fresh, strict=True):
         _copy_scheduler(scheduler, source)
+
+
+def _copy_settings(settings: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Copy all but the parameters; a rate in place, since groups and defaults may share one tensor."""
+    for key, value in values.items():
+        if key in _SCALED_KEYS and settings.get(key) is not None:
+            set_lr(settings, float(value), key)
+        elif key != "params":
+            settings[key] = value
 
 
 def _copy_scheduler(scheduler: Any, source: Any) -> None:

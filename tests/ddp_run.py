@@ -64,7 +64,15 @@ def adam(net):
     return [optimizer], [{"scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 8), "interval": "step"}]
 
 
-COMPARED = ("sgd", "adamw", "again", "views")
+def cooled(net):
+    """What the callback installs by default, as a person writes it: 12 steps, linear over the last 5."""
+    optimizer = torch.optim.SGD(net.parameters(), lr=net.lr)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (12 - step) / 5))
+    return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+COMPARED = ("sgd", "adamw", "again", "views", "schedule")
+BY_HAND = {"schedule": {"module": lambda lr: Net(lr, cooled)}}
 FITS = {
     "sgd": ({}, {}),
     "adamw": (
@@ -78,6 +86,10 @@ FITS = {
     "views": (
         {"at_epochs": [0, 1]},
         {"strategy": lambda: DDPStrategy(gradient_as_bucket_view=True, find_unused_parameters=True)},
+    ),
+    "schedule": (
+        {"policy": "auto"},
+        {"module": lambda lr: Net(lr, lambda net: torch.optim.SGD(net.parameters(), lr=net.lr))},
     ),
     "failing": ({}, {"module": Failing}),
     "judged": ({"monitor": "val_accuracy", "mode": "max"}, {"module": Judged}),
@@ -100,7 +112,7 @@ def compare(name, folder, devices):
     by_hand = None
     if name in COMPARED:
         later = SetByHand({epoch: found.lr for epoch, found in callback.suggestions.items() if epoch})
-        first = {**options, "lr": callback.suggestions[0].lr}
+        first = {**options, **BY_HAND.get(name, {}), "lr": callback.suggestions[0].lr}
         _, by_hand = run(folder / "by hand" / name, [later] if later.rates else [], devices, **first)
     with (folder / f"{name}.{rank()}.pickle").open("wb") as file:
         found = {epoch: suggestion.to_dict() for epoch, suggestion in callback.suggestions.items()}

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import pickle
 import random
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,13 @@ def assert_same(run: dict[str, Any], reference: dict[str, Any]) -> None:
     assert not different, {name: (run[name], reference[name]) for name in different[:2]}
 
 
+def without_functions(run: dict[str, Any]) -> dict[str, Any]:
+    """A run without the functions that its schedulers follow, which may be written in different ways."""
+    schedulers = [{**state, "lr_lambdas": None} for state in run["schedulers"]]
+    checkpoints = [re.sub(r"'lr_lambdas': \[[^]]*\]", "", content) for content in run.get("checkpoints", [])]
+    return {**run, "schedulers": schedulers, "checkpoints": checkpoints}
+
+
 def _in_checkpoint(path: Path, folder: Path) -> str:
     """Everything in a checkpoint but our callback, which only one of two runs has."""
     content = torch.load(path, weights_only=False)
@@ -259,8 +267,9 @@ def _plain(value: Any) -> Any:
 
 
 def finder(method: str = "probe", **options: Any) -> LRFinder:
-    """A callback with little to spend."""
-    return LRFinder(method, **{"budget": 90, "min_lr": 1e-5, "max_lr": 1e3 if method == "probe" else 10.0, **options})
+    """A callback with little to spend, which installs no schedule unless asked to."""
+    usual = {"budget": 90, "min_lr": 1e-5, "max_lr": 1e3 if method == "probe" else 10.0, "policy": "keep"}
+    return LRFinder(method, **{**usual, **options})
 
 
 def by_hand(

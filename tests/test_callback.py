@@ -180,9 +180,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from lrfinder import LRFinder
 
 class Net(pl.LightningModule):
-    def __init__(self, lr):
+    def __init__(self, lr, multiplier=None):
         super().__init__()
-        self.lr, self.net, self.losses = lr, torch.nn.Linear(8, 3), []
+        self.lr, self.multiplier, self.net, self.losses = lr, multiplier, torch.nn.Linear(8, 3), []
 
     def training_step(self, batch, batch_idx):
         loss = torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
@@ -191,11 +191,15 @@ class Net(pl.LightningModule):
         return loss
 
     def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=self.lr)
+        optimizer = torch.optim.SGD(self.parameters(), lr=self.lr)
+        if self.multiplier is None:
+            return optimizer
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.multiplier)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
-def train(lr, callbacks):
+def train(lr, callbacks, multiplier=None):
     pl.seed_everything(0)
-    model, inputs = Net(lr), torch.randn(256, 8)
+    model, inputs = Net(lr, multiplier), torch.randn(256, 8)
     trainer = pl.Trainer(accelerator="cpu", max_epochs=2, callbacks=callbacks, logger=False,
                          enable_checkpointing=False, enable_progress_bar=False)
     trainer.fit(model, DataLoader(TensorDataset(inputs, inputs[:, :3].argmax(1)), 16, shuffle=True))
@@ -204,7 +208,8 @@ def train(lr, callbacks):
 finder = LRFinder(budget=90)
 tuned = train(0.01, [finder])
 assert tuned.lr == finder.suggestion.lr != 0.01
-assert tuned.losses == train(tuned.lr, []).losses
+cooldown = lambda step: min(1.0, (32 - step) / 13)
+assert tuned.losses == train(tuned.lr, [], cooldown).losses != train(tuned.lr, []).losses
 assert "lightning.pytorch" not in sys.modules
 """
 

@@ -98,7 +98,8 @@ def test_every_test_that_the_page_on_exactness_names_is_there(request):
 def test_every_test_of_exactness_is_on_its_page(request):
     page = (ROOT / "docs" / "exactness.md").read_text(encoding="utf-8")
     about = ("_as_by_hand", "_as_it_was", "_see_nothing", "_is_refused", "_are_refused")
+    files = ("test_exact.py", "test_faults.py", "test_again.py", "test_install.py")
     for item in request.session.items:
         name = item.nodeid.removeprefix("tests/").partition("[")[0]
-        if name.startswith(("test_exact.py", "test_faults.py", "test_again.py")) and name.endswith(about):
+        if name.startswith(files) and name.endswith(about):
             assert name in page, name

@@ -147,6 +147,7 @@ def test_a_constant_rate_needs_no_end(name):
         ("cosine-restarts", {"cycles": 1}, 50, 0.5),
         ("inverse-sqrt", {"timescale": 1.0}, 100, 0.5**0.5),
         ("one-cycle", {"div_factor": 10.0}, 0, 0.1),
+        ("one-cycle", {"rise": 1.0}, 99, 1.0),
     ],
 )
 def test_parameters(name, params, step, value):

@@ -7,11 +7,14 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from curves import SPECTRA, descended, pure_noise, random_shape, synthetic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrfinder import Curve, InputError, Policy, Reason, Suggestion, suggest
+from lrfinder.alternatives import Alternative
+from lrfinder.schedules import POLICIES
 
 ANSWER = ("lr", "lr_low", "lr_high")
 
@@ -238,3 +241,93 @@ def test_a_refusal_in_words():
 
 def test_the_scalars_for_a_logger_hold_no_text_of_the_curve():
     assert answered().summary().keys() == {*("status", "lr", "lr_low", "lr_high", "method", "horizon", "steps_spent")}
+
+
+# --- another policy, and what follows it -----------------------------------------------------------------------------
+
+
+def considered(*entries: tuple[Policy, float]) -> Suggestion:
+    """A suggestion of 0.5 for 1,000 steps with 50 of warmup, and of 0.05 for a second group."""
+    alternatives = tuple(Alternative(policy, lr, 0.1, 0.05, 0.2, "It fits.") for policy, lr in entries)
+    return dataclasses.replace(
+        answered(steps=1000), lr=0.5, lr_low=0.1, lr_high=1.0, param_group_lrs=(0.05, 0.5),
+        policy=Policy("wsd", 1000, 50), alternatives=alternatives,
+    )  # fmt: skip
+
+
+def test_another_policy_takes_its_own_peak_and_everything_is_scaled_along():
+    linear = Policy("linear", 1000, 20)
+    suggestion = considered((linear, 0.75), (Policy("wsd", 1000, 50), 0.5)).with_policy("linear")
+    assert (suggestion.policy, suggestion.lr, suggestion.param_group_lrs) == (
+        linear,
+        0.75,
+        (pytest.approx(0.075), 0.75),
+    )
+    assert (suggestion.lr_low, suggestion.lr_high) == pytest.approx((0.15, 1.5))
+    assert suggestion.chosen.policy == linear
+    assert Suggestion.from_dict(suggestion.to_dict()) == suggestion
+
+
+def test_a_policy_that_was_not_considered_takes_the_same_peak_and_warmup():
+    suggestion = considered()
+    assert suggestion.with_policy("cosine") == dataclasses.replace(suggestion, policy=Policy("cosine", 1000, 50))
+    assert suggestion.with_policy("plateau").policy == Policy("plateau", 1000)  # which torch cannot warm up
+    assert suggestion.with_policy("wsd") is suggestion
+    assert suggestion.with_policy(Policy("wsd", 1000, 50)) is suggestion
+
+
+def test_a_policy_with_parameters_takes_the_peak_of_its_like_or_else_of_its_name():
+    early, late = (Policy("wsd", 1000, 0, {"cooldown": share}) for share in (0.8, 0.1))
+    suggestion = considered((early, 0.7), (late, 0.3), (Policy("linear", 1000), 0.9))
+    for policy, lr in [(late, 0.3), (early, 0.7), (Policy("wsd", 77), 0.7), (Policy("cosine", 10), 0.5)]:
+        other = suggestion.with_policy(policy)
+        assert (other.policy, other.lr) == (policy, lr)
+
+
+def test_a_policy_that_cannot_be_is_named():
+    with pytest.raises(InputError, match=r"policy must be one of constant, .*, got 'fast'"):
+        answered(steps=1000).with_policy("fast")
+    with pytest.raises(InputError, match=r"steps must be given for policy 'linear', .*, got steps = None"):
+        answered().with_policy("linear")
+    assert answered().with_policy("plateau").policy == Policy("plateau")
+    with pytest.raises(InputError, match=r"a refused suggestion has no policy: refused\. "):
+        refused("FLAT").with_policy("linear")
+
+
+def optimizer_of_two(used: bool = False) -> torch.optim.SGD:
+    optimizer = torch.optim.SGD(
+        [{"params": [torch.zeros(1)], "lr": 0.002}, {"params": [torch.zeros(1)]}], lr=0.02, momentum=0.9
+    )
+    if used:
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, [0.002, 0.02], total_steps=10)
+    return optimizer
+
+
+@pytest.mark.parametrize("name", [name for name in POLICIES if name != "plateau"])
+@pytest.mark.parametrize("before", ["nothing", "applied", "another scheduler"])
+def test_its_scheduler_takes_every_group_from_its_peak_along_the_policy(name, before):
+    suggestion, optimizer = considered().with_policy(name), optimizer_of_two(before == "another scheduler")
+    if before == "applied":
+        suggestion.apply(optimizer)
+    scheduler = suggestion.scheduler(optimizer)
+    rates = []
+    for _ in range(1003):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    assert rates == [[0.05 * suggestion.policy(step), 0.5 * suggestion.policy(step)] for step in range(1003)]
+    assert [group["momentum"] for group in optimizer.param_groups] == [0.9, 0.9]
+    assert optimizer.defaults["lr"] == 0.5
+
+
+def test_the_scheduler_of_plateau_is_torchs_own():
+    optimizer = optimizer_of_two()
+    scheduler = considered().with_policy("plateau").scheduler(optimizer)
+    for _ in range(13):
+        scheduler.step(1.0)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.005, 0.05])
+
+
+def test_a_refusal_has_no_scheduler():
+    with pytest.raises(InputError, match="no learning rate to apply"):
+        refused("FLAT").scheduler(optimizer_of_two())
