@@ -196,6 +196,12 @@ class Suggestion:
                 rows.append(("Groups", ", ".join(f"{lr:.3g}" for lr in self.param_group_lrs)))
         if self.policy is not None:
             rows.append(("Policy", self.policy.text))
+        if (chosen := self.chosen) is not None:
+            if chosen.gain is not None and chosen.policy.name != "constant":
+                rows.append(("Gain", f"{_gain(chosen)} of the final loss over a constant rate"))
+            rows.append(("Because", chosen.reason))
+            others = [one for one in self.alternatives if one is not chosen and one.gain is not None]
+            rows.append(("Others", ", ".join(f"{one.policy.name} {one.gain:+.1%}" for one in others)))
         spent = f"{self.steps_spent} steps"
         if self.cost_of_error:
             costs = (f"{factor:g} x LR: {_cost(loss)}" for factor, loss in self.cost_of_error)
@@ -320,6 +326,10 @@ def environment() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
     return versions
+
+
+def _gain(one: Alternative) -> str:
+    return f"{one.gain:+.1%} ({one.gain_low:+.0%} to {one.gain_high:+.0%})"
 
 
 def _cost(loss: float) -> str:
