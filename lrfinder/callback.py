@@ -184,7 +184,7 @@ class LRFinder(Callback):
         suggestion = trainee.processes.first(suggestion)  # they differ in seconds
         if len(trainer.optimizers) == 1:
             suggestion = suggestion.with_environment(optimizer=constructor(trainer.optimizers[0]))
-        suggestion, policy = to_install(suggestion, what, trainee.schedulers())
+        suggestion, policy = to_install(suggestion, what, trainee)
         if suggestion.lr is not None:
             schedule = told(suggestion, what, policy, trainee.schedulers(), self._installed)
             with interrupts_deferred():

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from lrfinder.suggestion import Suggestion
+    from lrfinder.trainer import TrainerTrainee
 
 __all__ = ["Asked", "Installed", "checked_policy", "install", "scheduled", "settled", "to_install", "told"]
 
@@ -102,16 +103,24 @@ def settled(asked: Asked, trainer: Any, horizon: int | None) -> str | Policy:
     return asked
 
 
-def to_install(suggestion: Suggestion, what: str | Policy, own: Sequence[Any]) -> tuple[Suggestion, Policy | None]:
+def to_install(suggestion: Suggestion, what: str | Policy, trainee: TrainerTrainee) -> tuple[Suggestion, Policy | None]:
     """Return the suggestion for what is to be done, and the policy to install, None where there is nothing to.
+
+    A schedule that is kept has a best peak of its own too.
 
     Args:
         suggestion: what was found.
         what: as `settled` gives it.
-        own: schedulers that are there.
+        trainee: what it was found on, with the schedulers there are.
     """
-    if what == "keep" or suggestion.lr is None:
+    own = trainee.schedulers()
+    if suggestion.lr is None:
         return suggestion, None
+    if what == "keep":
+        shape = trainee.shape_to_come()
+        if shape is not None:
+            return suggestion.with_schedule(shape, f"the module's {type(own[0]).__name__}"), None
+        return (suggestion if own or not trainee.fresh else suggestion.with_policy("constant")), None
     if what != "auto":
         suggestion = suggestion.with_policy(what)
         return suggestion, suggestion.policy

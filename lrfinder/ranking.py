@@ -12,11 +12,7 @@ from lrfinder.probe import Evidence
 from lrfinder.schedules import POLICIES, Policy
 from lrfinder.worth import PRIOR, Features, Worth, features, worth_at
 
-__all__ = ["Ranking", "octaves_to_own_best", "rank"]
-
-_TRANSFER = 0.6
-"""Share of the distance between best rates that the convex bound predicts which is seen: slope over the benchmark's
-tasks and twelve schedules (`benchmarks/policies.py`)."""
+__all__ = ["Ranking", "rank"]
 
 _MATERIAL = 0.005
 """A difference of the final loss by less than this share decides nothing."""
@@ -50,11 +46,6 @@ class Ranking:
     caveats: tuple[str, ...]
 
 
-def octaves_to_own_best(of: Features) -> float:
-    """Return the octaves from the best peak rate of linear decay to a schedule's own."""
-    return _TRANSFER * of.lr
-
-
 def rank(evidence: Evidence, horizon: int, lr: float, *, blow_up: float = math.inf, prior: Worth = PRIOR) -> Ranking:
     """Rank every policy for a training of ``horizon`` steps.
 
@@ -75,7 +66,7 @@ def rank(evidence: Evidence, horizon: int, lr: float, *, blow_up: float = math.i
         plain = features(Policy(name, horizon), horizon)
         policy = Policy(name, horizon, 0 if name == "one-cycle" else warmup)
         of = features(policy, horizon) if warmup else plain
-        octaves = octaves_to_own_best(plain) + higher
+        octaves = plain.lr + higher
         mean, deviation = worth.rise(of)
         gain, low, high = (
             None if name in _UNPREDICTED else 1 - math.exp(mean + z * deviation) for z in (0.0, _NORMAL_90, -_NORMAL_90)

@@ -21,6 +21,7 @@ from lrfinder.schedules import Policy
 from lrfinder.writeback import apply_lr, configured_lrs, scaled_lrs
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
@@ -115,9 +116,7 @@ class Suggestion:
         Raises:
             InputError: the suggestion was refused, or no param group has a positive learning rate.
         """
-        if self.lr is None:
-            raise InputError(f"a refused suggestion has no learning rate to apply: {self.headline()}")
-        apply_lr([optimizer], self.lr, schedulers)
+        apply_lr([optimizer], self._lr(), schedulers)
 
     def scheduler(self, optimizer: Optimizer) -> LRScheduler:
         """Write the learning rate into the optimizer, as `apply` does, and return the scheduler of the policy.
@@ -164,6 +163,32 @@ class Suggestion:
         low, high = (None if end is None else end * (new / lr) for end in (self.lr_low, self.lr_high))
         groups = scaled_lrs(self.param_group_lrs, new, lr)
         return dataclasses.replace(self, lr=new, lr_low=low, lr_high=high, param_group_lrs=groups, policy=found)
+
+    def with_schedule(self, multipliers: ArrayLike, name: str = "your schedule") -> Suggestion:
+        """Return a copy at the peak that is best for a schedule of your own; without a policy, since that is yours.
+
+        The peak moves with the shape as that of the policies does, by the convex bound; where none were compared (no
+        horizon, a range test) it stays.
+
+        Args:
+            multipliers: (k,) of the peak, in [0, 1], evenly spaced over the training.
+            name: what to call it.
+
+        Raises:
+            InputError: the suggestion was refused, or this is no schedule.
+        """
+        from lrfinder.worth import octaves_to_own_best
+
+        own = self._lr()
+        linear = next((one for one in self.alternatives if one.policy.name == "linear"), None)
+        octaves = octaves_to_own_best(multipliers, self.horizon or 1000)
+        factor = 1.0 if linear is None else linear.lr * 2**octaves / own
+        lr, low, high = (None if rate is None else rate * factor for rate in (self.lr, self.lr_low, self.lr_high))
+        groups = tuple(rate * factor for rate in self.param_group_lrs)
+        caveats = (*self.caveats, f"The peak is the one for {name}, moved there by the convex bound.")
+        return dataclasses.replace(
+            self, lr=lr, lr_low=low, lr_high=high, param_group_lrs=groups, policy=None, caveats=caveats
+        )
 
     def with_group_lrs(self, lrs: Sequence[float]) -> Suggestion:
         """Return a copy that records the learning rates as they were written back."""
@@ -248,9 +273,15 @@ class Suggestion:
         """The alternative that `policy` is; None where none was compared."""
         return next((alternative for alternative in self.alternatives if alternative.policy == self.policy), None)
 
+    def _lr(self) -> float:
+        if self.lr is None:
+            raise InputError(f"a refused suggestion has no learning rate to apply: {self.headline()}")
+        return self.lr
+
     def _policy(self) -> Policy:
-        if self.lr is None or self.policy is None:
-            raise InputError(f"a refused suggestion has no policy: {self.headline()}")
+        self._lr()
+        if self.policy is None:
+            raise InputError("a suggestion for a schedule of your own has no policy: create that schedule")
         return self.policy
 
     def _policy_to_dict(self) -> dict[str, Any] | None:

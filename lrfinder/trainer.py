@@ -36,7 +36,7 @@ from lrfinder.kept import KeptBatches
 from lrfinder.processes import TrainerProcesses
 from lrfinder.state import Snapshot, interrupts_deferred
 from lrfinder.trainee import all_finite
-from lrfinder.writeback import configured_lrs, own_lrs, peaks_to_come, reference_lr, set_lr
+from lrfinder.writeback import configured_lrs, own_lrs, peaks_to_come, reference_lr, set_lr, shape_to_come
 
 __all__ = ["TrainerTrainee"]
 
@@ -321,6 +321,14 @@ class TrainerTrainee:
             outputs = loop.manual_optimization.run(arguments)
         hook(trainer, "on_train_batch_end", outputs, batch, batch_idx)
         return outputs
+
+    def shape_to_come(self) -> list[float] | None:
+        """Return the multipliers that the only scheduler will give the reference group; None where unknown."""
+        schedules = schedules_to_come(self.trainer)
+        if len(schedules) != 1 or not self.fresh:
+            return None
+        with self.undone():
+            return shape_to_come(self._groups()[self.configured().index(self._configured)], *schedules[0])
 
     def _peaks_to_come(self) -> tuple[float, ...]:
         with self.undone():

@@ -17,18 +17,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lrfinder.bound import Bound
 from lrfinder.branches import ANNEALED, Annealed
 from lrfinder.schedules import Policy
 
-__all__ = ["PRIOR", "Features", "Worth", "features", "worth_at"]
+__all__ = ["PRIOR", "Features", "Worth", "features", "octaves_to_own_best", "worth_at"]
 
 Array = NDArray[np.float64]
 
 _MOST_STEPS = 10_000
 """Of a longer schedule so many steps are looked at."""
+
+TRANSFER = 0.6
+"""Share of the octaves between best rates by the convex bound that is seen: their slope over the benchmark's tasks and
+twelve schedules."""
 
 _LEVEL_ERROR = 0.03
 """Standard deviation of a measured rise: the rates are not quite those that are best."""
@@ -47,7 +51,7 @@ class Features:
     Attributes:
         relief: r, share of the noise removed.
         octaves: o, progress given up.
-        lr: octaves of the best peak rate above that of linear to zero, by the convex bound.
+        lr: octaves of the best peak rate above that of linear to zero.
     """
 
     relief: float
@@ -70,7 +74,23 @@ def features(policy: Policy, steps: int) -> Features:
     constant, linear = (_bound(name, params, 0.0, total)[0] for name, params in (("constant", ()), ("linear", ())))
     spread = constant.value - linear.value
     relief = (constant.value - bound.value) / spread if spread > 0 else 0.0
-    return Features(relief, -math.log2(mean), math.log2(bound.lr / linear.lr))
+    return Features(relief, -math.log2(mean), TRANSFER * math.log2(bound.lr / linear.lr))
+
+
+def octaves_to_own_best(multipliers: ArrayLike, steps: int) -> float:
+    """Return the octaves from the best peak of linear decay to that of any schedule over so many steps.
+
+    Args:
+        multipliers: (k,) >= 0, of the peak, evenly spaced over the training.
+        steps: T, of the training.
+
+    Raises:
+        InputError: this is no schedule, see `Bound.of`.
+    """
+    count = min(steps, _MOST_STEPS)
+    values = np.asarray(multipliers, dtype=np.float64)
+    spaced = values[np.arange(count) * values.size // count] if values.ndim == 1 and values.size else values
+    return TRANSFER * math.log2(Bound.of(spaced).lr / _bound("linear", (), 0.0, count)[0].lr)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ __all__ = [
     "reference_lr",
     "scaled_lrs",
     "set_lr",
+    "shape_to_come",
 ]
 
 _SCALED_KEYS = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
@@ -108,6 +109,24 @@ def peaks_to_come(
                 break
             peaks = [max(peak, float(group["lr"])) for peak, group in zip(peaks, groups, strict=True)]
     return peaks, unseen
+
+
+def shape_to_come(group: Mapping[str, Any], scheduler: Any, times: float) -> list[float] | None:
+    """Return the multipliers of the highest rate that a scheduler gives a param group, one for each of its steps.
+
+    None where they cannot be told: it follows a metric, wants an argument, or steps more than 10,000 times. The caller
+    puts back its state and that of the param groups.
+    """
+    if hasattr(scheduler, "num_bad_epochs") or not times <= _LOOKAHEAD:
+        return None
+    rates = [float(group["lr"])]
+    try:
+        for _ in range(int(times)):
+            scheduler.step()
+            rates.append(float(group["lr"]))
+    except Exception:
+        return None
+    return [rate / max(rates) for rate in rates] if max(rates) > 0 else None
 
 
 def scaled_lrs(lrs: Sequence[float], lr: float, reference: float) -> tuple[float, ...]:

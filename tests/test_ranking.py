@@ -114,5 +114,5 @@ def test_a_suggestion_carries_the_ranking_and_is_chosen_again_from_its_json():
 def test_the_transfer_of_the_rate_follows_the_bound():
     ranking = rank(search(), 500, 1.0)
     for alternative in ranking.alternatives:
-        expected = 0.6 * features(alternative.policy, 500).lr
+        expected = features(alternative.policy, 500).lr
         assert math.log2(alternative.lr) == pytest.approx(expected), alternative.policy.name

@@ -154,5 +154,7 @@ def test_a_suggestion_prints_itself_as_code():
         "    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, multiplier)  # step it once per optimizer step",
         '    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}',
     ]
-    with pytest.raises(InputError, match=r"a refused suggestion has no policy: refused\. The loss did not change"):
+    with pytest.raises(
+        InputError, match=r"a refused suggestion has no learning rate to apply: refused\. The loss did not change"
+    ):
         refused("FLAT").code()

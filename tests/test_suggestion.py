@@ -290,7 +290,7 @@ def test_a_policy_that_cannot_be_is_named():
     with pytest.raises(InputError, match=r"steps must be given for policy 'linear', .*, got steps = None"):
         answered().with_policy("linear")
     assert answered().with_policy("plateau").policy == Policy("plateau")
-    with pytest.raises(InputError, match=r"a refused suggestion has no policy: refused\. "):
+    with pytest.raises(InputError, match=r"a refused suggestion has no learning rate to apply: refused\. "):
         refused("FLAT").with_policy("linear")
 
 
