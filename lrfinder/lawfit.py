@@ -12,7 +12,7 @@ from lrfinder.errors import InputError
 from lrfinder.losslaw import Exposure, LossLaw, exposure, law_and_gradient
 from lrfinder.losslog import LossLog
 
-__all__ = ["fit_law"]
+__all__ = ["NO_FALLS", "fit_law"]
 
 Array = NDArray[np.float64]
 
@@ -33,15 +33,16 @@ _BLOCKS_OF_ROWS = 6
 
 _TYPICAL = np.log([100.0, 0.5, 1.0])
 _SPREAD = np.array([3.0, 1.0, 1.0])
-"""Prior of log C, log β, log γ: a factor of e is nothing for β and γ, of e³ for C. It decides where the logs do not: falls
-to one rate only leave C·η^-γ a single number. benchmarks/forecast.py compares fits with and without."""
+"""Prior of log C, log β, log γ: a factor of e is nothing for β and γ, of e³ for C. It decides where the logs do not:
+falls to one rate only leave C·η^-γ a single number. benchmarks/forecast.py fits with and without."""
 
 _STARTS = ((0.13, 20.0, 0.5, 0.5), (0.13, 400.0, 0.5, 2.5))
 """(B, C, β, γ): γ small, as published, and large, as the 25M curves have it."""
 
-_NO_FALLS = (
+NO_FALLS = (
     "The rate falls in none of the logs: what a decay gains cannot be known. Add the log of one run whose rate falls."
 )
+"""Why schedules cannot be compared, with the remedy."""
 
 
 class _Data(NamedTuple):
@@ -88,10 +89,11 @@ def fit_law(logs: Sequence[LossLog]) -> LossLaw:
     misfit = np.concatenate([_residual(parameters, one) / one.weight for one in data])
     parameters[0] += level / unit
     residual = float(np.sqrt(np.mean(misfit**2))) * unit
-    caveats = _caveats(logs, rates, data, knows)
+    caveats = _caveats(logs, data, knows)
     if residual > 0.05 * unit:
         caveats.append(
-            f"The law leaves {residual:.2g} of the loss unexplained (root mean square): noise, or a training it does not fit."
+            f"The law leaves {residual:.2g} of the loss unexplained (root mean square):"
+            " noise, or a training it does not fit."
         )
     return LossLaw(parameters, covariance, unit, lr_unit, sum_unit, residual, knows, tuple(caveats))
 
@@ -181,23 +183,30 @@ def _covariance(parameters: Array, data: Sequence[_Data], knows: bool, scale: fl
     return covariance
 
 
-def _caveats(logs: Sequence[LossLog], rates: Sequence[Array], data: Sequence[_Data], knows: bool) -> list[str]:
+def _one_depth(logs: Sequence[LossLog]) -> bool:
+    """Whether what was logged below the peaks was logged at about one share of them."""
+    shares = [(log.lr / log.peak_lr)[log.has_loss & (log.step > log.warmup_steps)] for log in logs]
+    below = np.concatenate([share[share < 1 - _LEAST_FALL] for share in shares])
+    low, high = np.quantile(below, [0.05, 0.95])
+    return bool(high < 1.2 * low)
+
+
+def _caveats(logs: Sequence[LossLog], data: Sequence[_Data], knows: bool) -> list[str]:
     caveats = []
     if not knows:
-        caveats.append(_NO_FALLS)
-    else:
-        ends = {round(float(rate[log.warmup_steps :].min()) / log.peak_lr, 2) for log, rate in zip(logs, rates, strict=True)}
-        if len(ends - {1.0}) == 1 and not any(one.exposure.fall.size > 20 for one in data):
-            caveats.append(
-                "The logs hold one depth of fall only: how the gain depends on the depth is set by typical values."
-            )
+        caveats.append(NO_FALLS)
+    elif _one_depth(logs):
+        caveats.append(
+            "The logs hold falls to one learning rate only: how the gain depends on the depth is a typical value."
+        )
     peaks = sorted(log.peak_lr for log in logs)
     if peaks[-1] > 1.02 * peaks[0]:
         caveats.append(
-            f"The logs have peaks from {peaks[0]:.3g} to {peaks[-1]:.3g}: the law was found at one peak and does not know"
-            " that a rate can be too high."
+            f"The logs have peaks from {peaks[0]:.3g} to {peaks[-1]:.3g}: the law was found at one peak and does not"
+            " know that a rate can be too high."
         )
-    for one in data:
-        if (one.exposure.fall < -_LEAST_FALL).any():
-            caveats.append(f"{one.name}: the rate rises after warmup, where the law has not been validated.")
-    return caveats
+    return caveats + [
+        f"{one.name}: the rate rises after warmup, where the law has not been validated."
+        for one in data
+        if (one.exposure.fall < -_LEAST_FALL).any()
+    ]

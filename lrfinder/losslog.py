@@ -12,8 +12,8 @@ from lrfinder.errors import InputError
 
 __all__ = ["MAX_STEPS", "LossLog", "end_of_warmup"]
 
-MAX_STEPS = 10_000_000
-"""Longest training: its learning rate is held step by step, 80 MB of it."""
+MAX_STEPS = 3_000_000
+"""Longest training: the learning rates of a dozen schedules are held step by step, 24 MB each."""
 
 _LARGE_GAP = 0.1
 """Share of the log; a learning rate that changed unseen for longer is a guess."""
@@ -98,7 +98,7 @@ class LossLog:
 
 
 def end_of_warmup(lr: NDArray[np.float64]) -> int:
-    """Return the step at which the first rise ends: where ``lr`` reaches the highest value it has before it first falls.
+    """Return the step where the first rise ends: where ``lr`` reaches the highest value it has before it first falls.
 
     A rise in stairs, as of a warmup by epochs, is one rise.
 
