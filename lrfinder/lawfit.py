@@ -25,8 +25,13 @@ _MOST_POINTS = 400
 _LEAST_FALL = 0.02
 """Of the peak: smaller changes of the rate (rounding, a cosine's first steps) say nothing about what a fall gains."""
 
-_NOISE = 0.01
-"""Least scale of the soft-L1 loss, in units of the fall of the loss: smaller residuals are the law's own misfit."""
+_FIRST_SCALE = 0.01
+"""Of the soft-L1 loss in the first fit, in units of the fall of the loss."""
+
+_TIMES_NOISE = 4.0
+"""Its scale in the second fit, in standard deviations of what the first one left: only spikes are held down."""
+
+_LEAST_SCALE = 1e-4
 
 _BLOCKS_OF_ROWS = 6
 """Of each log; within one, residuals may be correlated as they please."""
@@ -156,10 +161,10 @@ def _best(data: Sequence[_Data], knows: bool) -> tuple[Array, float]:
     starts = [np.array([*first, *np.log(start)]) for start in _STARTS]
     if not knows:
         starts = [np.array([*first, -np.inf, *_TYPICAL])]
-    _, best = min((fitted(start, _NOISE) for start in starts), key=lambda found: found[0])
+    _, best = min((fitted(start, _FIRST_SCALE) for start in starts), key=lambda found: found[0])
     spread = np.concatenate([np.abs(_residual(best, one)) for one in data])
-    scale = max(_NOISE, 1.5 * 1.4826 * float(np.median(spread)))
-    return (fitted(best, scale)[1] if scale > _NOISE else best), scale
+    scale = max(_LEAST_SCALE, _TIMES_NOISE * 1.4826 * float(np.median(spread)))
+    return fitted(best, scale)[1], scale
 
 
 def _covariance(parameters: Array, data: Sequence[_Data], knows: bool, scale: float) -> Array:

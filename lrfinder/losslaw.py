@@ -12,6 +12,7 @@ parameters are of the order of one and the scale of the learning rate drops out.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -114,7 +115,8 @@ class LossLaw:
 
     def half_width(self, gradient: Array) -> float:
         """Return half the 90% interval of a quantity with this (7,) gradient by the parameters: of the fit alone."""
-        return _TO_90 * float(np.sqrt(max(gradient @ self.covariance @ gradient, 0.0)))
+        variance = float(gradient @ self.covariance @ gradient)
+        return _TO_90 * math.sqrt(max(variance, 0.0))
 
     def half_width_of_loss(self, gradient: Array) -> float:
         """Return the same for a loss to be seen, which strays from the law by ``residual`` as well."""
