@@ -59,7 +59,7 @@ def test_long_predictions_are_made_in_parts():
 def test_the_interval_holds_noise_and_fit():
     law = LossLaw(TRUTH, np.eye(7) * 0.01, 1.0, PEAK, STEPS, 0.3, True)
     gradient = np.eye(7)[0]
-    assert law.half_width_of_loss(gradient) == pytest.approx(
+    assert law.half_width_of_loss(gradient) == pytest.approx(np.hypot(1, 3) * law.half_width(gradient))
         np.hypot(law.half_width(gradient), 3 * law.half_width(gradient))
     )
     assert made("cosine").loss.min() > 0
