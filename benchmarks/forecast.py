@@ -90,7 +90,7 @@ def ablated(logs: dict[str, LossLog]) -> None:
         ("_SPREAD", lawfit._SPREAD * 100, "without prior"),
         ("_SPREAD", lawfit._SPREAD / 2, "prior half as wide"),
         ("_TIMES_NOISE", 2.0, "soft-L1 at 2 standard deviations"),
-        ("_TIMES_NOISE", 100.0, "least squares"),
+        ("_TIMES_NOISE", 8.0, "soft-L1 at 8 standard deviations"),
         ("_MOST_POINTS", 100, "at most 100 points a log"),
         ("_STARTS", lawfit._STARTS[:1], "one start"),
     ):

@@ -153,7 +153,7 @@ def _best(data: Sequence[_Data], knows: bool) -> tuple[Array, float]:
         low[2], high[2] = np.log(0.01), np.log(5.0)  # α: beyond, the power law is a logarithm or a step
         low[0], high[0] = -100.0, 1.0
         found = least_squares(
-            residuals, start[:free], jacobian, (low, high), loss="soft_l1", f_scale=scale, x_scale="jac", max_nfev=200
+            residuals, start[:free], jacobian, (low, high), loss="soft_l1", f_scale=scale, x_scale="jac", max_nfev=100
         )
         return float(found.cost), full(found.x)
 
