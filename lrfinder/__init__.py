@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from lrfinder.curve import Curve
     from lrfinder.errors import InputError, LRFinderError, UnsupportedError
     from lrfinder.files import read_curve, write_curve_csv
+    from lrfinder.forecast_plot import plot_forecast
+    from lrfinder.forecasts import Forecast, forecast
+    from lrfinder.logfile import read_loss_log
     from lrfinder.loop import find_lr, range_test
+    from lrfinder.losslog import LossLog
     from lrfinder.plot import plot_curve, plot_probes
     from lrfinder.schedules import Policy
     from lrfinder.suggestion import Reason, Suggestion
@@ -23,36 +27,46 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Curve": "curve",
+    "Forecast": "forecasts",
     "InputError": "errors",
     "LRFinder": "callback",
     "LRFinderError": "errors",
+    "LossLog": "losslog",
     "Policy": "schedules",
     "Reason": "suggestion",
     "Suggestion": "suggestion",
     "UnsupportedError": "errors",
     "find_lr": "loop",
+    "forecast": "forecasts",
     "plot_curve": "plot",
+    "plot_forecast": "forecast_plot",
     "plot_probes": "plot",
     "range_test": "loop",
     "read_curve": "files",
+    "read_loss_log": "logfile",
     "suggest": "bracket",
     "write_curve_csv": "files",
 }
 
 __all__ = [
     "Curve",
+    "Forecast",
     "InputError",
     "LRFinder",
     "LRFinderError",
+    "LossLog",
     "Policy",
     "Reason",
     "Suggestion",
     "UnsupportedError",
     "find_lr",
+    "forecast",
     "plot_curve",
+    "plot_forecast",
     "plot_probes",
     "range_test",
     "read_curve",
+    "read_loss_log",
     "suggest",
     "write_curve_csv",
 ]

@@ -1,20 +1,20 @@
-"""The command line: parse, call, print, exit. 0: a suggestion, 1: refused, 2: bad input, 130: interrupted."""
+"""The command line: parse, call, print, exit. 0: an answer, 1: refused, 2: bad input, 130: interrupted."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
-import math
 import os
 import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from lrfinder import __version__
+from lrfinder import __version__, cli_forecast
 from lrfinder.errors import InputError, LRFinderError
 from lrfinder.files import check_writable, read_curve, replace_file
+from lrfinder.options import budget, count, seed
 
 if TYPE_CHECKING:
     from lrfinder.suggestion import Suggestion
@@ -59,6 +59,12 @@ def _discard_stdout() -> None:
 
 def _run(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
+    if options.command == "forecast":
+        return cli_forecast.run(options)
+    return _suggest(options, "lrfinder " + shlex.join(arguments))
+
+
+def _suggest(options: argparse.Namespace, command: str) -> int:
     for name in ("report", "plot", "out", "journal"):
         if getattr(options, name) is not None:
             check_writable(getattr(options, name), f"--{name}")
@@ -78,7 +84,7 @@ def _run(arguments: list[str]) -> int:
     if options.plot is not None and not options.plot.lower().endswith(".png"):
         raise InputError(f"--plot must name a .png file, got {options.plot}")
     suggestion = _from_demo(options) if options.curve is None else _from_curve(options)
-    _write_files(suggestion, options, "lrfinder " + shlex.join(arguments))
+    _write_files(suggestion, options, command)
     if options.json:
         print(json.dumps(suggestion.to_dict(), indent=2, allow_nan=False))
     else:
@@ -165,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="lrfinder",
         description="Which learning rate, and how should it decay?",
-        epilog="See: lrfinder suggest --help",
+        epilog="See: lrfinder suggest --help, lrfinder forecast --help",
     )
     parser.add_argument("--version", action="version", version=f"lrfinder {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -177,55 +183,27 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     suggest.add_argument("--curve", metavar="FILE", help="use this recorded curve (CSV or JSON) instead of training")
-    suggest.add_argument("--steps", type=_count, metavar="N", help="optimizer steps you will train for")
+    suggest.add_argument("--steps", type=count, metavar="N", help="optimizer steps you will train for")
     suggest.add_argument(
         "--method", choices=("probe", "range"), default=_DEFAULTS["method"], help="%(default)s, or range test only"
     )
-    suggest.add_argument("--budget", type=_budget, metavar="B", help="steps (300), share (5%%) or time (60s) to spend")
+    suggest.add_argument("--budget", type=budget, metavar="B", help="steps (300), share (5%%) or time (60s) to spend")
     suggest.add_argument(
         "--min-lr", type=float, default=_DEFAULTS["min_lr"], metavar="LR", help="lowest rate tried (%(default)g)"
     )
     suggest.add_argument("--max-lr", type=float, metavar="LR", help="highest rate tried (100; range test: 10)")
     suggest.add_argument("--journal", metavar="FILE", help="record as it goes; a killed search goes on from there")
     suggest.add_argument(
-        "--seed", type=_seed, default=_DEFAULTS["seed"], metavar="N", help="of weights and batches (%(default)s)"
+        "--seed", type=seed, default=_DEFAULTS["seed"], metavar="N", help="of weights and batches (%(default)s)"
     )
     suggest.add_argument("--report", default="lrfinder-report.html", metavar="PATH", help="HTML page (%(default)s)")
     suggest.add_argument("--plot", metavar="PATH.png", help="also write the curve as a picture")
     suggest.add_argument("--out", metavar="PATH.json", help="also write the JSON document")
     suggest.add_argument("--json", action="store_true", help="print only the JSON document")
     suggest.add_argument("--quiet", action="store_true", help="no progress, no notes")
+    cli_forecast.add_parser(commands)
     return parser
 
 
 _DEFAULTS = {"method": "probe", "budget": None, "journal": None, "min_lr": 1e-7, "max_lr": None, "seed": 0}
 """Of the options that decide how to train."""
-
-
-def _count(text: str) -> int:
-    return _whole(text, 1, "of at least 1")
-
-
-def _budget(text: str) -> float | str:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _seed(text: str) -> int:
-    return _whole(text, 0, "from 0 to 2**64 - 1", 2**64 - 1)  # what torch takes
-
-
-def _whole(text: str, least: int, rule: str, most: float = math.inf) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if not least <= number <= most:
-        raise argparse.ArgumentTypeError(f"must be a whole number {rule}, got {text}")
-    return number

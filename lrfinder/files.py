@@ -13,7 +13,7 @@ from typing import Any
 from lrfinder.curve import SCHEMA_VERSION, Curve
 from lrfinder.errors import InputError
 
-__all__ = ["check_writable", "read_curve", "replace_file", "write_curve_csv"]
+__all__ = ["check_writable", "excerpt", "read_curve", "read_text", "replace_file", "write_curve_csv"]
 
 _MAX_BYTES = 64 * 2**20  # a curve is a few kB; a larger file is the wrong file
 
@@ -31,7 +31,7 @@ def read_curve(path: str | Path) -> tuple[Curve, Mapping[str, Any]]:
         InputError: the file is missing, unreadable, or breaks a rule; the text names file, field and value.
     """
     path = Path(path)
-    text = _read_text(path)
+    text = read_text(path, "CSV with columns lr,loss or JSON")
     if path.suffix.lower() == ".json" or text.lstrip().startswith("{"):
         return _curve_from_json(text, str(path))
     try:
@@ -106,7 +106,12 @@ def _rows(curve: Curve) -> list[tuple[int, float, float]]:
     return list(zip(curve.step.tolist(), curve.lr.tolist(), curve.loss.tolist(), strict=True))
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path, expected: str) -> str:
+    """Return what a text file holds, without a byte order mark.
+
+    Raises:
+        InputError: it is missing, unreadable, too large or no text; then the text says what was ``expected``.
+    """
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise InputError(f"{path}: larger than {_MAX_BYTES // 2**20} MiB, which no recorded curve is")
@@ -114,7 +119,7 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file, expected CSV with columns lr,loss or JSON") from None
+        raise InputError(f"{path}: not a text file, expected {expected}") from None
 
 
 def _curve_from_json(text: str, name: str) -> tuple[Curve, Mapping[str, Any]]:
@@ -143,18 +148,18 @@ def _curve_from_csv(text: str, name: str) -> Curve:
     columns = [column.strip().lower() for column in reader.fieldnames or ()]
     missing = [column for column in ("lr", "loss") if column not in columns]
     if missing:
-        raise InputError(f"{name}: needs the columns lr and loss, got {_excerpt(','.join(columns))}")
+        raise InputError(f"{name}: needs the columns lr and loss, got {excerpt(','.join(columns))}")
     reader.fieldnames = columns
     values: dict[str, list[float]] = {column: [] for column in ("lr", "loss", "step") if column in columns}
     for row in reader:
         if (row.get("stage") or "range") != "range":
-            raise InputError(f"{name}, line {reader.line_num}: stage must be 'range', got {_excerpt(row['stage'])}")
+            raise InputError(f"{name}, line {reader.line_num}: stage must be 'range', got {excerpt(row['stage'])}")
         for column, numbers in values.items():
             try:
                 numbers.append(float(row[column]))
             except (TypeError, ValueError):
                 raise InputError(
-                    f"{name}, line {reader.line_num}: {column} must be a number, got {_excerpt(row[column])}"
+                    f"{name}, line {reader.line_num}: {column} must be a number, got {excerpt(row[column])}"
                 ) from None
     try:
         return Curve(values["lr"], values["loss"], values.get("step"))
@@ -162,6 +167,6 @@ def _curve_from_csv(text: str, name: str) -> Curve:
         raise InputError(f"{name}: {error}") from None
 
 
-def _excerpt(value: object) -> str:
+def excerpt(value: object) -> str:
     """Quote what was found on one short line, whatever it is."""
     return f"{value!r:.60}"

@@ -61,6 +61,10 @@ def test_the_command_lines_of_the_readme_are_understood(tmp_path):
     (tmp_path / "curve.csv").write_text(
         "lr,loss\n" + "".join(f"{10 ** (i / 9 - 5)},{2 - i / 40 if i < 36 else 2 + (i - 36)}\n" for i in range(45))
     )
+    for name, end in (("run1", 1.0), ("run2", 0.1)):
+        lrs = [1e-3 * (1 - (1 - end) * i / 400) for i in range(401)]
+        rows = [f"{10 * i},{lr},{3 + (i + 1) ** -0.5 + 100 * lr}\n" for i, lr in enumerate(lrs)]
+        (tmp_path / f"{name}.csv").write_text("step,lr,loss\n" + "".join(rows))
     for words in ours:
         done = subprocess.run(
             [sys.executable, "-m", "lrfinder", *words], capture_output=True, text=True, cwd=tmp_path, check=False

@@ -49,18 +49,23 @@ def test_bad_input_is_found_before_torch_loads():
 def test_the_public_names_are_pinned():
     assert lrfinder.__all__ == [
         "Curve",
+        "Forecast",
         "InputError",
         "LRFinder",
         "LRFinderError",
+        "LossLog",
         "Policy",
         "Reason",
         "Suggestion",
         "UnsupportedError",
         "find_lr",
+        "forecast",
         "plot_curve",
+        "plot_forecast",
         "plot_probes",
         "range_test",
         "read_curve",
+        "read_loss_log",
         "suggest",
         "write_curve_csv",
     ]

@@ -70,7 +70,7 @@ def rates(run):
 
 def assert_as_by_hand(tmp_path, make, steps, callback=None, module=None, others=list, **options):
     """Fit with the callback, then with rate and scheduler configured by hand, and compare everything."""
-    callback = callback or finder(policy=None)
+    callback = callback or finder(policy=Policy("wsd", steps))
     trainer, run = fit(tmp_path / "tuned", [*others(), callback], module=module or optimizers(make), **options)
     assert callback.suggestion.lr == pytest.approx(trainer.lightning_module.lr) != 0.01
     module = with_scheduler(make, linear_cooldown(steps))
