@@ -1,9 +1,10 @@
 """Regret of learning rate and policy together, and how well the policies are ranked.
 
     python benchmarks/oracle.py benchmarks/oracle.jsonl --schedules more      # once, over an hour: stored
+    python benchmarks/regret.py run benchmarks/out/regret.jsonl               # searches
     python benchmarks/policies.py law                                         # the two-number law, fitted to the oracle
-    python benchmarks/policies.py run benchmarks/out/policies.jsonl           # searches, then trainings at every pick
-    python benchmarks/policies.py report benchmarks/out/policies.jsonl
+    python benchmarks/policies.py run benchmarks/out/regret.jsonl             # whole trainings at every pick
+    python benchmarks/policies.py report benchmarks/out/regret.jsonl
 
 The best cell of rate and policy is that of the oracle's seeds; regret is the loss of whole trainings at a pick over
 that at the best cell, minus one, both on the mean of seeds that the oracle did not use.
@@ -22,16 +23,17 @@ import numpy as np
 import torch
 from oracle import MORE, SCHEDULES
 from oracle_grid import ORACLE_SEEDS, TEST_SEEDS, mean_loss, place, seeds_of
-from regret import BUDGETS, fit_law, range_test, search, torch_lr_finder
+from regret import BUDGETS, fit_law, without_warmup
 from scipy.stats import spearmanr
 from tasks import TASKS, build
 
 from lrfinder.choice import choose, evidence_of
 from lrfinder.schedules import Policy
 from lrfinder.suggestion import Suggestion
-from lrfinder.worth import PRIOR, Worth, features
+from lrfinder.worth import Worth, features
 
 POLICIES = (*SCHEDULES, *MORE)
+FIXED = ("constant", "cosine", "linear", "wsd", "wsd-sqrt")
 LARGE = 0.4
 """Rises are taken to be no larger, in log loss: a few trainings that a schedule ruins would decide everything."""
 
@@ -99,18 +101,6 @@ def law() -> None:
 # -- running ----------------------------------------------------------------------------------------------------------
 
 
-def searched(job: tuple[int, int, int, int]) -> dict:
-    torch.set_num_threads(1)
-    index, steps, seed, draw = job
-    task = TASKS[index]
-    row = {"kind": "search", "task": task.name, "steps": steps, "seed": seed, "draw": draw}
-    row["suggestion"] = search(task, steps, seed, BUDGETS[steps][-1], draw=draw).to_dict()
-    if draw == 0:
-        row["torch_lr_finder"] = torch_lr_finder(task, steps, seed)
-        row["fastai"] = fastai(range_test(task, steps, seed))
-    return row
-
-
 def fastai(suggestion: Suggestion) -> float:
     """A tenth of the rate at the lowest exponentially smoothed loss of a range test: lr_find's "minimum"."""
     curve = suggestion.curves[0]
@@ -126,54 +116,50 @@ def trained(job: tuple[str, int, dict, float, int]) -> dict:
     name, steps, policy, lr, seed = job
     task = next(task for task in TASKS if task.name == name)
     loss = build(task, seed).train(lr, steps, Policy.from_dict(policy))
-    key = {"kind": "training", "task": name, "steps": steps, "policy": policy, "lr": lr, "seed": seed}
+    key = {"task": name, "steps": steps, "policy": policy, "lr": lr, "seed": seed}
     return {**key, "loss": loss if math.isfinite(loss) else None}
 
 
-def picks(rows: list[dict]) -> Iterator[tuple[str, dict, Policy | None, float | None, Suggestion | None]]:
-    """Yield (method, search, policy, rate, suggestion) of everything that is compared."""
-    searches = [row for row in rows if row["kind"] == "search"]
-    for name in {row["task"] for row in searches}:
-        others = [row for row in searches if row["task"] != name]
+def picks(path: Path) -> Iterator[tuple[str, tuple[str, int], Policy | None, float | None, Suggestion | None]]:
+    """Yield (method, cell, policy, rate, suggestion) of everything that is compared, one search a cell and seed."""
+    rows = [json.loads(line) for line in path.open()]
+    main = [row for row in rows if row["method"] == f"probe {BUDGETS[row['steps']][-1]} draw 0"]
+    for name in dict.fromkeys(row["task"] for row in main):
+        others = [row for row in main if row["task"] != name]
         drift = fit_law([{**row, "lr": row["suggestion"]["lr"]} for row in others])
         prior = prior_of({task.name for task in TASKS} - {name})
-        for row in (row for row in searches if row["task"] == name):
+        for row in (row for row in main if row["task"] == name):
+            cell = (name, row["steps"])
             evidence = evidence_of(Suggestion.from_dict(row["suggestion"]))
-            for method, law_, prior_ in (("lrfinder", drift, prior), ("lrfinder as it ships", None, PRIOR)):
-                given = {} if law_ is None else {"law": law_}
-                found = choose(evidence, steps=row["steps"], prior=prior_, **given)
-                yield method, row, found.policy, found.lr, found
-                for other in found.alternatives if method == "lrfinder" and row["draw"] == 0 else ():
-                    if other.policy.name in ("constant", "cosine", "wsd", "wsd-sqrt", "linear"):
-                        plain = Policy(other.policy.name, row["steps"])
-                        yield f"{method}'s rate, always {plain.name}", row, plain, other.lr, None
-            if row["draw"] == 0:
-                steps = row["steps"]
-                yield "torch-lr-finder + cosine", row, Policy("cosine", steps), row["torch_lr_finder"], None
-                yield "fastai minimum/10 + one-cycle", row, Policy("one-cycle", steps), row["fastai"], None
+            found = choose(evidence, steps=row["steps"], law=drift, prior=prior)
+            yield "lrfinder, laws fitted without the task", cell, found.policy, found.lr, found
+            ships = choose(evidence, steps=row["steps"])
+            yield "lrfinder as it ships", cell, ships.policy, ships.lr, None
+            if found.lr is not None:
+                plain = choose(without_warmup(evidence), steps=row["steps"], law=drift, prior=prior)
+                for other in FIXED:
+                    own = plain.with_policy(Policy(other, row["steps"]))
+                    yield f"lrfinder's rate, always {other}", cell, own.policy, own.lr, None
+    for row in rows:
+        cell = (row["task"], row["steps"])
+        if row["method"] == "torch-lr-finder":
+            yield "torch-lr-finder + cosine", cell, Policy("cosine", cell[1]), row.get("lr"), None
+        elif row["method"] == "range test only" and "suggestion" in row:
+            lr = fastai(Suggestion.from_dict(row["suggestion"]))
+            yield "fastai's minimum/10 + one-cycle", cell, Policy("one-cycle", cell[1]), lr, None
 
 
-def run(path: Path, draws: int) -> None:
-    rows = [json.loads(line) for line in path.open()] if path.exists() else []
-    path.parent.mkdir(parents=True, exist_ok=True)
-    index = {task.name: i for i, task in enumerate(TASKS)}
-    done = {(row["task"], row["steps"], row["seed"], row["draw"]) for row in rows if row["kind"] == "search"}
-    jobs = [(name, steps, seed, draw) for draw in range(draws) for name, steps in cells() for seed in TEST_SEEDS]
-    jobs = [(index[name], *rest) for name, *rest in jobs if (name, *rest) not in done]
-    with path.open("a") as record, ProcessPoolExecutor(2) as pool:
-        for i, row in enumerate(pool.map(searched, jobs), start=1):
-            record.write(json.dumps(row) + "\n")
-            record.flush()
-            rows.append(row)
-            print(f"search {i}/{len(jobs)}", end="\r", flush=True)
-        known = {key(row) for row in rows if row["kind"] == "training"}
-        wanted = {}
-        for _, row, policy, lr, _ in picks(rows):
-            if lr is not None and policy is not None:
-                for seed in seeds(TEST_SEEDS):
-                    job = (row["task"], row["steps"], policy.to_dict(), lr, seed)
-                    wanted[json.dumps(job)] = job
-        jobs = [job for name, job in wanted.items() if name not in known]
+def run(path: Path) -> None:
+    stored = path.with_name("trainings.jsonl")
+    known = {key(json.loads(line)) for line in stored.open()} if stored.exists() else set()
+    wanted = {}
+    for _, cell, policy, lr, _ in picks(path):
+        if lr is not None and policy is not None:
+            for seed in seeds(TEST_SEEDS):
+                job = (*cell, policy.to_dict(), lr, seed)
+                wanted[json.dumps(job)] = job
+    jobs = [job for name, job in wanted.items() if name not in known]
+    with stored.open("a") as record, ProcessPoolExecutor(2) as pool:
         for i, row in enumerate(pool.map(trained, jobs), start=1):
             record.write(json.dumps(row) + "\n")
             record.flush()
@@ -188,8 +174,8 @@ def key(row: dict) -> str:
 
 
 def report(path: Path) -> None:
-    rows = [json.loads(line) for line in path.open()]
-    losses = {key(row): math.inf if row["loss"] is None else row["loss"] for row in rows if row["kind"] == "training"}
+    rows = [json.loads(line) for line in path.with_name("trainings.jsonl").open()]
+    losses = {key(row): math.inf if row["loss"] is None else row["loss"] for row in rows}
     oracle, test = seeds(ORACLE_SEEDS), seeds(TEST_SEEDS)
     best, floor = {}, {}
     for cell in cells():
@@ -197,14 +183,13 @@ def report(path: Path) -> None:
         floor[cell] = at_best(*cell, best[cell], oracle, test)
     found: dict[str, list[tuple[tuple[str, int], float | None]]] = {}
     orders, chosen = [], {}
-    for method, row, policy, lr, suggestion in picks(rows):
-        cell = (row["task"], row["steps"])
+    for method, cell, policy, lr, suggestion in picks(path):
         value = None
         if lr is not None:
             loss = np.mean([losses[json.dumps((*cell, policy.to_dict(), lr, seed))] for seed in test])
             value = min(loss / floor[cell] - 1, 10.0)
         found.setdefault(method, []).append((cell, value))
-        if method == "lrfinder" and suggestion.alternatives:
+        if suggestion is not None and suggestion.alternatives:
             names = [a.policy.name for a in suggestion.alternatives if a.gain is not None]
             true = [lowest(*cell, name, oracle + test) for name in names]
             orders.append((cell, float(spearmanr(range(len(names)), true).statistic)))
@@ -238,7 +223,11 @@ def report(path: Path) -> None:
     print("\n| task | steps | best policy | order | regret of lrfinder: median, worst |")
     print("|---|---|---|---|---|")
     for cell in cells():
-        values = [value for where, value in found["lrfinder"] if where == cell and value is not None]
+        values = [
+            value
+            for where, value in found["lrfinder, laws fitted without the task"]
+            if where == cell and value is not None
+        ]
         order = [r for where, r in orders if where == cell]
         text = f"{np.median(values):.1%}, {max(values):.0%}" if values else "no answer"
         print(f"| {cell[0]} | {cell[1]} | {best[cell]} | {np.median(order) if order else math.nan:+.2f} | {text} |")
@@ -255,15 +244,14 @@ def at_best(task: str, steps: int, policy: str, oracle: tuple[int, ...], test: t
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("law", "run", "report"))
-    parser.add_argument("record", type=Path, nargs="?", default=Path(__file__).with_name("out") / "policies.jsonl")
-    parser.add_argument("--draws", type=int, default=1)
+    parser.add_argument("searches", type=Path, nargs="?", default=Path(__file__).with_name("out") / "regret.jsonl")
     args = parser.parse_args()
     if args.command == "law":
         law()
     elif args.command == "run":
-        run(args.record, args.draws)
+        run(args.searches)
     else:
-        report(args.record)
+        report(args.searches)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ The law of the drift (`lrfinder.landscape.Drift`) is fitted by least squares to 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import warnings
@@ -28,6 +29,7 @@ from lrfinder.choice import choose, evidence_of
 from lrfinder.finder import find
 from lrfinder.landscape import DRIFT, Drift, fit_landscape
 from lrfinder.loop import _Loop
+from lrfinder.probe import Evidence
 from lrfinder.schedules import Policy
 from lrfinder.settings import Settings
 from lrfinder.suggestion import Suggestion
@@ -220,11 +222,17 @@ def fit_law(rows: list[dict]) -> Drift:
     return Drift(*(float(value) for value in law), DRIFT.spread, DRIFT.place)
 
 
+def without_warmup(evidence: Evidence | None) -> Evidence | None:
+    """Evidence that recommends no warmup: the whole trainings here have none."""
+    branches = () if evidence is None else tuple(o for o in evidence.branches if o.probe.stage != "warmup")
+    return evidence and dataclasses.replace(evidence, branches=branches)
+
+
 def picks(rows: list[dict], schedule: str) -> dict[str, list[dict]]:
     """Per method, one entry a cell and seed: regret, and whether the interval held the oracle's rate."""
     longest = [r for r in rows if r["method"].startswith(f"probe {BUDGETS[r['steps']][-1]} ") and "suggestion" in r]
     for row in longest:
-        row["lr"] = choose(evidence_of(Suggestion.from_dict(row["suggestion"])), steps=row["steps"]).lr
+        row["lr"] = choose(evidence_of(Suggestion.from_dict(row["suggestion"])), steps=row["steps"]).lr  # for a refusal
     laws = {name: fit_law([r for r in longest if r["task"] != name]) for name in {r["task"] for r in rows}}
     print("law fitted to all tasks:", fit_law(longest), "\n")
     found: dict[str, list[dict]] = {}
@@ -241,6 +249,8 @@ def picks(rows: list[dict], schedule: str) -> dict[str, list[dict]]:
         found.setdefault(method, []).append({**entry, "spent": spent, "interval": interval})
 
     def add_suggestion(method: str, row: dict, suggestion: Suggestion) -> None:
+        if suggestion.alternatives:  # at the peak that is best for the schedule of the whole trainings
+            suggestion = suggestion.with_policy(Policy(schedule, row["steps"]))
         interval = (suggestion.lr_low, suggestion.lr_high) if suggestion.lr else None
         add(method, row, suggestion.lr, interval, suggestion.steps_spent)
 
@@ -252,7 +262,7 @@ def picks(rows: list[dict], schedule: str) -> dict[str, list[dict]]:
             add(name, row, None)
         elif "suggestion" in row:
             suggestion = Suggestion.from_dict(row["suggestion"])
-            evidence = evidence_of(suggestion)
+            evidence = without_warmup(evidence_of(suggestion))
             if evidence is None:
                 add_suggestion(name, row, suggestion)
                 continue
