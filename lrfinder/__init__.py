@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from lrfinder.loop import find_lr, range_test
     from lrfinder.losslog import LossLog
     from lrfinder.plot import plot_curve, plot_probes
+    from lrfinder.reason import Reason
     from lrfinder.schedules import Policy
-    from lrfinder.suggestion import Reason, Suggestion
+    from lrfinder.suggestion import Suggestion
 
 __version__ = "0.1.0"
 
@@ -33,7 +34,7 @@ _HOMES = {
     "LRFinderError": "errors",
     "LossLog": "losslog",
     "Policy": "schedules",
-    "Reason": "suggestion",
+    "Reason": "reason",
     "Suggestion": "suggestion",
     "UnsupportedError": "errors",
     "find_lr": "loop",

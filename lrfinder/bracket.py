@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 from lrfinder.curve import Curve
+from lrfinder.environment import environment
 from lrfinder.fit import RangeFit, fit_range
-from lrfinder.suggestion import Reason, Suggestion, checked_horizon, default_policy, environment
+from lrfinder.reason import Reason
+from lrfinder.suggestion import Suggestion, checked_horizon, default_policy
 
 __all__ = ["suggest"]
 

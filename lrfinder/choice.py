@@ -9,11 +9,13 @@ import numpy as np
 
 from lrfinder.branches import STAGES
 from lrfinder.curve import MIN_POINTS
+from lrfinder.environment import environment
 from lrfinder.errors import InputError
 from lrfinder.landscape import DRIFT, Drift, Landscape, fit_landscape
 from lrfinder.probe import Evidence, Outcome
 from lrfinder.ranking import Ranking, rank
-from lrfinder.suggestion import Reason, Suggestion, checked_horizon, default_policy, environment
+from lrfinder.reason import Reason
+from lrfinder.suggestion import Suggestion, checked_horizon, default_policy
 from lrfinder.sweep import blown_up
 from lrfinder.worth import PRIOR, Worth
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import math
 import operator
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from lrfinder import __version__
 from lrfinder.alternatives import Alternative, asked_for
 from lrfinder.curve import SCHEMA_VERSION, Curve, number_from_json, number_to_json
 from lrfinder.errors import InputError
 from lrfinder.probe import Outcome
+from lrfinder.reason import Reason
 from lrfinder.schedules import Policy
 from lrfinder.writeback import apply_lr, configured_lrs, scaled_lrs
 
@@ -25,36 +22,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
-__all__ = ["Reason", "Suggestion", "checked_horizon", "default_policy", "environment"]
-
-
-class Reason(Enum):
-    """Why there is no suggestion. The text is the sentence shown, remedy included."""
-
-    FLAT = (
-        "The loss did not change with the learning rate by more than its noise. Raise max_lr, take more steps or larger"
-        " batches, and check that the optimizer holds the parameters that the loss depends on."
-    )
-    RISING = (
-        "The loss rose without having fallen first. Lower min_lr or take more steps, and check the sign of the loss; a"
-        " model that is trained already may have nothing left to gain."
-    )
-    NOISY = (
-        "The noise from batch to batch hides which learning rate is better. Take more steps (a larger budget), larger"
-        " batches, or more of them to judge by."
-    )
-    EDGE = (
-        "The loss was still falling at the edge of the learning rates tried. Raise max_lr (or lower min_lr, where the"
-        " best rate was the lowest), or give more steps to spend."
-    )
-    TRUNCATED = (
-        "There was too little to judge by. Give more batches (a smaller batch size, a validation loader) or more steps"
-        " to spend, and check that the first loss is finite, or lower min_lr."
-    )
-    DIVERGED = (
-        "Training blew up at every learning rate tried. Lower min_lr, check that the untrained loss is finite, and"
-        " scale the inputs."
-    )
+__all__ = ["Suggestion", "checked_horizon", "default_policy"]
 
 
 @dataclass(frozen=True)
@@ -342,21 +310,6 @@ def default_policy(steps: int | None) -> Policy:
     less progress than a decay from the first step on (docs/measured.md).
     """
     return Policy("constant") if steps is None else Policy("wsd", steps)
-
-
-def environment() -> dict[str, Any]:
-    """Return the versions that decide a result; nothing is imported to learn them."""
-    versions: dict[str, Any] = {
-        "lrfinder": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(terse=True),
-    }
-    for package in ("torch", "lightning", "numpy", "scipy"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
-    return versions
 
 
 def _gain(one: Alternative) -> str:

@@ -14,6 +14,8 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from runs import Net, SetByHand, finder, fit, loader
 
+from lrfinder import Policy
+
 
 def rank():
     return torch.distributed.get_rank()
@@ -88,7 +90,7 @@ FITS = {
         {"strategy": lambda: DDPStrategy(gradient_as_bucket_view=True, find_unused_parameters=True)},
     ),
     "schedule": (
-        {"policy": "auto"},
+        {"policy": Policy("wsd", 12)},
         {"module": lambda lr: Net(lr, lambda net: torch.optim.SGD(net.parameters(), lr=net.lr))},
     ),
     "failing": ({}, {"module": Failing}),

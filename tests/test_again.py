@@ -30,7 +30,7 @@ pytestmark = LIGHTNINGS_REMARKS
 
 
 def adam(net):
-    return torch.optim.Adam(net.parameters(), lr=net.lr)
+    return torch.optim.Adam(net.parameters(), lr=net.lr, betas=(0.5, 0.9))
 
 
 def test_later_searches_leave_training_as_if_their_rates_had_been_set_by_hand(tmp_path):
