@@ -33,7 +33,7 @@ from lrfinder.suggestion import Suggestion
 from lrfinder.worth import Worth, features
 
 POLICIES = (*SCHEDULES, *MORE)
-FIXED = ("constant", "cosine", "linear", "wsd", "wsd-sqrt")
+FIXED = ("constant", "cosine", "wsd", "one-cycle")
 LARGE = 0.4
 """Rises are taken to be no larger, in log loss: a few trainings that a schedule ruins would decide everything."""
 

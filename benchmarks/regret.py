@@ -52,6 +52,8 @@ class Uncommon(_Loop):
         super().rewind()
         self.probes += 1
         torch.manual_seed(self.probes)
+        if not len(self.kept.training):  # the first time, nothing is kept yet
+            return
         for _ in range(17 * self.probes):
             next(self.kept.training)
         held = self.kept.held_out._kept
