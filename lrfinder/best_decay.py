@@ -18,8 +18,8 @@ _KNOTS = 48
 """Denser towards the end, where the rate falls."""
 
 _LEAST_STAIR = 0.1
-"""Of the peak; no jump goes below. With γ > 1 the law has a jump to almost nothing gain all at once, which no log backs;
-in the curves that the law was found on the deepest jumps go to a tenth."""
+"""Of the peak; no jump goes below. With γ > 1 the law has a jump to almost nothing gain all at once, which no log
+backs; in the curves that the law was found on the deepest jumps go to a tenth."""
 
 
 def best_decay(law: LossLaw, lr: Array, warmup_steps: int, end_lr: float, starts: Sequence[Array]) -> Array:
