@@ -53,7 +53,7 @@ def forecast_view(forecast: Forecast) -> list[Line]:
         lines.append(Line("fit", "fit", step, lr, forecast.law(run.every_lr(), step).loss, of))
     for target in forecast.targets:
         log, of = target.log, len(lines)
-        keep = np.isfinite(target.loss)
+        keep = log.step >= max(log.warmup_steps, 1)
         if (log.has_loss & keep).any():
             both = keep & log.has_loss
             lines.append(Line(_short(log.name), "target", log.step[both], log.lr[both], log.loss[both], of))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,73 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrfinder.best_decay import best_decay
 from lrfinder.curve import SCHEMA_VERSION
 from lrfinder.errors import InputError
 from lrfinder.lawfit import NO_FALLS, fit_law
 from lrfinder.losslaw import LossLaw
-from lrfinder.losslog import LossLog, end_of_warmup
-from lrfinder.plan import RANKED, Plan, lowest_lr, plan_for
+from lrfinder.losslog import LossLog
+from lrfinder.plan import RANKED, plan_for
+from lrfinder.scheduled import Scheduled, optimal_lr, ranked
 
-__all__ = ["Forecast", "Scheduled", "Target", "forecast"]
+__all__ = ["Forecast", "Target", "forecast"]
 
 Array = NDArray[np.float64]
-
-_SHOWN = 500
-"""Steps at which a predicted curve is given."""
-
-
-@dataclass(frozen=True, eq=False)
-class Scheduled:
-    """A schedule and its predicted curve.
-
-    Attributes:
-        name: a key of `POLICIES`, or "optimal".
-        peak_lr: highest learning rate.
-        warmup_steps: W.
-        total_steps: T.
-        step: (n,) from the first step of the decay to T.
-        lr: (n,) learning rate there.
-        loss: (n,) predicted loss there.
-        final_loss_low: lower end of the 90% interval of the final loss.
-        final_loss_high: upper end.
-        tied: whether the law cannot tell it from the best: their difference is within its 90% interval.
-        caveats: where the law is stretched, in sentences.
-    """
-
-    name: str
-    peak_lr: float
-    warmup_steps: int
-    total_steps: int
-    step: NDArray[np.int64]
-    lr: Array
-    loss: Array
-    final_loss_low: float
-    final_loss_high: float
-    tied: bool
-    caveats: tuple[str, ...]
-
-    @property
-    def final_loss(self) -> float:
-        """The predicted loss at T."""
-        return float(self.loss[-1])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return {
-            "name": self.name,
-            "peak_lr": self.peak_lr,
-            "warmup_steps": self.warmup_steps,
-            "total_steps": self.total_steps,
-            "final_loss": self.final_loss,
-            "final_loss_low": self.final_loss_low,
-            "final_loss_high": self.final_loss_high,
-            "tied": self.tied,
-            "steps": self.step.tolist(),
-            "lr": self.lr.tolist(),
-            "loss": self.loss.tolist(),
-            "caveats": list(self.caveats),
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +28,8 @@ class Target:
 
     Attributes:
         log: the log.
-        loss: (n,) predicted at each of its steps; NaN during warmup, where the law does not hold.
+        loss: (n,) predicted at each of its steps, finite. The law holds from the end of the warmup: steps before it
+            get the value there.
         mae: mean absolute difference to the losses logged after warmup; None without any.
         end_rel_error: absolute difference to the last loss logged, over that loss; None without any.
     """
@@ -100,7 +44,7 @@ class Target:
         return {
             "file": self.log.name,
             "steps": self.log.step.tolist(),
-            "loss": [value if math.isfinite(value) else None for value in self.loss.tolist()],
+            "loss": self.loss.tolist(),
             "mae": self.mae,
             "end_rel_error": self.end_rel_error,
             "caveats": list(self.log.caveats),
@@ -194,8 +138,10 @@ def forecast(
     for name in names:
         if name not in RANKED:
             raise InputError(f"schedule must be one of {', '.join(RANKED)}, got {name!r}")
+    if not runs:
+        raise InputError("runs must hold at least one log, got none")
+    law = fit_law(runs)  # first: it says what is amiss with a log, from which the plan is made
     plan = plan_for(runs, steps, peak_lr, warmup_steps, end_lr) if names or optimal else None
-    law = fit_law(runs)
     refused = None
     if not law.knows_falls:
         known = [target for target in targets if not _falls(target)]
@@ -204,30 +150,22 @@ def forecast(
         names, targets, optimal = [name for name in names if name == "constant"], known, False
     caveats = [f"{log.name}: {caveat}" for log in (*runs, *targets) for caveat in log.caveats]
     caveats += [caveat for caveat in law.caveats if caveat != refused]
-    ranked: list[Scheduled] = []
+    found: tuple[Scheduled, ...] = ()
     if plan is not None:
         rates = {name: plan.every_lr(name) for name in names}
         if optimal:
-            rates["optimal"] = _optimal(law, plan, rates)
-        ranked = _ranked(law, plan, rates, runs)
+            rates["optimal"] = optimal_lr(law, plan, rates)
+        found = ranked(law, plan, rates, runs)
         caveats += plan.caveats(runs)
     return Forecast(
         tuple(runs),
         law,
-        tuple(one for one in ranked if one.name != "optimal"),
-        next((one for one in ranked if one.name == "optimal"), None),
+        tuple(one for one in found if one.name != "optimal"),
+        next((one for one in found if one.name == "optimal"), None),
         tuple(_scored(law, target) for target in targets),
         refused,
         tuple(dict.fromkeys(caveats)),
     )
-
-
-def _optimal(law: LossLaw, plan: Plan, rates: dict[str, Array]) -> Array:
-    end = np.array([plan.total])
-    starts = [*rates.values(), *(plan.every_lr(name) for name in ("constant", "cosine", "wsd") if name not in rates)]
-    starts = [lr for lr in starts if end_of_warmup(lr) <= plan.warmup]  # one-cycle goes on rising
-    starts.sort(key=lambda lr: float(law(lr, end).loss[0]))
-    return best_decay(law, plan.every_lr("constant"), plan.warmup, plan.end_lr, starts)
 
 
 def _falls(log: LossLog) -> bool:
@@ -235,47 +173,10 @@ def _falls(log: LossLog) -> bool:
     return bool(lr.min() < 0.98 * lr[0])
 
 
-def _ranked(law: LossLaw, plan: Plan, rates: dict[str, Array], runs: Sequence[LossLog]) -> list[Scheduled]:
-    ends = {name: law(lr, np.array([plan.total])) for name, lr in rates.items()}
-    order = sorted(rates, key=lambda name: float(ends[name].loss[0]))
-    lowest = lowest_lr(runs)
-    schedules = []
-    for name in order:
-        lr, end = rates[name], ends[name]
-        first = end_of_warmup(lr)
-        step = np.unique(np.linspace(max(first, 1), plan.total, _SHOWN).round().astype(np.int64))
-        width = law.half_width_of_loss(end.gradient[0])
-        apart = end.gradient[0] - ends[order[0]].gradient[0]
-        behind = float(end.loss[0] - ends[order[0]].loss[0])
-        caveats = []
-        if lr[first:].min() < 0.99 * lowest:
-            caveats.append(f"extrapolated: falls to {lr[first:].min():.2g}, the logs to {lowest:.2g} only")
-        if (np.diff(lr[first:]) > 1e-9 * plan.peak_lr).any():
-            caveats.append("rises again, where the law has not been validated")
-        if first > max(2 * plan.warmup, 0.1 * plan.total):
-            caveats.append(f"rises for {first} steps, longer than any warmup logged")
-        schedules.append(
-            Scheduled(
-                name,
-                plan.peak_lr,
-                0 if name == "one-cycle" else plan.warmup,
-                plan.total,
-                step,
-                lr[step],
-                law(lr, step).loss,
-                float(end.loss[0]) - width,
-                float(end.loss[0]) + width,
-                behind <= law.half_width(apart),
-                tuple(caveats),
-            )
-        )
-    return schedules
-
-
 def _scored(law: LossLaw, target: LossLog) -> Target:
-    loss = law(target.every_lr(), target.step).loss
-    loss[target.step < max(target.warmup_steps, 1)] = np.nan
-    both = target.has_loss & np.isfinite(loss)
+    holds = max(target.warmup_steps, 1)
+    loss = law(target.every_lr(), np.maximum(target.step, holds)).loss
+    both = target.has_loss & (target.step >= holds)
     if not both.any():
         return Target(target, loss, None, None)
     off, last = np.abs(loss - target.loss)[both], abs(float(target.loss[both][-1]))

@@ -18,6 +18,9 @@ MAX_STEPS = 3_000_000
 _LARGE_GAP = 0.1
 """Share of the log; a learning rate that changed unseen for longer is a guess."""
 
+_LARGEST_LOSS = 1e30
+"""Nothing that was trained; its square would soon overflow."""
+
 
 @dataclass(frozen=True, eq=False)
 class LossLog:
@@ -27,7 +30,7 @@ class LossLog:
         name: the file, say.
         step: (n,) int64, strictly increasing, from 0 to `MAX_STEPS`.
         lr: (n,) float64, finite, >= 0, not all 0: the learning rate of that step.
-        loss: (n,) float64, NaN where none was logged.
+        loss: (n,) float64, NaN where none was logged; one beyond 1e30 is left out, with a caveat.
         caveats: what was amiss with the log, in sentences.
 
     Raises:
@@ -46,9 +49,9 @@ class LossLog:
         steps, lrs = np.array(step, dtype=np.float64), np.array(lr, dtype=np.float64)
         losses = np.full(steps.shape, np.nan) if loss is None else np.array(loss, dtype=np.float64)
         _check(name, steps, lrs, losses)
-        lost = int(np.isinf(losses).sum())
-        losses[~np.isfinite(losses)] = np.nan
-        found = [f"{lost} infinite losses were left out."] if lost else []
+        lost = np.abs(losses) > _LARGEST_LOSS
+        losses[lost] = np.nan
+        found = [f"{lost.sum()} losses beyond {_LARGEST_LOSS:g} were left out."] if lost.any() else []
         for field, value in (
             ("name", name),
             ("step", steps.astype(np.int64)),

@@ -20,8 +20,11 @@ Array = NDArray[np.float64]
 RANKED = tuple(name for name in POLICIES if name != "plateau")
 """The policies that are functions of the step."""
 
-_NODES = 200_000
+_NODES = 50_000
 """Steps at which a policy is asked; in longer trainings its rate is a line between them, which blurs jumps."""
+
+_FAR = 1e4
+"""A peak that many times higher or lower than those logged is a slip of the pen."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +83,18 @@ def plan_for(
     Raises:
         InputError: a value breaks the rule stated with `Plan`.
     """
-    if not runs:
-        raise InputError("runs must hold at least one log, got none")
     total = max(run.last_step for run in runs) if steps is None else steps
     if not 1 <= total <= MAX_STEPS:
         raise InputError(f"steps must be from 1 to {MAX_STEPS}, got steps = {total}")
     peak = max(run.peak_lr for run in runs) if peak_lr is None else peak_lr
     if not 0 < peak < math.inf:
         raise InputError(f"peak_lr must be positive and finite, got peak_lr = {peak:g}")
+    low, high = min(run.peak_lr for run in runs), max(run.peak_lr for run in runs)
+    if not low / _FAR <= peak <= high * _FAR:
+        raise InputError(
+            f"peak_lr must be within a factor of {_FAR:g} of the peaks logged ({low:.3g} to {high:.3g}),"
+            f" got peak_lr = {peak:g}"
+        )
     # A log that begins at its peak hides where warmup ended: the shortest is the closest.
     warmup = min(run.warmup_steps for run in runs) if warmup_steps is None else warmup_steps
     if not 0 <= warmup < total:

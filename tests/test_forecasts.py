@@ -61,14 +61,29 @@ def test_a_target_is_predicted_at_its_steps_and_scored(ranked):
     assert target.end_rel_error == pytest.approx(abs(target.loss[-1] - log.loss[-1]) / log.loss[-1])
 
 
-def test_a_target_without_losses_has_no_score_and_warmup_no_prediction(runs):
+def test_a_target_without_losses_is_predicted_and_has_no_score(runs):
     step = np.arange(0, STEPS + 1, 50)
     found = forecast(runs, targets=[LossLog("a", step, rates("late")[step])])
     (target,) = found.targets
     assert (target.mae, target.end_rel_error) == (None, None)
-    assert np.isnan(target.loss).tolist() == (step < WARMUP).tolist()
-    assert found.to_dict()["targets"][0]["loss"][:2] == [None, None]
+    assert found.to_dict()["targets"][0]["loss"] == target.loss.tolist()
     assert (found.schedules, found.best) == ((), None)
+
+
+def test_the_warmup_of_a_target_is_predicted_at_its_end_and_not_scored(runs):
+    step = np.arange(0, STEPS + 1, 20)
+    late, seen = rates("late"), step >= WARMUP
+    loss = np.where(seen, losses(late, np.maximum(step, 1)), 11.0)
+    (target,) = forecast(runs, targets=[LossLog("a", step, late[step], loss)]).targets
+    assert np.isfinite(target.loss).all()
+    assert (target.loss[~seen] == target.loss[seen][0]).all()
+    assert target.mae == pytest.approx(np.abs(target.loss - loss)[seen].mean())
+
+
+def test_what_is_amiss_with_a_log_comes_before_the_plan_made_from_it():
+    step = np.arange(0, 1000, 10)
+    with pytest.raises(InputError, match=r"up: needs at least 10 losses after warmup, got 1 \(warmup ends at step 990"):
+        forecast([LossLog("up", step, step * 1e-6, 5 - step / 1000)])
 
 
 def test_the_document_is_plain_json(ranked):
@@ -155,6 +170,8 @@ def test_a_constant_run_can_be_continued():
         ({"warmup_steps": 4000}, "below steps, got warmup_steps = 4000, steps = 4000"),
         ({"warmup_steps": -1}, "at least 0 and below steps, got warmup_steps = -1"),
         ({"peak_lr": 0.0}, "peak_lr must be positive and finite, got peak_lr = 0"),
+        ({"peak_lr": 11.0}, "peak_lr must be within a factor of 10000 of the peaks logged (0.001 to 0.001), got"),
+        ({"peak_lr": 0.9e-7}, "got peak_lr = 9e-08"),
         ({"peak_lr": float("nan")}, "peak_lr must be positive and finite, got peak_lr = nan"),
         ({"end_lr": 1.0}, "end_lr must be from 0 to peak_lr, got end_lr = 1, peak_lr = 0.001"),
     ],

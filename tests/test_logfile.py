@@ -51,6 +51,31 @@ def test_a_restart_counts_from_where_it_goes_on():
     assert got.caveats == ("The log goes back to step 2 (a restart?); what it had from there on was left out.",)
 
 
+def test_many_restarts_are_one_caveat():
+    got = read_loss_log(log("step,lr,loss\n1,1,5\n3,1,4\n2,1,3\n3,1,2\n1,1,9\n2,1,8\n5,1,7\n"))
+    assert (got.step.tolist(), got.loss.tolist()) == ([1, 2, 5], [9, 8, 7])
+    assert got.caveats == (
+        "The log goes back 2 times, first to step 2, last to step 1 (restarts?); each time what it had from there on"
+        " was left out.",
+    )
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_cells_may_be_separated_by_something_else(mark):
+    assert read_loss_log(log("step,lr,loss\n1,1,5\n2,0.5,4\n".replace(",", mark))).loss.tolist() == [5, 4]
+
+
+def test_line_ends_blank_lines_and_short_rows_do_not_matter():
+    got = read_loss_log(log("\ufeff\nstep,lr,loss\r\n1,1,5\r\n\r\n2,1,4\r\n3\r\n4,1,3,7\r\n"))
+    assert (got.step.tolist(), got.loss.tolist()) == ([1, 2, 4], [5, 4, 3])
+
+
+def test_the_name_is_the_path_as_it_was_given():
+    log("step,lr\n0,1\n5,1\n")
+    assert read_loss_log("./log.csv").name == "./log.csv"
+    assert read_loss_log(Path("log.csv")).name == "log.csv"
+
+
 def test_the_last_row_of_a_step_counts():
     got = read_loss_log(log("step,lr,loss\n1,1,5\n2,1,4\n2,1,3\n"))
     assert got.loss.tolist() == [5, 3]
@@ -93,6 +118,8 @@ def test_columns_may_be_chosen():
             "step,lr-SGD/pg1,lr-SGD/pg2,loss\n1,1,1,1\n",
             "log.csv: must have one lr column, got lr-SGD/pg1, lr-SGD/pg2: choose with --lr-column",
         ),
+        ("step,lr,loss,loss\n1,1,2,3\n", "log.csv: must have one loss column, got loss, loss: choose with"),
+        ("step;lr;loss\n1;0,5;2\n", "log.csv, line 2: lr must be a number, got '0,5'"),
         ("step,lr,loss\n1,1,2\n2,1,low\n", "log.csv, line 3: loss must be a number, got 'low'"),
         ("step,lr,loss\n1,1,2\n,1,3\n", "log.csv, line 3: step must be a number, got ''"),
         ("step,lr,loss\n-1,1,2\n", "log.csv, line 2: step must be a whole number of at least 0, got '-1'"),
@@ -115,6 +142,11 @@ def test_a_bad_file_is_named_with_its_line(text, message):
 def test_a_chosen_column_must_be_there(name, kind):
     with pytest.raises(InputError, match=rf"--{kind}-column must be a column of the file \(step, lr, loss\), got 'x'"):
         read_loss_log(log("step,lr,loss\n1,1,2\n"), **{name: "x"})
+
+
+def test_a_chosen_column_must_be_one():
+    with pytest.raises(InputError, match="--loss-column must name one column, got 'loss', which the file has twice"):
+        read_loss_log(log("step,lr,loss,loss\n1,1,2,3\n"), loss_column="loss")
 
 
 @pytest.mark.parametrize(

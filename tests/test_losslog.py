@@ -41,7 +41,7 @@ def test_where_warmup_ends(lr, end):
 def test_infinite_losses_are_left_out_and_said():
     log = LossLog("a", [1, 2, 3], [0.1] * 3, [1.0, math.inf, math.nan])
     assert log.has_loss.tolist() == [True, False, False]
-    assert log.caveats == ("1 infinite losses were left out.",)
+    assert log.caveats == ("1 losses beyond 1e+30 were left out.",)
 
 
 def test_a_gap_over_which_the_rate_changed_is_said():
