@@ -24,6 +24,7 @@ class Alternative:
         gain_low: lower end of the 90% interval.
         gain_high: upper end.
         reason: why it ranks where it does, one sentence.
+        lr_unwarmed: its best peak without warmup; None where that is ``lr``.
     """
 
     policy: Policy
@@ -32,12 +33,18 @@ class Alternative:
     gain_low: float | None
     gain_high: float | None
     reason: str
+    lr_unwarmed: float | None = None
+
+    def lr_at(self, warmed: bool) -> float:
+        """Return its best peak with warmup, or without."""
+        return self.lr if warmed or self.lr_unwarmed is None else self.lr_unwarmed
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""
         return {
             **self.policy.to_dict(),
             "lr": self.lr,
+            "lr_unwarmed": self.lr_unwarmed,
             "predicted_gain": self.gain,
             "predicted_gain_low": self.gain_low,
             "predicted_gain_high": self.gain_high,
@@ -49,7 +56,9 @@ class Alternative:
         """Rebuild it from `to_dict`; KeyError, TypeError, ValueError or InputError where a field is not as it was."""
         gains = [data[f"predicted_gain{end}"] for end in ("", "_low", "_high")]
         gain, low, high = (None if value is None else float(value) for value in gains)
-        return cls(Policy.from_dict(data), float(data["lr"]), gain, low, high, str(data["reason"]))
+        unwarmed = data.get("lr_unwarmed")
+        unwarmed = None if unwarmed is None else float(unwarmed)
+        return cls(Policy.from_dict(data), float(data["lr"]), gain, low, high, str(data["reason"]), unwarmed)
 
 
 def asked_for(
@@ -71,7 +80,7 @@ def asked_for(
     namesakes = [alternative for alternative in alternatives if alternative.policy.name == name]
     if isinstance(policy, Policy):
         same = [alternative for alternative in namesakes if alternative.policy == policy]
-        return policy, (same + namesakes)[0].lr if namesakes else lr
+        return policy, (same + namesakes)[0].lr_at(policy.warmup_steps > 0) if namesakes else lr
     if namesakes:
         return namesakes[0].policy, namesakes[0].lr
     if steps is None and name in POLICIES and name not in ENDLESS:

@@ -32,7 +32,7 @@ _ABOVE = 0.5
 """Octaves above the best rate at which it does: where warmup pays, it mostly lets the rate be higher."""
 
 
-def branch_probes(outcomes: Sequence[Outcome], left: int) -> list[Probe]:
+def branch_probes(outcomes: Sequence[Outcome], left: int, max_lr: float = math.inf) -> list[Probe]:
     """Return the probes that follow the search, the most telling first, as far as ``left`` optimizer steps go.
 
     Trunk, branch and warmup as long as the longest probes; then trunk and branch as long as the shortest.
@@ -40,6 +40,7 @@ def branch_probes(outcomes: Sequence[Outcome], left: int) -> list[Probe]:
     Args:
         outcomes: of the search.
         left: steps that may be spent.
+        max_lr: highest learning rate to try.
     """
     lengths = sorted({outcome.probe.steps for outcome in outcomes if not outcome.diverged}, reverse=True)
     wanted: list[list[Probe]] = []
@@ -49,7 +50,7 @@ def branch_probes(outcomes: Sequence[Outcome], left: int) -> list[Probe]:
         low, high = best * 2**-_BELOW, best * 2**_ABOVE
         if steps >= 5:
             wanted.append([Probe(low, steps, 0.0, _TRUNK), Probe(low, steps, ANNEALED, _BRANCH)])
-        if steps == lengths[0] and steps >= 10:
+        if steps == lengths[0] and steps >= 10 and high <= max_lr:
             wanted.append([Probe(high, steps, 1.0, _WARMUP, round(_WARMED * steps))])
     probes: list[Probe] = []
     for together in wanted:

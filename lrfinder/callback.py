@@ -183,7 +183,7 @@ class LRFinder(Callback):
             raise KeyboardInterrupt
         suggestion = trainee.processes.first(suggestion)  # they differ in seconds
         if len(trainer.optimizers) == 1:
-            suggestion = suggestion.with_environment(optimizer=constructor(trainer.optimizers[0]))
+            suggestion = suggestion.with_environment(optimizer=constructor(trainer.optimizers[0], module))
         suggestion, policy = to_install(suggestion, what, trainee)
         if suggestion.lr is not None:
             schedule = told(suggestion, what, policy, trainee.schedulers(), self._installed)

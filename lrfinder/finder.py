@@ -113,7 +113,7 @@ class _Search:
                 self.outcomes.append(self._probed(probe, limit))
                 spent += self.outcomes[-1].train_loss.size
         if settings.horizon is not None:
-            for probe in branch_probes(self.outcomes, plan.budget - spent):
+            for probe in branch_probes(self.outcomes, plan.budget - spent, plan.max_lr):
                 if self._late(probe):
                     return
                 self.branches.append(self._probed(probe, limit))

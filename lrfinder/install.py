@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lrfinder.errors import InputError
-from lrfinder.internals import internals
+from lrfinder.internals import internals, warn
 from lrfinder.schedules import ENDLESS, POLICIES, Policy
 from lrfinder.writeback import set_lr
 
@@ -86,8 +86,8 @@ def settled(asked: Asked, trainer: Any, horizon: int | None) -> str | Policy:
         InputError: what was asked for cannot be installed here.
     """
     by_hand = not trainer.lightning_module.automatic_optimization
+    growing = any(hasattr(callback, "unfreeze_and_add_param_group") for callback in trainer.callbacks)
     if asked is None:
-        growing = any(hasattr(callback, "unfreeze_and_add_param_group") for callback in trainer.callbacks)
         return "keep" if by_hand or growing or trainer.lr_scheduler_configs else "auto"
     if asked == "keep":
         return "keep"
@@ -95,6 +95,14 @@ def settled(asked: Asked, trainer: Any, horizon: int | None) -> str | Policy:
         raise InputError(
             f"policy must be keep (or None) with manual optimization, where the module steps schedulers, got {asked!r}"
         )
+    if growing:
+        raise InputError(
+            "policy must be keep (or None) with a callback that adds param groups later (BackboneFinetuning), for which"
+            f" no schedule has a rate, got {asked!r}"
+        )
+    if isinstance(asked, Policy) and asked.total_steps is not None and asked.total_steps != horizon:
+        until = "an end that is not known" if horizon is None else f"{horizon} steps"
+        warn(trainer, f"installs a policy of {asked.total_steps} steps in a training of {until}, as asked for")
     if isinstance(asked, str) and asked not in ("auto", *ENDLESS) and horizon is None:
         raise InputError(
             f"policy {asked!r} needs to know how long training is: give max_epochs or, for data without length,"
@@ -117,10 +125,13 @@ def to_install(suggestion: Suggestion, what: str | Policy, trainee: TrainerTrain
     if suggestion.lr is None:
         return suggestion, None
     if what == "keep":
-        shape = trainee.shape_to_come()
-        if shape is not None:
-            return suggestion.with_schedule(shape, f"the module's {type(own[0]).__name__}"), None
-        return (suggestion if own or not trainee.fresh else suggestion.with_policy("constant")), None
+        if not own:
+            return suggestion.with_policy("constant"), None
+        name = " and ".join(type(scheduler).__name__ for scheduler in own)
+        rates = trainee.rates_to_come()
+        if rates is None:
+            return suggestion.with_unknown_schedule(name), None
+        return suggestion.with_schedule(rates, name, trainee.reference()), None
     if what != "auto":
         suggestion = suggestion.with_policy(what)
         return suggestion, suggestion.policy

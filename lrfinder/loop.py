@@ -144,7 +144,7 @@ def find_lr(
     if journal is not None and not isinstance(journal, Journal):
         journal = Journal(journal, {**settings.to_dict(), "mode": mode, "accumulate": accumulate})
     found = find(trainee, settings, progress, journal)
-    return found.with_environment(optimizer=constructor(optimizer))
+    return found.with_environment(optimizer=constructor(optimizer, model))
 
 
 _LBFGS = "LBFGS evaluates the loss several times per step, and its rate scales whole steps: 1 is the usual choice."

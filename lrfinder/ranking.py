@@ -27,6 +27,8 @@ _SIMPLEST_FIRST = (
     *("step", "cosine-restarts", "one-cycle", "plateau"),
 )
 _UNPREDICTED = ("plateau",)
+_UNWARMED = ("one-cycle", "plateau")
+"""One-cycle rises by itself; `torch.optim.lr_scheduler.ReduceLROnPlateau` cannot."""
 
 
 @dataclass(frozen=True)
@@ -59,26 +61,29 @@ def rank(evidence: Evidence, horizon: int, lr: float, *, blow_up: float = math.i
     measured, warming = annealed(evidence), warmed(evidence)
     worth = worth_at(horizon, measured, prior)
     pays = warming is not None and warming.rise < -max(_SIGMAS * warming.error, _MATERIAL)
-    warmup = min(round(_WARMUP_SHARE * horizon), _MOST_WARMUP) if pays or lr >= blow_up else 0
+    some = min(round(_WARMUP_SHARE * horizon), _MOST_WARMUP)
     higher = warming.octaves if warming is not None and pays else 0.0
     found: list[tuple[float, float, Alternative]] = []
     for name in POLICIES:
         plain = features(Policy(name, horizon), horizon)
-        policy = Policy(name, horizon, 0 if name == "one-cycle" else warmup)
-        of = features(policy, horizon) if warmup else plain
-        octaves = plain.lr + higher
+        warms = name not in _UNWARMED and (pays or lr * 2**plain.lr >= blow_up)
+        policy = Policy(name, horizon, some if warms else 0)
+        of = features(policy, horizon) if policy.warmup_steps else plain
+        octaves = plain.lr + (higher if policy.warmup_steps else 0.0)
         mean, deviation = worth.rise(of)
         gain, low, high = (
             None if name in _UNPREDICTED else 1 - math.exp(mean + z * deviation) for z in (0.0, _NORMAL_90, -_NORMAL_90)
         )
-        found.append((mean, octaves, Alternative(policy, lr * 2**octaves, gain, low, high, _reason(name, of))))
+        unwarmed = lr * 2**plain.lr if policy.warmup_steps else None
+        one = Alternative(policy, lr * 2**octaves, gain, low, high, _reason(name, of), unwarmed)
+        found.append((mean, octaves, one))
     found.sort(key=lambda one: (one[2].gain is None, one[0]))
     near = [one for one in found if one[2].gain is not None and one[0] < found[0][0] + _MATERIAL]
     _, octaves, simplest = min(near, key=lambda one: _SIMPLEST_FIRST.index(one[2].policy.name))
     why = "Predicted to end lowest."
     if others := [one[2].policy.name for one in near if one[2] is not simplest]:
-        why = f"No detectable difference from {', '.join(others)}: the simplest of them."
-    chosen = replace(simplest, reason=" ".join((why, _warmup_reason(evidence, lr * 2**octaves, warmup, warming, pays))))
+        why = f"No detectable difference from {', '.join(others)} (less than {_MATERIAL:.1%}): the simplest of them."
+    chosen = replace(simplest, reason=" ".join((why, _warmup_reason(evidence, simplest, warming, pays))))
     ordered = tuple(chosen if one[2] is simplest else one[2] for one in found)
     return Ranking(ordered, chosen, octaves, (_basis(worth, measured, horizon),))
 
@@ -92,10 +97,11 @@ def _reason(name: str, of: Features) -> str:
     return f"Keeps {kept:.0%} of the peak rate on average; by the convex bound it removes {removed:.0%} of the noise."
 
 
-def _warmup_reason(evidence: Evidence, lr: float, warmup: int, warming: Warmed | None, pays: bool) -> str:
+def _warmup_reason(evidence: Evidence, chosen: Alternative, warming: Warmed | None, pays: bool) -> str:
+    lr = chosen.lr
     if warming is not None and pays:
         return f"Warmup: with it a probe ended {-warming.rise:.1%} lower."
-    if warmup:
+    if chosen.policy.warmup_steps:
         return "Warmup: the untrained model does not survive the peak."
     untrained = evidence.untrained.mean
     survived = max((o.probe.lr for o in evidence.outcomes if o.mean < untrained), default=lr)

@@ -197,7 +197,11 @@ class Policy:
             raise InputError(f"policy must be one of {', '.join(POLICIES)}, got {self.name!r}")
         if self.total_steps is None and self.name not in ENDLESS:
             raise InputError(f"total_steps must be given for policy {self.name!r}, got None")
-        if self.warmup_steps < 0 or (self.total_steps is not None and self.warmup_steps >= self.total_steps):
+        for key, least in (("total_steps", 1), ("warmup_steps", 0)):
+            value = getattr(self, key)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+                raise InputError(f"{key} must be a whole number of optimizer steps, at least {least}, got {value!r}")
+        if self.total_steps is not None and self.warmup_steps >= self.total_steps:
             raise InputError(
                 f"warmup_steps must be in [0, total_steps), got warmup_steps = {self.warmup_steps},"
                 f" total_steps = {self.total_steps}"

@@ -21,8 +21,10 @@ _RANGE_SHARE = 0.15
 _LONGER = 4.5
 """Length of the long probes over that of the short ones."""
 _RESERVED = 0.22
-"""Share of a budget for branches: a trunk and a branch as long as the long probes, and what is over for warmup. Of 0,
-0.15, 0.22 and 0.3 it lost least on the benchmark's tasks, not by much; without a horizon there are no branches."""
+"""Share of a small budget for branches: a trunk and a branch as long as the long probes. Of 0, 0.15, 0.22 and 0.3 it lost
+least on the benchmark's tasks, not by much. Without a horizon there are none."""
+_AMPLE = 500
+"""Steps of a budget from which on a probe with warmup, and trunk and branch as long as the short probes, are kept for."""
 _MOST_SHORT = 9
 _SEEN_DRIFT = -0.35
 """Octaves by which the best rate falls per doubling of the steps, on average over the benchmark's tasks."""
@@ -56,8 +58,13 @@ class Plan:
     def of(cls, budget: int, horizon: int | None, min_lr: float, max_lr: float, anneal: float = 1.0) -> Plan:
         """Share out a budget of optimizer steps. No probe is longer than the training asked about."""
         range_steps = max(MIN_POINTS, min(100, round(_RANGE_SHARE * budget)))
-        reserved = round(_RESERVED * budget) if horizon is not None else 0
-        short = max((budget - range_steps - reserved) / (6 + 4 * _LONGER), 3.0)
+        units, reserved = 6 + 4 * _LONGER, 0
+        if horizon is not None and budget < _AMPLE:
+            reserved = round(_RESERVED * budget)
+        elif horizon is not None:
+            branches = 3 * _LONGER + 2
+            reserved = math.ceil((budget - range_steps) * branches / (units + branches))
+        short = max((budget - range_steps - reserved) / units, 3.0)
         long = max(min(round(_LONGER * short), horizon or budget), 1)
         short_steps = max(min(round(short), long // 2), 1)
         return cls(budget, range_steps, short_steps, long, min_lr, max_lr, anneal, reserved)

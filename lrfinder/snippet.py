@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lrfinder.schedules import Policy, part
 
 if TYPE_CHECKING:
+    from torch import nn
     from torch.optim import Optimizer
 
 __all__ = ["constructor", "snippet"]
@@ -41,15 +42,19 @@ def snippet(policy: Policy, lrs: Sequence[float], constructed: str | None = None
 _TORCHS_OWN = re.compile(r"(torch\.optim\.\w+)\(((?:\w+=[-+.\w]+(?:, )?|\w+=\((?:[-+.\w]+(?:, )?)+\)(?:, )?)*)\)")
 
 
-def constructor(optimizer: Optimizer) -> str | None:
-    """Return how an optimizer was made, but for parameters and rate, such as ``torch.optim.SGD(momentum=0.9)``.
+def constructor(optimizer: Optimizer, module: nn.Module) -> str | None:
+    """Return how an optimizer of all of a module's parameters was made, such as ``torch.optim.SGD(momentum=0.9)``.
 
-    None for other optimizers, and where param groups may have settings of their own.
+    None for other optimizers, where param groups have settings of their own, or hold only some of the parameters.
     """
     from torch import optim
 
-    kind = type(optimizer)
+    kind, group = type(optimizer), optimizer.param_groups[0]
     if getattr(optim, kind.__name__, None) is not kind or len(optimizer.param_groups) > 1:
+        return None
+    if any(group.get(name) != value for name, value in optimizer.defaults.items() if name != "lr"):
+        return None
+    if {id(p) for p in module.parameters() if p.requires_grad} - {id(p) for p in group["params"]}:
         return None
     usual = inspect.signature(kind).parameters
     set_ = {

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lrfinder.alternatives import Alternative, asked_for
 from lrfinder.curve import SCHEMA_VERSION, Curve, number_from_json, number_to_json
 from lrfinder.errors import InputError
@@ -124,38 +126,58 @@ class Suggestion:
         Raises:
             InputError: the suggestion was refused, there is no such policy, or it needs a horizon and there is none.
         """
-        own, lr = self._policy(), self.lr or 0.0
+        own = self._policy()
         if policy in (own, own.name):
             return self
-        found, new = asked_for(policy, self.alternatives, own, lr, self.horizon)
-        low, high = (None if end is None else end * (new / lr) for end in (self.lr_low, self.lr_high))
-        groups = scaled_lrs(self.param_group_lrs, new, lr)
-        return dataclasses.replace(self, lr=new, lr_low=low, lr_high=high, param_group_lrs=groups, policy=found)
+        found, lr = asked_for(policy, self.alternatives, own, self._lr(), self.horizon)
+        return self._at(lr, found)
 
-    def with_schedule(self, multipliers: ArrayLike, name: str = "your schedule") -> Suggestion:
+    def with_schedule(self, rates: ArrayLike, name: str = "your schedule", base: float | None = None) -> Suggestion:
         """Return a copy at the peak that is best for a schedule of your own; without a policy, since that is yours.
 
         The peak moves with the shape as that of the policies does, by the convex bound; where none were compared (no
         horizon, a range test) it stays.
 
         Args:
-            multipliers: (k,) of the peak, in [0, 1], evenly spaced over the training.
+            rates: (k,) learning rates >= 0 in any unit, evenly spaced over the training.
             name: what to call it.
+            base: the rate that is set to get ``rates``, where that is not their peak: ``lr`` is then what to set.
 
         Raises:
             InputError: the suggestion was refused, or this is no schedule.
         """
         from lrfinder.worth import octaves_to_own_best
 
-        own = self._lr()
+        own, values = self._lr(), np.asarray(rates, dtype=np.float64)
+        octaves = octaves_to_own_best(values / max(values.max(initial=0.0), 1e-300), self.horizon or 1000)
         linear = next((one for one in self.alternatives if one.policy.name == "linear"), None)
-        octaves = octaves_to_own_best(multipliers, self.horizon or 1000)
-        factor = 1.0 if linear is None else linear.lr * 2**octaves / own
-        lr, low, high = (None if rate is None else rate * factor for rate in (self.lr, self.lr_low, self.lr_high))
-        groups = tuple(rate * factor for rate in self.param_group_lrs)
-        caveats = (*self.caveats, f"The peak is the one for {name}, moved there by the convex bound.")
+        lr = own if linear is None else linear.lr_at(warmed=bool(values[0] < 0.5 * values.max())) * 2**octaves
+        caveat = f"The peak is the one for {name}, moved there by the convex bound."
+        if base is not None and not math.isclose(values.max(), base, rel_tol=1e-6):
+            height = float(values.max() / base)
+            lr, caveat = lr / height, f"{caveat} That peaks at {height:.3g} times the rate that is set, which is given."
+        return self._at(lr, None, caveat)
+
+    def with_unknown_schedule(self, name: str) -> Suggestion:
+        """Return a copy without a policy for a schedule whose course cannot be told, at the rate of a constant one."""
+        constant = next(
+            (one.lr_at(warmed=False) for one in self.alternatives if one.policy.name == "constant"), self._lr()
+        )
+        return self._at(constant, None, f"The course of {name} could not be told: the rate is that of a constant one.")
+
+    def _at(self, lr: float, policy: Policy | None, *caveats: str) -> Suggestion:
+        """Return a copy at another rate, interval and groups scaled along."""
+        own = self._lr()
+        low, high = (None if end is None else end * (lr / own) for end in (self.lr_low, self.lr_high))
+        groups = scaled_lrs(self.param_group_lrs, lr, own)
         return dataclasses.replace(
-            self, lr=lr, lr_low=low, lr_high=high, param_group_lrs=groups, policy=None, caveats=caveats
+            self,
+            lr=lr,
+            lr_low=low,
+            lr_high=high,
+            param_group_lrs=groups,
+            policy=policy,
+            caveats=(*self.caveats, *caveats),
         )
 
     def with_group_lrs(self, lrs: Sequence[float]) -> Suggestion:

@@ -36,7 +36,7 @@ from lrfinder.kept import KeptBatches
 from lrfinder.processes import TrainerProcesses
 from lrfinder.state import Snapshot, interrupts_deferred
 from lrfinder.trainee import all_finite
-from lrfinder.writeback import configured_lrs, own_lrs, peaks_to_come, reference_lr, set_lr, shape_to_come
+from lrfinder.writeback import configured_lrs, own_lrs, peaks_to_come, rates_to_come, reference_lr, set_lr
 
 __all__ = ["TrainerTrainee"]
 
@@ -322,13 +322,13 @@ class TrainerTrainee:
         hook(trainer, "on_train_batch_end", outputs, batch, batch_idx)
         return outputs
 
-    def shape_to_come(self) -> list[float] | None:
-        """Return the multipliers that the only scheduler will give the reference group; None where unknown."""
+    def rates_to_come(self) -> list[float] | None:
+        """Return the rates that the only scheduler will give the reference group; None where unknown."""
         schedules = schedules_to_come(self.trainer)
-        if len(schedules) != 1 or not self.fresh:
+        if len(schedules) != 1 or not self.module.automatic_optimization:  # by hand, who knows when it steps
             return None
         with self.undone():
-            return shape_to_come(self._groups()[self.configured().index(self._configured)], *schedules[0])
+            return rates_to_come(self._groups()[self.configured().index(self._configured)], *schedules[0])
 
     def _peaks_to_come(self) -> tuple[float, ...]:
         with self.undone():

@@ -18,6 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import nnls
 
 from lrfinder.bound import Bound
 from lrfinder.branches import ANNEALED, Annealed
@@ -115,7 +116,7 @@ class Worth:
         return value, math.sqrt(float(row @ self.covariance @ row) + misfit**2)
 
 
-PRIOR = Worth(np.array([0.047, 0.045]), np.array([[0.0068, 0.0024], [0.0024, 0.0040]]))
+PRIOR = Worth(np.array([0.056, 0.038]), np.array([[0.0077, 0.0004], [0.0004, 0.0030]]))
 """Mean and covariance over the benchmark's cells, rounded."""
 
 
@@ -123,7 +124,7 @@ def worth_at(horizon: int, measured: Sequence[Annealed], prior: Worth = PRIOR) -
     """Return what annealing is worth after ``horizon`` steps.
 
     What was measured wanders off by a standard deviation of 0.025 per square root of a doubling of the steps, from the
-    shortest branch to the longest and on to the horizon; then it is weighed against the prior.
+    shortest branch to the longest and on to the horizon; then it is weighed against the prior. Neither is negative.
 
     Args:
         horizon: T, optimizer steps.
@@ -146,7 +147,9 @@ def worth_at(horizon: int, measured: Sequence[Annealed], prior: Worth = PRIOR) -
     precision, information = _wandered(precision, information, steps, horizon)
     believed = np.linalg.inv(prior.covariance)
     covariance = np.asarray(np.linalg.inv(believed + precision), dtype=np.float64)
-    mean: Array = covariance @ (believed @ prior.mean + information)
+    # Neither number can be negative: less progress does not help, annealing does not add noise.
+    root = np.linalg.cholesky(believed + precision).T
+    mean, _ = nnls(root, root @ covariance @ (believed @ prior.mean + information))
     return Worth(mean, covariance, float(np.trace(covariance @ precision)) / 2)
 
 

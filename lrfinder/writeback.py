@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,10 @@ __all__ = [
     "copy_configuration",
     "own_lrs",
     "peaks_to_come",
+    "rates_to_come",
     "reference_lr",
     "scaled_lrs",
     "set_lr",
-    "shape_to_come",
 ]
 
 _SCALED_KEYS = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
@@ -76,6 +77,7 @@ def own_lrs(optimizers: Iterable[Optimizer]) -> list[float]:
     return [float(optimizer.defaults["lr"]) for optimizer in optimizers if optimizer.defaults.get("lr") is not None]
 
 
+_LOOKAHEAD_SHAPE = 200_000
 _LOOKAHEAD = 10_000
 """Most steps of a scheduler that are looked ahead."""
 
@@ -111,22 +113,28 @@ def peaks_to_come(
     return peaks, unseen
 
 
-def shape_to_come(group: Mapping[str, Any], scheduler: Any, times: float) -> list[float] | None:
-    """Return the multipliers of the highest rate that a scheduler gives a param group, one for each of its steps.
+def rates_to_come(group: Mapping[str, Any], scheduler: Any, times: float) -> list[float] | None:
+    """Return the learning rates that a scheduler gives a param group, one for each of its steps.
 
-    None where they cannot be told: it follows a metric, wants an argument, or steps more than 10,000 times. The caller
-    puts back its state and that of the param groups.
+    None where they cannot be told: it wants an argument, steps more than 200,000 times, or asks for rates below zero.
+    One that follows a metric is taken to stay where it is. The caller puts back its state and that of the groups.
     """
-    if hasattr(scheduler, "num_bad_epochs") or not times <= _LOOKAHEAD:
+    if hasattr(scheduler, "num_bad_epochs"):
+        return [float(group["lr"])]
+    if not times <= _LOOKAHEAD_SHAPE:
         return None
     rates = [float(group["lr"])]
-    try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, that no optimizer has stepped
         for _ in range(int(times)):
-            scheduler.step()
+            try:
+                scheduler.step()
+            except ValueError:  # one-cycle refuses to go on past its end
+                break
+            except Exception:  # it wants an argument
+                return None
             rates.append(float(group["lr"]))
-    except Exception:
-        return None
-    return [rate / max(rates) for rate in rates] if max(rates) > 0 else None
+    return rates if min(rates) >= 0 and max(rates) > 0 else None
 
 
 def scaled_lrs(lrs: Sequence[float], lr: float, reference: float) -> tuple[float, ...]:

@@ -34,6 +34,11 @@ def test_no_more_is_spent_than_is_left_and_no_trunk_comes_without_its_branch(lef
     assert [n for stage, n in stages if stage == "trunk"] == [n for stage, n in stages if stage == "branch"]
 
 
+def test_no_branch_goes_above_the_highest_rate_to_try():
+    stages = [probe.stage for probe in branch_probes(SEARCH.outcomes, 1000, max_lr=2**-6)]
+    assert stages == ["trunk", "branch", "trunk", "branch"]
+
+
 def test_a_search_in_which_everything_blew_up_is_not_followed():
     assert branch_probes(evidence({(10, x): math.inf for x in (-3, -2, -1)}).outcomes, 1000) == []
 

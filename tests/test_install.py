@@ -28,6 +28,7 @@ from runs import (
     without_functions,
 )
 from schedulers import SCHEDULERS
+from scripted import evidence, valley
 from test_exact import tensor_rate
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
@@ -35,6 +36,7 @@ from torch.utils.data import DataLoader
 from lrfinder import InputError, LRFinder, Policy, suggest
 from lrfinder.alternatives import Alternative
 from lrfinder.install import Installed
+from lrfinder.ranking import rank
 from lrfinder.schedules import POLICIES
 
 pytestmark = LIGHTNINGS_REMARKS
@@ -189,6 +191,15 @@ def step_lr(net):
     return [optimizer], [lr_scheduler.StepLR(optimizer, 1, 0.5)]
 
 
+class Thawing(Net):
+    def __init__(self, lr):
+        super().__init__(lr)
+        self.backbone = self.body
+
+    def configure_optimizers(self):
+        return torch.optim.Adam((p for p in self.parameters() if p.requires_grad), lr=self.lr)
+
+
 WHAT = {
     "auto without a scheduler": (
         None,
@@ -222,16 +233,68 @@ def test_what_becomes_of_the_schedule_is_said_in_one_line(tmp_path, found, name)
     assert len(run["schedulers"]) == (text.startswith(("installed wsd", "installed constant", "kept")))
 
 
+KEPT = {  # the scheduler, the policy whose best peak it should reach, what to set over that peak
+    "cosine": (lambda o: lr_scheduler.CosineAnnealingLR(o, 32), "cosine", 1.0),
+    "steps": (lambda o: lr_scheduler.StepLR(o, 11, 0.1), "step", 1.0),
+    "lambda beyond its rate": (lambda o: lr_scheduler.LambdaLR(o, lambda step: 3 * (1 - step / 32)), "linear", 1 / 3),
+    "one cycle": (lambda o: lr_scheduler.OneCycleLR(o, 0.01, 32), "one-cycle", 1.0),
+    "plateau": (lambda o: lr_scheduler.ReduceLROnPlateau(o), "constant", 1.0),
+    "below zero": (lambda o: lr_scheduler.LambdaLR(o, lambda step: 1 - step / 20), "constant", 1.0),
+    "wanting an argument": (lambda o: Wanting(o), "constant", 1.0),
+}
+
+
+class Wanting(lr_scheduler.LRScheduler):
+    def get_lr(self):
+        return self.base_lrs
+
+    def step(self, *epoch):
+        if not epoch and self.last_epoch >= 0:
+            raise TypeError("epoch, please")
+        super().step()
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_schedule_that_is_kept_reaches_the_peak_that_is_best_for_it(tmp_path, found, name):
+    make, policy, share = KEPT[name]
+    found["alternatives"] = rank(evidence(valley(-1.0)), 32, 0.4).alternatives
+    peak = next(one.lr for one in found["alternatives"] if one.policy.name == policy)
+
+    class Stepping(Net):
+        def configure_optimizers(self):
+            optimizer = adamw(self)
+            return [optimizer], [{"scheduler": make(optimizer), "interval": "step", "monitor": "train_loss_step"}]
+
+        def lr_scheduler_step(self, scheduler, metric):
+            asks = isinstance(scheduler, (lr_scheduler.ReduceLROnPlateau, Wanting))
+            scheduler.step(*[metric][: int(asks)])
+
+    callback = finder(policy=None)
+    trainer, run = fit(tmp_path, [callback], module=Stepping)
+    suggestion = callback.suggestion
+    assert suggestion.policy is None
+    assert suggestion.lr == trainer.lightning_module.lr == pytest.approx(share * peak, rel=0.03)
+    if name != "below zero":
+        assert max(max(step) for step in rates(run)) == pytest.approx(peak, rel=0.03)
+    told = "could not be told" if name in ("below zero", "wanting an argument") else "moved there by the convex bound"
+    assert told in suggestion.caveats[-1]
+
+
+def test_a_later_search_without_a_schedule_is_for_a_constant_rate(tmp_path, found):
+    found["alternatives"] = rank(evidence(valley(-1.0)), 16, 0.4).alternatives
+    callback = finder(policy="keep", at_epochs=[1])
+    fit(tmp_path, [callback])
+    assert callback.suggestion.policy.name == "constant"
+    assert callback.suggestion.lr == next(a.lr for a in found["alternatives"] if a.policy.name == "constant")
+
+
+def test_a_policy_that_does_not_fit_the_training_warns(tmp_path, found):
+    with pytest.warns(UserWarning, match="a policy of 50 steps in a training of 32 steps, as asked for"):
+        fit(tmp_path, [finder(policy=Policy("cosine", 50))])
+
+
 def test_where_param_groups_are_added_later_no_schedule_is_installed_unasked(tmp_path, found):
     """torch's schedulers have no rate for them, and the run would end there."""
-
-    class Thawing(Net):
-        def __init__(self, lr):
-            super().__init__(lr)
-            self.backbone = self.body
-
-        def configure_optimizers(self):
-            return torch.optim.Adam((p for p in self.parameters() if p.requires_grad), lr=self.lr)
 
     _, run = fit(tmp_path, [finder(policy=None), BackboneFinetuning(1, train_bn=False)], module=Thawing)
     assert len(run["steps"]) == 32
@@ -289,6 +352,10 @@ def test_plateau_needs_a_metric_and_no_warmup():
 
 
 IMPOSSIBLE = {
+    "growing": (
+        {"module": Thawing, "others": lambda: [BackboneFinetuning(1, train_bn=False)]},
+        r"policy must be keep \(or None\) with a callback that adds param groups later",
+    ),
     "no end": (
         {"max_epochs": -1},
         r"policy 'cosine' needs to know how long .* max_steps, got max_epochs = -1, max_steps = -1",
@@ -301,8 +368,10 @@ IMPOSSIBLE = {
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 def test_what_cannot_be_installed_is_refused_before_anything_is_probed(tmp_path, found, name, epochs):
     options, message = IMPOSSIBLE[name]
+    options = dict(options)
+    others = options.pop("others", list)()
     with pytest.raises(InputError, match=message):
-        fit(tmp_path, [finder(policy="cosine", at_epochs=epochs)], **options)
+        fit(tmp_path, [finder(policy="cosine", at_epochs=epochs), *others], **options)
     assert found["searches"] == 0
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scripted import evidence, valley
 
-from lrfinder import Suggestion
+from lrfinder import Policy, Suggestion
 from lrfinder.choice import choose, evidence_of
 from lrfinder.probe import Outcome, Probe
 from lrfinder.ranking import rank
@@ -53,7 +53,7 @@ def test_the_simplest_of_those_that_do_not_differ_is_taken_and_said_to_be():
     ranking = rank(search(), 500, 2**-6)
     assert ranking.chosen.policy.name == "wsd"
     assert names(ranking)[0] == "wsd-sqrt"
-    assert ranking.chosen.reason.startswith("No detectable difference from wsd-sqrt: the simplest of them.")
+    assert ranking.chosen.reason.startswith("No detectable difference from wsd-sqrt (less than 0.5%): the simplest")
     assert ranking.chosen in ranking.alternatives
 
 
@@ -79,7 +79,7 @@ def test_what_was_not_measured_is_said():
 def test_warmup_is_recommended_where_a_probe_with_it_ended_lower(loss, warms):
     ranking = rank(search(("warmup", -5.5, 40, loss)), 500, 2**-6)
     warmup = {alternative.policy.name: alternative.policy.warmup_steps for alternative in ranking.alternatives}
-    assert warmup.pop("one-cycle") == 0
+    assert (warmup.pop("one-cycle"), warmup.pop("plateau")) == (0, 0)
     assert set(warmup.values()) == {50 if warms else 0}
     plain = rank(search(), 500, 2**-6)
     assert ranking.octaves - plain.octaves == pytest.approx(0.5 if warms else 0.0)
@@ -87,8 +87,11 @@ def test_warmup_is_recommended_where_a_probe_with_it_ended_lower(loss, warms):
 
 
 def test_warmup_is_recommended_where_an_untrained_model_does_not_survive_the_peak():
-    assert rank(search(), 500, 2**-6, blow_up=2**-6).chosen.policy.warmup_steps == 50
-    assert rank(search(), 100_000, 2**-6, blow_up=2**-6).chosen.policy.warmup_steps == 2000
+    assert rank(search(), 500, 2**-6, blow_up=2**-7.5).chosen.policy.warmup_steps == 50
+    assert rank(search(), 100_000, 2**-6, blow_up=2**-7.5).chosen.policy.warmup_steps == 2000
+    near = rank(search(), 500, 2**-6, blow_up=2**-5.9)
+    warms = {one.policy.name for one in near.alternatives if one.policy.warmup_steps}
+    assert warms == {"polynomial", "exponential"}  # the others' peaks are lower
     assert "survived 0.062, 5.4 times the peak" in rank(search(), 500, 2**-6).chosen.reason
 
 
@@ -109,6 +112,49 @@ def test_a_suggestion_carries_the_ranking_and_is_chosen_again_from_its_json():
     assert document["predicted_gain"] == first.chosen.gain > 0
     assert document["predicted_gain_low"] < document["predicted_gain"] < document["predicted_gain_high"]
     assert first.steps_spent == 12 + 6 * 10 + 6 * 40 + 2 * 40
+
+
+def test_only_a_schedule_that_warms_up_gets_the_rate_that_warmup_allows():
+    plain = choose(search(), steps=300)
+    warm = choose(search(("warmup", -5.5, 40, 0.9)), steps=300)
+    assert warm.policy.warmup_steps == 30
+    assert warm.lr == pytest.approx(plain.lr * 2**0.5)
+    cold = Policy("linear", 300)
+    assert warm.with_policy(cold).lr == pytest.approx(plain.with_policy(cold).lr)
+    assert warm.with_policy(Policy("linear", 300, 30)).lr == pytest.approx(plain.with_policy(cold).lr * 2**0.5)
+    falling = [1 - step / 300 for step in range(300)]
+    assert warm.with_schedule(falling).lr == pytest.approx(plain.with_schedule(falling).lr)
+    again = Suggestion.from_dict(json.loads(json.dumps(warm.to_dict())))
+    assert again.with_policy(cold).lr == warm.with_policy(cold).lr
+
+
+def test_annealing_that_was_seen_to_hurt_never_ends_in_more_of_it():
+    long = ("trunk", -6.5, 40, 0.9), ("branch", -6.5, 40, 0.94)
+    short = ("trunk", -6.5, 10, 1.1), ("branch", -6.5, 10, 1.15)
+    assert rank(search(*long, *short), 50, 2**-6).chosen.policy.name == "constant"
+
+
+def test_the_suggested_rate_is_the_best_peak_of_the_suggested_policy():
+    answer = choose(search(), steps=500)
+    assert answer.policy.name == "wsd"
+    assert answer.lr == pytest.approx(answer.chosen.lr)
+    linear = next(one for one in answer.alternatives if one.policy.name == "linear")
+    assert math.log2(answer.lr / linear.lr) == pytest.approx(features(Policy("wsd", 500), 500).lr)
+    assert answer.lr_low < answer.lr < answer.lr_high
+
+
+def test_the_peak_for_a_schedule_of_ones_own_is_that_of_the_policy_it_equals():
+    answer = choose(search(), steps=500)
+    for name in ("constant", "cosine", "wsd", "exponential"):
+        rates = [0.3 * Policy(name, 500)(step) for step in range(500)]
+        own = answer.with_schedule(rates, "mine", 0.3)
+        assert own.lr == pytest.approx(answer.with_policy(name).lr), name
+        assert own.lr_low / own.lr == pytest.approx(answer.lr_low / answer.lr)
+        assert own.policy is None
+        assert own.caveats[-1] == "The peak is the one for mine, moved there by the convex bound."
+    doubled = answer.with_schedule([0.6, 0.6, 0.6], "mine", 0.3)
+    assert doubled.lr == pytest.approx(answer.with_policy("constant").lr / 2)
+    assert "peaks at 2 times the rate that is set" in doubled.caveats[-1]
 
 
 def test_the_transfer_of_the_rate_follows_the_bound():

@@ -14,6 +14,15 @@ from lrfinder.search import Plan, bracket_centre, next_probes
 PLAN = Plan.of(300, 500, 1e-7, 100.0)
 
 
+@pytest.mark.parametrize("budget", [300, 500, 1000, 2500, 50_000])
+def test_what_is_kept_for_branches_pays_for_a_long_trunk_and_its_branch(budget):
+    plan = Plan.of(budget, 10**6, 1e-7, 100.0)
+    wanted = 2 * plan.long if budget < 500 else 3 * plan.long + 2 * plan.short
+    assert plan.reserved >= 0.95 * wanted
+    assert plan.range_steps + 6 * plan.short + 4 * plan.long + plan.reserved <= 1.02 * budget
+    assert Plan.of(budget, None, 1e-7, 100.0).reserved == 0
+
+
 def search(plan, centre, loss):
     """Run a whole search on a function from (octave, steps) to a loss."""
     outcomes, spent = [], plan.range_steps

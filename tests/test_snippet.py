@@ -70,9 +70,10 @@ def test_a_rate_without_end_warms_up_and_stays():
     assert [multiplier(step) for step in (0, 1, 2, 3, 10**9)] == [0.25, 0.5, 0.75, 1.0, 1.0]
 
 
-class Module:
-    def parameters(self):
-        return [torch.nn.Parameter(torch.ones(2))]
+class Module(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2))
 
 
 MADE = {
@@ -85,8 +86,9 @@ MADE = {
 
 @pytest.mark.parametrize("text", [text for text, make in MADE.items() if make])
 def test_a_known_optimizer_is_built_again_with_its_arguments(text):
-    original = MADE[text](Module().parameters())
-    assert constructor(original) == text
+    module = Module()
+    original = MADE[text](module.parameters())
+    assert constructor(original, module) == text
     configured = run(snippet(Policy("linear", 4), [0.03], text))["configure_optimizers"](Module())
     optimizer, entry = configured["optimizer"], configured["lr_scheduler"]
     assert type(optimizer) is type(original)
@@ -105,10 +107,16 @@ class Own(torch.optim.SGD):
 
 
 def test_an_optimizer_that_cannot_be_known_is_left_to_the_person():
-    one, two = Module().parameters(), Module().parameters()
-    assert constructor(Own(one, lr=0.1)) is None
-    assert constructor(torch.optim.SGD([{"params": one}, {"params": two}], lr=0.1)) is None
-    assert constructor(torch.optim.LBFGS(one, line_search_fn="strong_wolfe")) is None  # a text could be anything
+    module = torch.nn.ModuleList([Module(), Module()])
+    one, two = [module[0].weight], [module[1].weight]
+    sgd = torch.optim.SGD
+    assert constructor(Own(one + two, lr=0.1), module) is None
+    assert constructor(sgd([{"params": one}, {"params": two}], lr=0.1), module) is None
+    assert constructor(sgd(one, lr=0.1), module) is None  # a part of the parameters
+    assert constructor(sgd([{"params": one + two, "momentum": 0.3}], lr=0.1), module) is None  # not its defaults
+    assert constructor(sgd([{"params": one + two, "lr": 0.3}], lr=0.1), module) == "torch.optim.SGD()"
+    searching = torch.optim.LBFGS(one + two, line_search_fn="strong_wolfe")
+    assert constructor(searching, module) is None  # a text could be anything
     assert "optimizer = ...  # yours, with lr=0.03\n" in snippet(Policy("linear", 4), [0.03])
 
 
@@ -121,7 +129,7 @@ def test_what_a_file_says_of_the_optimizer_is_not_taken_for_code_unless_it_is_pl
 
 def test_several_groups_get_their_rates(monkeypatch):
     code = snippet(Policy("linear", 4), [0.03, 0.003], "torch.optim.SGD()").replace(
-        "optimizer = ...", "optimizer = torch.optim.SGD([{'params': self.parameters()} for _ in range(2)], lr=1.0)"
+        "optimizer = ...", "optimizer = torch.optim.SGD([{'params': [torch.ones(1)]} for _ in range(2)], lr=1.0)"
     )
     optimizer = run(code)["configure_optimizers"](Module())["optimizer"]
     assert [group["lr"] for group in optimizer.param_groups] == [0.03, 0.003]
