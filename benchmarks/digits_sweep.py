@@ -9,10 +9,10 @@ import torch
 
 from lrfinder import Policy, find_lr
 from lrfinder.demo import Demo, digits_demo
-from lrfinder.schedules import POLICIES
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 SEEDS = (0, 1, 2)
+POLICIES = ("constant", "linear", "cosine", "wsd")
 
 
 def train(demo: Demo, lr: float, policy: Policy) -> tuple[float, float]:
@@ -39,15 +39,17 @@ def main() -> None:
     for seed in SEEDS:
         demo = digits_demo(seed, "cpu")
         found = find_lr(demo.model, demo.optimizer, demo.loss_fn, demo.loader, demo.val_loader, steps=demo.steps)
-        suggested[seed] = found.lr
-    print(f"suggested for seeds {SEEDS}: " + ", ".join(f"{lr:.3g}" for lr in suggested.values()))
+        suggested[seed] = {name: found.with_policy(Policy(name, demo.steps)).lr for name in POLICIES}
+        print(f"seed {seed}: {found.policy.name} at {found.lr:.3g} suggested")
     print("validation loss (accuracy), mean of three seeds\n")
     print(f"| learning rate | {' | '.join(POLICIES)} |\n|---|{'---|' * len(POLICIES)}")
     for lr in (*RATES, None):
         cells = []
         for name in POLICIES:
             demos = {seed: digits_demo(seed, "cpu") for seed in SEEDS}
-            runs = [train(demos[s], suggested[s] if lr is None else lr, Policy(name, demos[s].steps)) for s in SEEDS]
+            runs = [
+                train(demos[s], suggested[s][name] if lr is None else lr, Policy(name, demos[s].steps)) for s in SEEDS
+            ]
             loss, accuracy = (sum(values) / len(runs) for values in zip(*runs, strict=True))
             cells.append(f"{loss:.4f} ({accuracy:.1%})")
         print(f"| {'suggested' if lr is None else f'{lr:g}'} | {' | '.join(cells)} |", flush=True)

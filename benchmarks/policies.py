@@ -84,7 +84,7 @@ def law() -> None:
     print(f"root mean square of the rises {np.sqrt((seen**2).mean()):.3f}, of what is left {left:.3f}")
     prior = prior_of({task.name for task in TASKS})
     print(f"relief and cost: mean {prior.mean.round(4)}, covariance {prior.covariance.round(5).tolist()}\n")
-    print("| policy | mean log loss over constant | standard deviation | not explained | octaves seen | by the bound |")
+    print("| policy | mean log loss over constant | standard deviation | not explained | octaves seen | predicted |")
     print("|---|---|---|---|---|---|")
     theory, moved = [], []
     for i, policy in enumerate(POLICIES):
@@ -95,7 +95,7 @@ def law() -> None:
         columns = seen[:, i].mean(), seen[:, i].std(), (seen - said)[:, i].mean(), np.mean(off), np.mean(bound)
         print(f"| {policy} |", " | ".join(f"{x:+.3f}" for x in columns), "|")
     slope = np.dot(theory, moved) / np.dot(theory, theory)
-    print(f"\nslope of the octaves seen on those of the bound: {slope:.2f}")
+    print(f"\nslope of the octaves seen on those predicted: {slope:.2f}")
 
 
 # -- running ----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lrfinder.loop import find_lr, range_test
     from lrfinder.losslog import LossLog
     from lrfinder.plot import plot_curve, plot_probes
+    from lrfinder.plot_policies import plot_policies
     from lrfinder.reason import Reason
     from lrfinder.schedules import Policy
     from lrfinder.suggestion import Suggestion
@@ -41,6 +42,7 @@ _HOMES = {
     "forecast": "forecasts",
     "plot_curve": "plot",
     "plot_forecast": "forecast_plot",
+    "plot_policies": "plot_policies",
     "plot_probes": "plot",
     "range_test": "loop",
     "read_curve": "files",
@@ -64,6 +66,7 @@ __all__ = [
     "forecast",
     "plot_curve",
     "plot_forecast",
+    "plot_policies",
     "plot_probes",
     "range_test",
     "read_curve",

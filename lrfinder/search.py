@@ -21,10 +21,10 @@ _RANGE_SHARE = 0.15
 _LONGER = 4.5
 """Length of the long probes over that of the short ones."""
 _RESERVED = 0.22
-"""Share of a small budget for branches: a trunk and a branch as long as the long probes. Of 0, 0.15, 0.22 and 0.3 it lost
-least on the benchmark's tasks, not by much. Without a horizon there are none."""
+"""Share of a small budget for branches: a trunk and a branch as long as the long probes. Of 0, 0.15, 0.22 and 0.3 it
+lost least on the benchmark's tasks, not by much. Without a horizon there are none."""
 _AMPLE = 500
-"""Steps of a budget from which on a probe with warmup, and trunk and branch as long as the short probes, are kept for."""
+"""Steps of a budget from which on some are kept for a probe with warmup, and trunk and branch as long as short ones."""
 _MOST_SHORT = 9
 _SEEN_DRIFT = -0.35
 """Octaves by which the best rate falls per doubling of the steps, on average over the benchmark's tasks."""

@@ -6,7 +6,7 @@ The final loss with schedule ``s``, at its own best peak rate, over that with a 
 
 ``r_s`` is the share of the noise that the schedule removes by the convex bound, 0 for a constant rate and 1 for linear
 to zero; ``o_s = -log2(mean multiplier)`` the octaves of progress it gives up. Over the benchmark's tasks and twelve
-schedules these two numbers explain six sevenths of the squares (`benchmarks/policies.py`, docs/measured.md).
+schedules these two numbers explain four fifths of the squares (`benchmarks/policies.py`, docs/measured.md).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LEVEL_ERROR = 0.03
 """Standard deviation of a measured rise: the rates are not quite those that are best."""
 _DISTRUST = 0.5
 """Share by which a measured rise is doubted: large ones, at losses near zero, are mostly chance."""
-_WANDER = 0.025
+_WANDER = 0.05
 """Standard deviation by which either number changes per square root of a doubling of the steps."""
 _MISFIT = (0.005, 0.3)
 """Standard deviation of the law: a constant, and a share of the predicted rise."""
@@ -123,7 +123,7 @@ PRIOR = Worth(np.array([0.056, 0.038]), np.array([[0.0077, 0.0004], [0.0004, 0.0
 def worth_at(horizon: int, measured: Sequence[Annealed], prior: Worth = PRIOR) -> Worth:
     """Return what annealing is worth after ``horizon`` steps.
 
-    What was measured wanders off by a standard deviation of 0.025 per square root of a doubling of the steps, from the
+    What was measured wanders off by a standard deviation of 0.05 per square root of a doubling of the steps, from the
     shortest branch to the longest and on to the horizon; then it is weighed against the prior. Neither is negative.
 
     Args:

@@ -62,6 +62,7 @@ def test_the_public_names_are_pinned():
         "forecast",
         "plot_curve",
         "plot_forecast",
+        "plot_policies",
         "plot_probes",
         "range_test",
         "read_curve",

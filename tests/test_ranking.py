@@ -52,7 +52,7 @@ def test_a_constant_rate_gains_nothing_over_itself():
 def test_the_simplest_of_those_that_do_not_differ_is_taken_and_said_to_be():
     ranking = rank(search(), 500, 2**-6)
     assert ranking.chosen.policy.name == "wsd"
-    assert names(ranking)[0] == "wsd-sqrt"
+    assert set(names(ranking)[:2]) == {"wsd", "wsd-sqrt"}
     assert ranking.chosen.reason.startswith("No detectable difference from wsd-sqrt (less than 0.5%): the simplest")
     assert ranking.chosen in ranking.alternatives
 
