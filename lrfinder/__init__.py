@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lrfinder.loop import find_lr, range_test
     from lrfinder.losslog import LossLog
     from lrfinder.plot import plot_curve, plot_probes
-    from lrfinder.plot_policies import plot_policies
+    from lrfinder.policies_plot import plot_policies
     from lrfinder.reason import Reason
     from lrfinder.schedules import Policy
     from lrfinder.suggestion import Suggestion
@@ -42,7 +42,7 @@ _HOMES = {
     "forecast": "forecasts",
     "plot_curve": "plot",
     "plot_forecast": "forecast_plot",
-    "plot_policies": "plot_policies",
+    "plot_policies": "policies_plot",
     "plot_probes": "plot",
     "range_test": "loop",
     "read_curve": "files",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lrfinder.plot import Palette, plot_curve, plot_probes
-from lrfinder.plot_policies import plot_policies
+from lrfinder.policies_plot import plot_policies
 
 if TYPE_CHECKING:
     from lrfinder.suggestion import Suggestion
