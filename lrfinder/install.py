@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lrfinder.errors import InputError
-from lrfinder.internals import internals, warn
+from lrfinder.internals import internals, say
 from lrfinder.schedules import ENDLESS, POLICIES, Policy
 from lrfinder.writeback import set_lr
 
@@ -102,7 +102,7 @@ def settled(asked: Asked, trainer: Any, horizon: int | None) -> str | Policy:
         )
     if isinstance(asked, Policy) and asked.total_steps is not None and asked.total_steps != horizon:
         until = "an end that is not known" if horizon is None else f"{horizon} steps"
-        warn(trainer, f"installs a policy of {asked.total_steps} steps in a training of {until}, as asked for")
+        say(trainer, f"installs a policy of {asked.total_steps} steps in a training of {until}, as asked for")
     if isinstance(asked, str) and asked not in ("auto", *ENDLESS) and horizon is None:
         raise InputError(
             f"policy {asked!r} needs to know how long training is: give max_epochs or, for data without length,"

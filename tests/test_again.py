@@ -30,12 +30,16 @@ pytestmark = LIGHTNINGS_REMARKS
 
 
 def adam(net):
+    return torch.optim.Adam(net.parameters(), lr=net.lr)
+
+
+def quick_adam(net):
     return torch.optim.Adam(net.parameters(), lr=net.lr, betas=(0.5, 0.9))
 
 
 def test_later_searches_leave_training_as_if_their_rates_had_been_set_by_hand(tmp_path):
     callback = finder(at_epochs=[1, 2], min_lr=1e-6)
-    options = {"module": optimizers(adam), "max_epochs": 4}
+    options = {"module": optimizers(quick_adam), "max_epochs": 4}
     trainer, run = fit(tmp_path / "tuned", [callback], **options)
     assert list(callback.suggestions) == [1, 2]
     assert callback.suggestion is callback.suggestions[2]

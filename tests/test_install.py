@@ -288,9 +288,10 @@ def test_a_later_search_without_a_schedule_is_for_a_constant_rate(tmp_path, foun
     assert callback.suggestion.lr == next(a.lr for a in found["alternatives"] if a.policy.name == "constant")
 
 
-def test_a_policy_that_does_not_fit_the_training_warns(tmp_path, found):
-    with pytest.warns(UserWarning, match="a policy of 50 steps in a training of 32 steps, as asked for"):
+def test_a_policy_that_does_not_fit_the_training_is_said_to(tmp_path, found, caplog):
+    with caplog.at_level("INFO", logger="lightning.pytorch.utilities.rank_zero"):
         fit(tmp_path, [finder(policy=Policy("cosine", 50))])
+    assert "a policy of 50 steps in a training of 32 steps, as asked for" in caplog.text
 
 
 def test_where_param_groups_are_added_later_no_schedule_is_installed_unasked(tmp_path, found):
