@@ -42,7 +42,8 @@ def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT, 
     """Suggest the peak learning rate for a training of ``steps`` steps, from probes, or refuse with a reason.
 
     The rate is that of least expected regret under what the probes say of the best rate at the horizon; the interval
-    holds the best rate with 90% probability. Only differences of the loss matter.
+    holds the best rate with 90% probability. Only differences of the loss matter to the rate of a policy; which policy
+    it is goes by shares of the loss, which is taken to be zero for a perfect model.
 
     Args:
         evidence: what was measured.

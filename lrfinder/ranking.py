@@ -58,7 +58,8 @@ def rank(evidence: Evidence, horizon: int, lr: float, *, blow_up: float = math.i
         blow_up: lowest rate above the best at which a probe blew up.
         prior: what is believed of annealing before anything is measured.
     """
-    measured, warming = annealed(evidence), warmed(evidence)
+    positive = all(outcome.mean > 0 for outcome in (evidence.untrained, *evidence.outcomes, *evidence.branches))
+    measured, warming = annealed(evidence) if positive else (), warmed(evidence)
     worth = worth_at(horizon, measured, prior)
     pays = warming is not None and warming.rise < -max(_SIGMAS * warming.error, _MATERIAL)
     some = min(round(_WARMUP_SHARE * horizon), _MOST_WARMUP)
@@ -85,7 +86,7 @@ def rank(evidence: Evidence, horizon: int, lr: float, *, blow_up: float = math.i
         why = f"No detectable difference from {', '.join(others)} (less than {_MATERIAL:.1%}): the simplest of them."
     chosen = replace(simplest, reason=" ".join((why, _warmup_reason(evidence, simplest, warming, pays))))
     ordered = tuple(chosen if one[2] is simplest else one[2] for one in found)
-    return Ranking(ordered, chosen, octaves, (_basis(worth, measured, horizon),))
+    return Ranking(ordered, chosen, octaves, (_basis(worth, measured, horizon, positive),))
 
 
 def _reason(name: str, of: Features) -> str:
@@ -106,22 +107,25 @@ def _warmup_reason(evidence: Evidence, chosen: Alternative, warming: Warmed | No
     untrained = evidence.untrained.mean
     survived = max((o.probe.lr for o in evidence.outcomes if o.mean < untrained), default=lr)
     tried = "" if warming is None else f", and a probe with it ended {abs(warming.rise):.1%} {_side(warming.rise)}"
-    return f"No warmup: the untrained model survived {survived:.2g}, {survived / lr:.2g} times the peak{tried}."
+    return f"No warmup: the untrained model survived {survived:.2g}, {_times(survived / lr)} times the peak{tried}."
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}"
 
 
 def _side(rise: float) -> str:
     return "lower, within its noise" if rise < 0 else "higher"
 
 
-def _basis(worth: Worth, measured: Sequence[Annealed], horizon: int) -> str:
+def _basis(worth: Worth, measured: Sequence[Annealed], horizon: int, positive: bool) -> str:
     if not measured:
-        return (
-            "What annealing is worth was not measured on this model, the budget left no steps for it: the policy is the"
-            " one that mostly does best."
-        )
+        why = "the budget left no steps for it" if positive else "shares of what is not positive say nothing"
+        return f"What annealing is worth was not measured on this model, {why}: the policy is what does best elsewhere."
     longest = measured[-1]
+    error = f"standard error {longest.late_error:.1%}" if longest.late_error > 0 else "error unknown"
     return (
-        f"Annealing over the last 40% changed the loss by {longest.late:+.1%} (standard error {longest.late_error:.1%})"
-        f" after {longest.steps} steps; what it is worth after {horizon} is extrapolated: {worth.measured:.0%} from"
-        " branches, the rest from other tasks."
+        f"Annealing over the last 40% changed the loss by {longest.late:+.1%} ({error}) after {longest.steps} steps;"
+        f" what it is worth after {horizon} is extrapolated: {worth.measured:.0%} from branches, the rest from other"
+        " tasks."
     )

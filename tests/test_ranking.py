@@ -29,6 +29,13 @@ def names(ranking):
     return [alternative.policy.name for alternative in ranking.alternatives]
 
 
+def test_losses_that_are_not_positive_leave_annealing_unmeasured():
+    branches = (("trunk", -6.5, 40, -1.5), ("branch", -6.5, 40, -1.3))
+    ranking = rank(search(*branches), 50, 2**-6)
+    assert ranking.alternatives == rank(search(), 50, 2**-6).alternatives
+    assert "shares of what is not positive say nothing" in ranking.caveats[0]
+
+
 def test_every_policy_is_ranked_with_its_own_rate_and_a_reason():
     ranking = rank(search(), 500, 2**-6)
     assert sorted(names(ranking)) == sorted(POLICIES)
