@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lrfinder.plot import Palette
+from lrfinder.plot import Palette, bare
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,8 +80,10 @@ def plot_forecast(forecast: Forecast, ax: Axes | None = None, *, palette: Palett
     Returns:
         The Axes drawn on.
     """
-    lines, colours = forecast_view(forecast), palette or Palette()
-    ax = _axes(ax)
+    return _losses_on(_axes(ax), forecast_view(forecast), palette or Palette())
+
+
+def _losses_on(ax: Axes, lines: list[Line], colours: Palette) -> Axes:
     hues = _hues(lines)
     for line in lines:
         if line.kind in ("log", "target"):
@@ -98,7 +100,8 @@ def plot_forecast(forecast: Forecast, ax: Axes | None = None, *, palette: Palett
     margin = 0.05 * (top - low) or 1.0
     ax.set_ylim(low - margin, top + 2 * margin)
     ax.set_ylabel("loss")
-    _finish(ax, colours)
+    ax.set_xlabel("step")
+    bare(ax, colours)
     ax.legend(frameon=False, labelcolor=colours.ink, fontsize="small", loc="upper right")
     return ax
 
@@ -114,8 +117,10 @@ def plot_forecast_lr(forecast: Forecast, ax: Axes | None = None, *, palette: Pal
     Returns:
         The Axes drawn on.
     """
-    lines, colours = forecast_view(forecast), palette or Palette()
-    ax = _axes(ax)
+    return _rates_on(_axes(ax), forecast_view(forecast), palette or Palette())
+
+
+def _rates_on(ax: Axes, lines: list[Line], colours: Palette) -> Axes:
     hues = _hues(lines)
     for line in lines:
         if line.kind != "fit":
@@ -123,7 +128,8 @@ def plot_forecast_lr(forecast: Forecast, ax: Axes | None = None, *, palette: Pal
     ax.set_ylim(bottom=0)
     ax.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
     ax.set_ylabel("learning rate")
-    _finish(ax, colours)
+    ax.set_xlabel("step")
+    bare(ax, colours)
     return ax
 
 
@@ -133,9 +139,10 @@ def forecast_png(forecast: Forecast) -> bytes:
 
     figure = Figure(figsize=(8, 5.6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    plot_forecast(forecast, above)
+    lines, colours = forecast_view(forecast), Palette()
+    _losses_on(above, lines, colours)
     above.set_xlabel("")
-    plot_forecast_lr(forecast, below)
+    _rates_on(below, lines, colours)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=150)
     return file.getvalue()
@@ -164,14 +171,3 @@ def _label(line: Line, lines: list[Line]) -> str | None:
 
 def _short(name: str) -> str:
     return name.replace("\\", "/").rpartition("/")[2].removesuffix(".csv")
-
-
-def _finish(ax: Axes, colours: Palette) -> None:
-    ax.set_xlabel("step")
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    for side in ("bottom", "left"):
-        ax.spines[side].set_color(colours.ink)
-    ax.tick_params(colors=colours.ink, which="both")
-    for text in (ax.xaxis.label, ax.yaxis.label):
-        text.set_color(colours.ink)

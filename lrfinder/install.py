@@ -63,8 +63,9 @@ def checked_policy(policy: Any, monitor: str | None) -> Asked:
     Raises:
         InputError: it is none of the names, or "plateau" has nothing to follow or is to warm up.
     """
+    asked: Asked = policy
     if policy is None or policy in ("auto", "keep"):
-        return policy  # type: ignore[no-any-return]
+        return asked
     name = policy.name if isinstance(policy, Policy) else policy
     if not isinstance(name, str) or name not in POLICIES:
         raise InputError(f"policy must be auto, keep, one of {', '.join(POLICIES)}, or a Policy, got {policy!r}")
@@ -73,7 +74,7 @@ def checked_policy(policy: Any, monitor: str | None) -> Asked:
             raise InputError("monitor must be given with policy 'plateau', a metric for it to follow, got None")
         if isinstance(policy, Policy) and policy.warmup_steps:
             raise InputError(f"warmup_steps of policy 'plateau' must be 0, got {policy.warmup_steps}")
-    return policy  # type: ignore[no-any-return]
+    return asked
 
 
 def settled(asked: Asked, trainer: Any, horizon: int | None) -> str | Policy:

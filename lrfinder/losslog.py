@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -94,7 +95,7 @@ class LossLog:
         lr[:first] = self.lr[0] * np.arange(first) / max(first, 1)
         return lr
 
-    @property
+    @cached_property  # asked often, of up to three million steps
     def warmup_steps(self) -> int:
         """Steps until the learning rate first stood at its peak; see `end_of_warmup`."""
         return end_of_warmup(self.every_lr())

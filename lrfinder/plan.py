@@ -11,14 +11,11 @@ from numpy.typing import NDArray
 
 from lrfinder.errors import InputError
 from lrfinder.losslog import MAX_STEPS, LossLog, end_of_warmup
-from lrfinder.schedules import POLICIES, Policy
+from lrfinder.schedules import POLICIES, UNWARMED, Policy
 
-__all__ = ["RANKED", "Plan", "lowest_lr", "plan_for"]
+__all__ = ["Plan", "lowest_lr", "plan_for"]
 
 Array = NDArray[np.float64]
-
-RANKED = tuple(name for name in POLICIES if name != "plateau")
-"""The policies that are functions of the step."""
 
 _NODES = 50_000
 """Steps at which a policy is asked; in longer trainings its rate is a line between them, which blurs jumps."""
@@ -43,12 +40,15 @@ class Plan:
     warmup: int
     end_lr: float
 
+    def warmup_of(self, name: str) -> int:
+        """Return the steps of warmup of a schedule."""
+        return 0 if name in UNWARMED else self.warmup
+
     def every_lr(self, name: str) -> Array:
         """Return the learning rate of every step, (T + 1,), of a policy that ends at ``end_lr``."""
         ends = "end" in POLICIES[name].defaults and (name != "exponential" or self.end_lr > 0)
         params = {"end": self.end_lr / self.peak_lr} if ends else {}
-        # One-cycle warms up by itself.
-        policy = Policy(name, self.total, 0 if name == "one-cycle" else self.warmup, params)
+        policy = Policy(name, self.total, self.warmup_of(name), params)
         nodes = np.unique(np.linspace(0, self.total, min(_NODES, self.total) + 1).round().astype(np.int64))
         nodes = np.union1d(nodes, [policy.warmup_steps])
         multiplier = [policy(step) for step in nodes.tolist()]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from lrfinder.alternatives import Alternative
 from lrfinder.branches import Annealed, Warmed, annealed, warmed
 from lrfinder.probe import Evidence
-from lrfinder.schedules import POLICIES, Policy
+from lrfinder.schedules import POLICIES, RANKED, UNWARMED, Policy
 from lrfinder.worth import PRIOR, Features, Worth, features, worth_at
 
 __all__ = ["Ranking", "rank"]
@@ -26,9 +26,6 @@ _SIMPLEST_FIRST = (
     *("constant", "linear", "cosine", "wsd", "wsd-sqrt", "polynomial", "exponential", "inverse-sqrt", "multi-step"),
     *("step", "cosine-restarts", "one-cycle", "plateau"),
 )
-_UNPREDICTED = ("plateau",)
-_UNWARMED = ("one-cycle", "plateau")
-"""One-cycle rises by itself; `torch.optim.lr_scheduler.ReduceLROnPlateau` cannot."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +64,13 @@ def rank(evidence: Evidence, horizon: int, lr: float, *, blow_up: float = math.i
     found: list[tuple[float, float, Alternative]] = []
     for name in POLICIES:
         plain = features(Policy(name, horizon), horizon)
-        warms = name not in _UNWARMED and (pays or lr * 2**plain.lr >= blow_up)
+        warms = name not in UNWARMED and (pays or lr * 2**plain.lr >= blow_up)
         policy = Policy(name, horizon, some if warms else 0)
         of = features(policy, horizon) if policy.warmup_steps else plain
         octaves = plain.lr + (higher if policy.warmup_steps else 0.0)
         mean, deviation = worth.rise(of)
         gain, low, high = (
-            None if name in _UNPREDICTED else 1 - math.exp(mean + z * deviation) for z in (0.0, _NORMAL_90, -_NORMAL_90)
+            1 - math.exp(mean + z * deviation) if name in RANKED else None for z in (0.0, _NORMAL_90, -_NORMAL_90)
         )
         unwarmed = lr * 2**plain.lr if policy.warmup_steps else None
         one = Alternative(policy, lr * 2**octaves, gain, low, high, _reason(name, of), unwarmed)
@@ -90,7 +87,7 @@ def rank(evidence: Evidence, horizon: int, lr: float, *, blow_up: float = math.i
 
 
 def _reason(name: str, of: Features) -> str:
-    if name in _UNPREDICTED:
+    if name not in RANKED:
         return "Not predicted: when it drops depends on losses to come. It needs no horizon."
     if name == "constant":
         return "What the others are compared with: no progress given up, no noise removed."

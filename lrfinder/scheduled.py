@@ -106,7 +106,7 @@ def ranked(law: LossLaw, plan: Plan, rates: Mapping[str, Array], runs: Sequence[
             Scheduled(
                 name,
                 plan.peak_lr,
-                0 if name == "one-cycle" else plan.warmup,
+                plan.warmup_of(name),
                 plan.total,
                 step,
                 lr[step],

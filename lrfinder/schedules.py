@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
-__all__ = ["ENDLESS", "POLICIES", "Policy", "Shape", "part"]
+__all__ = ["ENDLESS", "POLICIES", "RANKED", "UNWARMED", "Policy", "Shape", "part"]
 
 Decay = Callable[[int, int, Mapping[str, Any]], float]
 """From the steps since warmup ``t``, those of the whole decay ``n`` >= 1, ``t`` <= ``n``, and parameters."""
@@ -163,6 +163,12 @@ POLICIES: Mapping[str, Shape] = {
 
 ENDLESS = ("constant", "plateau")
 """Those that need no total."""
+
+RANKED = tuple(name for name in POLICIES if name != "plateau")
+"""Those that are functions of the step, so that their loss can be predicted."""
+
+UNWARMED = ("one-cycle", "plateau")
+"""Those that get no warmup: one-cycle rises by itself, `torch.optim.lr_scheduler.ReduceLROnPlateau` cannot."""
 
 
 @dataclass(frozen=True)

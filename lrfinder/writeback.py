@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -77,9 +77,34 @@ def own_lrs(optimizers: Iterable[Optimizer]) -> list[float]:
     return [float(optimizer.defaults["lr"]) for optimizer in optimizers if optimizer.defaults.get("lr") is not None]
 
 
-_LOOKAHEAD_SHAPE = 200_000
 _LOOKAHEAD = 10_000
-"""Most steps of a scheduler that are looked ahead."""
+"""Most steps of a scheduler that are looked ahead for its peak."""
+_LOOKAHEAD_SHAPE = 200_000
+"""The same for its whole course, of which no part may be missing."""
+
+
+def _follows_a_metric(scheduler: Any) -> bool:
+    return hasattr(scheduler, "num_bad_epochs")
+
+
+def _looked_ahead(scheduler: Any, times: int, look: Callable[[], None]) -> bool:
+    """Step a scheduler ahead, and look after each step; return whether it can be stepped alone.
+
+    One that follows a metric is taken to stay where it is.
+    """
+    if _follows_a_metric(scheduler):
+        return True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, that no optimizer has stepped
+        for _ in range(times):
+            try:
+                scheduler.step()
+            except ValueError:  # one-cycle refuses to go on past its end
+                break
+            except Exception:  # it wants an argument: the epoch, a metric
+                return False
+            look()
+    return True
 
 
 def peaks_to_come(
@@ -98,18 +123,15 @@ def peaks_to_come(
     """
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     peaks = [float(group["lr"]) for group in groups]
-    unseen = []
-    for scheduler, times in schedulers:
-        follows_a_metric = hasattr(scheduler, "num_bad_epochs")
-        for _ in range(0 if follows_a_metric else int(min(times, _LOOKAHEAD))):
-            try:
-                scheduler.step()
-            except ValueError:  # one-cycle refuses to go on past its end
-                break
-            except Exception:  # it wants an argument: the epoch, a metric
-                unseen.append(type(scheduler).__name__)
-                break
-            peaks = [max(peak, float(group["lr"])) for peak, group in zip(peaks, groups, strict=True)]
+
+    def look() -> None:
+        peaks[:] = [max(peak, float(group["lr"])) for peak, group in zip(peaks, groups, strict=True)]
+
+    unseen = [
+        type(scheduler).__name__
+        for scheduler, times in schedulers
+        if not _looked_ahead(scheduler, int(min(times, _LOOKAHEAD)), look)
+    ]
     return peaks, unseen
 
 
@@ -119,21 +141,11 @@ def rates_to_come(group: Mapping[str, Any], scheduler: Any, times: float) -> lis
     None where they cannot be told: it wants an argument, steps more than 200,000 times, or asks for rates below zero.
     One that follows a metric is taken to stay where it is. The caller puts back its state and that of the groups.
     """
-    if hasattr(scheduler, "num_bad_epochs"):
-        return [float(group["lr"])]
-    if not times <= _LOOKAHEAD_SHAPE:
+    if times > _LOOKAHEAD_SHAPE and not _follows_a_metric(scheduler):
         return None
     rates = [float(group["lr"])]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's, that no optimizer has stepped
-        for _ in range(int(times)):
-            try:
-                scheduler.step()
-            except ValueError:  # one-cycle refuses to go on past its end
-                break
-            except Exception:  # it wants an argument
-                return None
-            rates.append(float(group["lr"]))
+    if not _looked_ahead(scheduler, int(min(times, _LOOKAHEAD_SHAPE)), lambda: rates.append(float(group["lr"]))):
+        return None
     return rates if min(rates) >= 0 and max(rates) > 0 else None
 
 
