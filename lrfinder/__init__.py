@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lrfinder.bracket import suggest
     from lrfinder.callback import LRFinder
     from lrfinder.curve import Curve
+    from lrfinder.detector import Detector
     from lrfinder.errors import InputError, LRFinderError, UnsupportedError
     from lrfinder.files import read_curve, write_curve_csv
     from lrfinder.forecast_plot import plot_forecast
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from lrfinder.loop import find_lr, range_test
     from lrfinder.losslog import LossLog
     from lrfinder.plot import plot_curve, plot_probes
+    from lrfinder.plateau import Plateau
+    from lrfinder.plateau_callback import PlateauDetector
     from lrfinder.policies_plot import plot_policies
     from lrfinder.reason import Reason
     from lrfinder.schedules import Policy
@@ -29,11 +32,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Curve": "curve",
+    "Detector": "detector",
     "Forecast": "forecasts",
     "InputError": "errors",
     "LRFinder": "callback",
     "LRFinderError": "errors",
     "LossLog": "losslog",
+    "Plateau": "plateau",
+    "PlateauDetector": "plateau_callback",
     "Policy": "schedules",
     "Reason": "reason",
     "Suggestion": "suggestion",
@@ -53,11 +59,14 @@ _HOMES = {
 
 __all__ = [
     "Curve",
+    "Detector",
     "Forecast",
     "InputError",
     "LRFinder",
     "LRFinderError",
     "LossLog",
+    "Plateau",
+    "PlateauDetector",
     "Policy",
     "Reason",
     "Suggestion",

@@ -1,0 +1,150 @@
+"""A stream of losses as the means of at most 256 blocks, kept where the losses are: no host read, constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["BLOCKS", "GROUP", "Blocks", "condensed"]
+
+BLOCKS = 256
+"""Most blocks; when they are full, neighbours are joined."""
+GROUP = 16
+"""Values that are condensed to one, outliers pulled in, once there are more than `BLOCKS` values."""
+
+_CLIP = 5.0
+"""Standard deviations, by the median absolute deviation, beyond which a value of a group is pulled in."""
+_TO_SD = 1.4826
+
+
+def condensed(values: Tensor) -> Tensor:
+    """Return sum and count of the finite values of each group, those far off its median pulled in.
+
+    No value leaves the device. Where half of a group are equal there is no spread to measure by, and none is moved.
+
+    Args:
+        values: (..., n).
+
+    Returns:
+        (..., 2).
+    """
+    finite = torch.isfinite(values)
+    count = finite.sum(-1, keepdim=True)
+    middle = _median(values, finite, count)
+    known = torch.where(finite, values, middle)
+    reach = _CLIP * _TO_SD * _median((known - middle).abs(), finite, count)
+    pulled = torch.maximum(torch.minimum(known, middle + reach), middle - reach)
+    pulled = torch.where(finite, torch.where(reach > 0, pulled, known), torch.zeros_like(values))
+    return torch.cat([pulled.sum(-1, keepdim=True), count.to(values.dtype)], -1)
+
+
+def _median(values: Tensor, known: Tensor, count: Tensor) -> Tensor:
+    """Return the median of the values known, (..., 1); 0 where there is none."""
+    ordered = torch.where(known, values, torch.full_like(values, torch.inf)).sort(-1).values
+    low, high = ((count - 1).clamp(min=0) // 2, (count // 2).clamp(max=values.shape[-1] - 1))
+    median = (ordered.gather(-1, low) + ordered.gather(-1, high)) / 2
+    return torch.where(count > 0, median, torch.zeros_like(median))
+
+
+class Blocks:
+    """Means of consecutive values.
+
+    The first 256 values are kept as they are. From then on 16 values at a time are condensed, see `condensed`, and
+    blocks of equal length are made of those; their length doubles whenever 256 of them are full.
+
+    Attributes:
+        steps: values so far, those that were not finite included.
+    """
+
+    def __init__(self, shape: tuple[int, ...] = ()) -> None:
+        """Start with nothing.
+
+        Args:
+            shape: of a value; () for one loss, (r,) for those of r runs that are followed side by side.
+        """
+        self.steps = 0
+        self._shape = shape
+        self._groups = 0  # in a block; 0 while values are kept as they are
+        # All values, and later, at its beginning, the 16 that are not yet condensed; sum and count of every block.
+        self._values = torch.zeros(*shape, BLOCKS, dtype=torch.float64)
+        self._table = torch.zeros(*shape, BLOCKS, 2, dtype=torch.float64)
+
+    def add(self, value: Tensor | float) -> None:
+        """Take one more value.
+
+        Args:
+            value: of the shape given, or a number. It is copied.
+        """
+        if isinstance(value, Tensor) and value.device != self._values.device:  # the first, or one after a checkpoint
+            self._move(value.device)
+        place = self.steps % (GROUP if self._groups else BLOCKS)
+        slot = self._values[..., place]
+        if isinstance(value, Tensor):
+            slot.copy_(value.reshape(self._shape), non_blocking=True)
+        else:
+            slot.fill_(value)
+        self.steps += 1
+        if self.steps == BLOCKS:
+            self._begin_to_condense()
+        elif self._groups and self.steps % GROUP == 0:
+            self._condense()
+
+    def _move(self, device: torch.device) -> None:
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # Apple's devices know no float64
+        self._values, self._table = (held.to(device, dtype) for held in (self._values, self._table))
+
+    def _begin_to_condense(self) -> None:
+        self._groups = 1
+        groups = self._values.reshape(*self._shape, BLOCKS // GROUP, GROUP)
+        self._table[..., : BLOCKS // GROUP, :] = condensed(groups)
+
+    def _condense(self) -> None:
+        block = (self.steps // GROUP - 1) // self._groups
+        self._table[..., block, :] += condensed(self._values[..., :GROUP])
+        if self.full == BLOCKS:
+            joined = self._table.reshape(*self._shape, BLOCKS // 2, 2, 2).sum(-2)
+            self._table.zero_()
+            self._table[..., : BLOCKS // 2, :] = joined
+            self._groups *= 2
+
+    @property
+    def length(self) -> int:
+        """Values in a block."""
+        return self._groups * GROUP or 1
+
+    @property
+    def full(self) -> int:
+        """Blocks that are complete."""
+        return self.steps // self.length
+
+    def table(self) -> Tensor:
+        """Return sum and count of the finite values of every complete block, (..., full, 2), on the device."""
+        if self._groups:
+            return self._table[..., : self.full, :]
+        values = self._values[..., : self.steps]
+        finite = torch.isfinite(values)
+        return torch.stack([torch.where(finite, values, torch.zeros_like(values)), finite.to(values.dtype)], -1)
+
+    def finite(self) -> Tensor:
+        """Return how many of the values so far were finite, (...,), on the device."""
+        tail = self._values[..., : self.steps % GROUP if self._groups else self.steps]
+        return self._table[..., 1].sum(-1) + torch.isfinite(tail).sum(-1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON-ready data; NaN and infinities as text. Reads from the device."""
+        held = {"values": self._values, "table": self._table}
+        return {"steps": self.steps, "groups": self._groups, **{name: _as_text(one) for name, one in held.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave, on the device of the next value."""
+        self.steps, self._groups = int(state["steps"]), int(state["groups"])
+        for held, name in ((self._values, "values"), (self._table, "table")):
+            numbers = torch.tensor([float(number) for number in state[name]], dtype=torch.float64)
+            held.copy_(numbers.reshape(held.shape))
+
+
+def _as_text(tensor: Tensor) -> list[float | str]:
+    return [value if abs(value) < float("inf") else str(value) for value in tensor.flatten().tolist()]

@@ -1,0 +1,254 @@
+"""`Detector`: watches a live run for a plateau, loss by loss, without asking the device for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lrfinder.blocks import Blocks
+from lrfinder.errors import InputError
+from lrfinder.plateau import LEAST_STEPS, Outlook, Plateau, Record, next_look, verdict
+
+__all__ = ["Detector"]
+
+Array = NDArray[np.float64]
+
+_START = 5
+"""First values, whose median is where training started."""
+_SAME_LR = 0.01
+"""Relative change of a learning rate from which on the window begins anew."""
+_CERTAIN = 4.0
+"""Standard errors by which the loss has to leave a plateau for another one to be looked for."""
+
+
+class Detector:
+    """Find a plateau: evidence that half as many steps again would gain less than a tolerance.
+
+    Losses accumulate on their device. They are read at 32 steps and eight times per doubling from there on, at one
+    transfer each; memory is constant. Values that are not finite are counted and left out. A change of the
+    learning rate by more than 1% begins a new window, since it shifts the loss. There is one event per plateau: the
+    next needs a new learning rate, or a loss that has fallen by more than the tolerance since.
+
+    The probability that any event comes while the coming steps would in fact gain more than the tolerance is at most
+    ``alpha``, in the whole run. That assumes that progress does not accelerate at an unchanged rate, and that noise is
+    correlated over stretches much shorter than the window; docs/plateau.md has the simulations.
+
+    Args:
+        delta: tolerance, in units of the loss; by default a hundredth of what training has gained since its start,
+            about what annealing the learning rate saves.
+        alpha: highest rate of false alarms in the run, in (0, 0.5).
+        min_steps: fewest values since the learning rate last changed, at least 24.
+        ahead: steps to come that are spoken of; by default half of those so far.
+        mode: "min" where smaller values are better, or "max".
+        average: gives the mean over all processes of a tensor, for training in several, so that all decide alike; every
+            process has to update at every step.
+
+    Attributes:
+        events: every `Plateau` found.
+
+    Raises:
+        InputError: an argument breaks a rule.
+    """
+
+    def __init__(
+        self,
+        *,
+        delta: float | None = None,
+        alpha: float = 0.05,
+        min_steps: int = 256,
+        ahead: int | None = None,
+        mode: str = "min",
+        average: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        if delta is not None and not (_is_number(delta) and 0 <= delta < math.inf):
+            raise InputError(
+                f"delta must be a finite number of at least 0, in units of the loss, got delta = {delta!r}"
+            )
+        if not (_is_number(alpha) and 0 < alpha < 0.5):
+            raise InputError(f"alpha must be a rate in (0, 0.5), got alpha = {alpha!r}")
+        for name, count, least in (("min_steps", min_steps, LEAST_STEPS), ("ahead", 1 if ahead is None else ahead, 1)):
+            if isinstance(count, bool) or not isinstance(count, int) or count < least:
+                raise InputError(f"{name} must be a whole number of at least {least}, got {name} = {count!r}")
+        if mode not in ("min", "max"):
+            raise InputError(f"mode must be min or max, got mode = {mode!r}")
+        self.delta, self.alpha, self.min_steps, self.ahead, self.mode = delta, float(alpha), min_steps, ahead, mode
+        self.average = average
+        self.events: tuple[Plateau, ...] = ()
+        self._run = self._window = Blocks()
+        self._start: Tensor | None = None  # (5, 2), like the first rows of the table
+        self._lrs: tuple[float, ...] = ()
+        self._since = 0
+        self._next = next_look(0)
+        self._within = False  # a plateau that has been reported
+
+    @property
+    def steps(self) -> int:
+        """Values seen."""
+        return self._run.steps
+
+    @property
+    def skipped(self) -> int:
+        """Values that were not finite. Reads from the device."""
+        return self.steps - round(float(self._run.finite()))
+
+    @property
+    def window_steps(self) -> int:
+        """Values since the learning rate last changed, or `restart` was called."""
+        return self._window.steps
+
+    def update(self, loss: Tensor | float, lr: Any = None) -> Plateau | None:
+        """Take the loss of one more step; return a plateau where this one shows it.
+
+        Args:
+            loss: a single value, on any device; the graph it may be part of is left alone.
+            lr: learning rate of the step, or one for every param group, or the optimizer. Where it is given, the window
+                begins anew by itself when it changes; else call `restart`.
+
+        Raises:
+            InputError: more than one value.
+        """
+        if isinstance(loss, Tensor):
+            if loss.numel() != 1:
+                raise InputError(f"loss must be a single value, got a tensor of shape {tuple(loss.shape)}")
+            loss = loss.detach()
+        else:
+            loss = float(loss)
+        looking = self.steps + 1 >= self._next
+        if lr is not None:
+            self._follow(lr, looking)
+        value = -loss if self.mode == "max" else loss
+        self._run.add(value)
+        if self._window is not self._run:
+            self._window.add(value)
+        if self.steps == _START:
+            self._start = self._run.table().clone()
+        if not looking:
+            return None
+        self._next = next_look(self.steps)
+        return self._look() if self._window.steps >= self.min_steps else None
+
+    def restart(self) -> None:
+        """Begin a new window: the level of the loss is about to shift."""
+        self._window, self._since, self._within = Blocks(), self.steps, False
+
+    def _follow(self, lr: Any, looking: bool) -> None:
+        lrs = _rates(lr, looking)
+        if lrs is None:
+            return
+        if not self._lrs:
+            self._lrs = lrs
+        elif len(lrs) != len(self._lrs) or any(
+            abs(new - old) > _SAME_LR * abs(old) for new, old in zip(lrs, self._lrs, strict=True)
+        ):
+            self._lrs = lrs
+            self.restart()
+
+    def _look(self) -> Plateau | None:
+        run, window, start, finite = self._read()
+        if min(run.mean.size, window.mean.size) < LEAST_STEPS:
+            return None
+        ahead = self.ahead or max(self.steps // 2, 1)
+        seen, delta = verdict(run, window, start, ahead, self.delta, self.alpha)
+        if not seen.blocks:
+            return None
+        if self._within:
+            self._leave(seen)
+            return None
+        if seen.p_value > self.alpha:
+            return None
+        self._within = True
+        at = self._since + window.length * (window.mean.size - int(seen.blocks))
+        found = Plateau(
+            step=self.steps,
+            since=at,
+            ahead=ahead,
+            gain=float(seen.gain),
+            gain_high=float(seen.high),
+            delta=float(delta),
+            p_value=float(seen.p_value),
+            level=float(-seen.level if self.mode == "max" else seen.level),
+            level_error=float(seen.level_error),
+            skipped=round(self.steps - finite),
+            lrs=self._lrs,
+        )
+        self.events = (*self.events, found)
+        return found
+
+    def _leave(self, seen: Outlook) -> None:
+        """Look for another plateau where the loss has gone on falling after all."""
+        last = self.events[-1]
+        before = -last.level if self.mode == "max" else last.level
+        if before - float(seen.level) > last.delta + _CERTAIN * math.hypot(last.level_error, float(seen.level_error)):
+            self.restart()
+
+    def _read(self) -> tuple[Record, Record, float, float]:
+        """Read all that a look needs, in one transfer."""
+        blocks = (self._run,) if self._window is self._run else (self._run, self._window)
+        tables = [one.table() for one in blocks]
+        assert self._start is not None
+        parts = [self._start, *tables, torch.stack([self._run.finite()] * 2)[None]]
+        together = torch.cat([part.to(parts[1]) for part in parts])
+        if self.average is not None:
+            together = self.average(together)
+        first, *read, finite = np.split(together.cpu().numpy(), np.cumsum([len(part) for part in parts[:-1]]))
+        records = [Record(_mean(table), one.length) for table, one in zip(read, blocks, strict=True)]
+        start = _mean(first)
+        known = start[np.isfinite(start)]
+        return records[0], records[-1], float(np.median(known)) if known.size else -math.inf, float(finite[0, 0])
+
+    def record(self) -> Record:
+        """Return the whole run as means of blocks, for a picture. Reads from the device."""
+        table, length = self._run.table().cpu().numpy(), self._run.length
+        mean = _mean(table)
+        return Record(-mean if self.mode == "max" else mean, length)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that it takes to go on, as JSON-ready data. Reads from the device."""
+        return {
+            "run": self._run.state_dict(),
+            "window": None if self._window is self._run else self._window.state_dict(),
+            "start": None if self._start is None else self._start.tolist(),
+            "lrs": list(self._lrs),
+            "since": self._since,
+            "within": self._within,
+            "events": [event.to_dict() for event in self.events],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave; the arguments stay this detector's own."""
+        self._run, self._window = Blocks(), Blocks()
+        self._run.load_state_dict(state["run"])
+        if state["window"] is None:
+            self._window = self._run
+        else:
+            self._window.load_state_dict(state["window"])
+        self._start = None if state["start"] is None else torch.tensor(state["start"], dtype=torch.float64)
+        self._lrs, self._since = tuple(state["lrs"]), int(state["since"])
+        self._within = bool(state["within"])
+        self._next = next_look(self.steps)
+        self.events = tuple(Plateau.from_dict(event) for event in state["events"])
+
+
+def _mean(table: Array) -> Array:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(table[..., 1] > 0, table[..., 0] / table[..., 1], np.nan), dtype=np.float64)
+
+
+def _rates(lr: Any, looking: bool) -> tuple[float, ...] | None:
+    """Return the learning rates as numbers; None where that would have to wait for the device."""
+    groups = getattr(lr, "param_groups", None)
+    rates = [group["lr"] for group in groups] if groups is not None else lr
+    if isinstance(rates, Tensor) or not isinstance(rates, Iterable):
+        rates = [rates]
+    on_device = any(isinstance(rate, Tensor) and rate.device.type != "cpu" for rate in rates)
+    return None if on_device and not looking else tuple(map(float, rates))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
