@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from lrfinder.logfile import read_loss_log
     from lrfinder.loop import find_lr, range_test
     from lrfinder.losslog import LossLog
-    from lrfinder.plot import plot_curve, plot_probes
     from lrfinder.plateau import Plateau
     from lrfinder.plateau_callback import PlateauDetector
+    from lrfinder.plot import plot_curve, plot_probes
     from lrfinder.policies_plot import plot_policies
     from lrfinder.reason import Reason
     from lrfinder.schedules import Policy

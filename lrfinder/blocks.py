@@ -1,4 +1,4 @@
-"""A stream of losses as the means of at most 256 blocks, kept where the losses are: no host read, constant memory."""
+"""A stream of losses as the means of at most 384 blocks, kept where the losses are: no host read, constant memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 __all__ = ["BLOCKS", "GROUP", "Blocks", "condensed"]
 
-BLOCKS = 256
+BLOCKS = 384
 """Most blocks; when they are full, neighbours are joined."""
 GROUP = 16
 """Values that are condensed to one, outliers pulled in, once there are more than `BLOCKS` values."""
@@ -52,8 +52,8 @@ def _median(values: Tensor, known: Tensor, count: Tensor) -> Tensor:
 class Blocks:
     """Means of consecutive values.
 
-    The first 256 values are kept as they are. From then on 16 values at a time are condensed, see `condensed`, and
-    blocks of equal length are made of those; their length doubles whenever 256 of them are full.
+    The first 384 values are kept as they are. From then on 16 values at a time are condensed, see `condensed`, and
+    blocks of equal length are made of those; their length doubles whenever 384 of them are full.
 
     Attributes:
         steps: values so far, those that were not finite included.

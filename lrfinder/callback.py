@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lrfinder.callback_base import Callback
 from lrfinder.curve import Curve
 from lrfinder.errors import InputError, LRFinderError
 from lrfinder.finder import find
@@ -14,6 +14,7 @@ from lrfinder.horizon import begun, horizon
 from lrfinder.install import Asked, Installed, checked_policy, install, settled, to_install, told
 from lrfinder.internals import check_supported, say, warn
 from lrfinder.module_lr import held_numbers, names_of_lr, numbers, put_numbers
+from lrfinder.plateau_callback import PlateauDetector
 from lrfinder.progress import progress_bar
 from lrfinder.schedules import Policy
 from lrfinder.settings import Settings
@@ -23,13 +24,10 @@ from lrfinder.suggestion import Suggestion
 from lrfinder.trainer import TrainerTrainee
 from lrfinder.trainer_lr import write_back
 
-if TYPE_CHECKING or not {"lightning.pytorch", "pytorch_lightning"} & set(sys.modules):
-    from lightning.pytorch import Callback
-else:  # a Callback of every copy of Lightning in use; loading the other copy would cost seconds
-    _copies = [sys.modules[name] for name in ("lightning.pytorch", "pytorch_lightning") if name in sys.modules]
-    Callback = type("Callback", tuple(copy.Callback for copy in _copies), {})
-
 __all__ = ["LRFinder"]
+
+_LEAST_WORTH = 0.005
+"""Share of the loss; gains below it cannot be told from none."""
 
 
 class LRFinder(Callback):
@@ -65,6 +63,9 @@ class LRFinder(Callback):
             parameters of its own, installs that, at the peak that is best for it. All but "keep" replace the module's
             schedulers. By default "keep" where the module configures any, else "auto". "plateau" follows ``monitor``.
         at_epochs: before which epochs to search, 0 being the start of training.
+        plateau: watch the run for plateaus too: a `PlateauDetector`, True for one that advises, or its ``on_plateau``.
+            Without a ``policy`` and a scheduler of the module, one that decays is given a constant rate to decay; one
+            without ``delta`` takes for its tolerance what annealing was measured to be worth.
         progress: show a progress bar while testing, where the trainer shows one.
 
     Attributes:
@@ -89,6 +90,7 @@ class LRFinder(Callback):
         attribute: str | None = None,
         policy: Asked = None,
         at_epochs: Iterable[int] = (0,),
+        plateau: PlateauDetector | str | bool | None = None,
         progress: bool = True,
     ) -> None:
         if mode not in ("min", "max"):
@@ -101,6 +103,7 @@ class LRFinder(Callback):
         self.attribute = attribute
         self.policy = checked_policy(policy, monitor)
         self.at_epochs = _checked_epochs(at_epochs)
+        self.plateau = _checked_plateau(plateau)
         self.progress = progress
         self._forget()
 
@@ -125,8 +128,12 @@ class LRFinder(Callback):
             return
         if not begun(trainer):  # no fit that goes on; a checkpoint is read later
             self._forget()
-        if trainer.callbacks[0] is not self:  # rebind: Lightning is iterating over the present list
-            trainer.callbacks = [self, *(callback for callback in trainer.callbacks if callback is not self)]
+        ours = [self] if self.plateau is None else [self, self.plateau]
+        if trainer.callbacks[: len(ours)] != ours:  # rebind: Lightning is iterating over the present list
+            known = self.plateau in trainer.callbacks
+            trainer.callbacks = [*ours, *(callback for callback in trainer.callbacks if callback not in ours)]
+            if self.plateau is not None and not known:
+                self.plateau.setup(trainer, pl_module, stage)
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Forget the fit before; what the checkpoint holds of ours is read next."""
@@ -174,7 +181,8 @@ class LRFinder(Callback):
         trainee = TrainerTrainee(trainer, named, self.monitor, self.mode)
         # A number that no group is at (beside one that a group is at) is something else of the same name.
         names = [name for name in names if set(numbers(module, name)) & set(trainee.configured())] or names
-        what = settled(self.policy, trainer, horizon(trainer)) if self._installed is None else "keep"
+        asked = "keep" if self.policy is None and self.plateau is not None and self.plateau.decays else self.policy
+        what = settled(asked, trainer, horizon(trainer)) if self._installed is None else "keep"
         shown = self.progress and trainer.progress_bar_callback is not None and trainer.is_global_zero
         with progress_bar(shown) as bar:
             suggestion = find(trainee, self._settings(trainer), bar)
@@ -191,6 +199,8 @@ class LRFinder(Callback):
                 suggestion = suggestion.with_group_lrs(write_back(trainer, trainee, suggestion.lr, names))
                 self._install(trainer, trainee, suggestion, policy)
                 self._written = {name: held_numbers(module, name) for name in names}
+            if self.plateau is not None:
+                self.plateau.detector.worth = _worth(suggestion)
             say(trainer, f"{suggestion.headline()}; {schedule}")
         else:
             warn(trainer, f"left the learning rate as it was: {suggestion.headline()}")
@@ -226,6 +236,22 @@ class LRFinder(Callback):
             self._written = dict(state_dict["written"])
             installed = state_dict.get("installed")  # version 0.1.0 installed nothing
             self._installed = None if installed is None else Installed.from_dict(installed)
+
+
+def _checked_plateau(plateau: Any) -> PlateauDetector | None:
+    if plateau is None or plateau is False:
+        return None
+    if isinstance(plateau, PlateauDetector):
+        return plateau
+    if plateau is True or isinstance(plateau, str) or callable(plateau):
+        return PlateauDetector("advise" if plateau is True else plateau)
+    raise InputError(f"plateau must be True, an on_plateau or a PlateauDetector, got plateau = {plateau!r}")
+
+
+def _worth(suggestion: Suggestion) -> float | None:
+    """Return the share of the loss that the best policy saves over a constant rate; None where that cannot be told."""
+    best = max((one.gain for one in suggestion.alternatives if one.gain is not None), default=0.0)
+    return best if best >= _LEAST_WORTH else None
 
 
 def _checked_epochs(epochs: Any) -> frozenset[int]:

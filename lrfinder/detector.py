@@ -13,9 +13,9 @@ from torch import Tensor
 
 from lrfinder.blocks import Blocks
 from lrfinder.errors import InputError
-from lrfinder.plateau import LEAST_STEPS, Outlook, Plateau, Record, next_look, verdict
+from lrfinder.plateau import LEAST_STEPS, Plateau, Record, next_look, verdict
 
-__all__ = ["Detector"]
+__all__ = ["Detector", "table_means"]
 
 Array = NDArray[np.float64]
 
@@ -46,11 +46,13 @@ class Detector:
         min_steps: fewest values since the learning rate last changed, at least 24.
         ahead: steps to come that are spoken of; by default half of those so far.
         mode: "min" where smaller values are better, or "max".
+        unit: what to call what is counted.
         average: gives the mean over all processes of a tensor, for training in several, so that all decide alike; every
             process has to update at every step.
 
     Attributes:
         events: every `Plateau` found.
+        worth: share of the loss that annealing saves, where it is known; without ``delta``, the tolerance is that much.
 
     Raises:
         InputError: an argument breaks a rule.
@@ -64,6 +66,7 @@ class Detector:
         min_steps: int = 256,
         ahead: int | None = None,
         mode: str = "min",
+        unit: str = "steps",
         average: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         if delta is not None and not (_is_number(delta) and 0 <= delta < math.inf):
@@ -78,7 +81,8 @@ class Detector:
         if mode not in ("min", "max"):
             raise InputError(f"mode must be min or max, got mode = {mode!r}")
         self.delta, self.alpha, self.min_steps, self.ahead, self.mode = delta, float(alpha), min_steps, ahead, mode
-        self.average = average
+        self.unit, self.average = unit, average
+        self.worth: float | None = None
         self.events: tuple[Plateau, ...] = ()
         self._run = self._window = Blocks()
         self._start: Tensor | None = None  # (5, 2), like the first rows of the table
@@ -149,43 +153,57 @@ class Detector:
             self._lrs = lrs
             self.restart()
 
-    def _look(self) -> Plateau | None:
+    def outlook(self) -> Plateau | None:
+        """Return what the steps to come are expected to gain, in the form of a plateau, whether it is one or not.
+
+        None where there are too few values to say. Reads from the device.
+        """
+        if self.steps < _START:
+            return None
         run, window, start, finite = self._read()
         if min(run.mean.size, window.mean.size) < LEAST_STEPS:
             return None
         ahead = self.ahead or max(self.steps // 2, 1)
-        seen, delta = verdict(run, window, start, ahead, self.delta, self.alpha)
+        seen, delta = verdict(run, window, start, ahead, self._delta(window), self.alpha)
         if not seen.blocks:
             return None
-        if self._within:
-            self._leave(seen)
-            return None
-        if seen.p_value > self.alpha:
-            return None
-        self._within = True
-        at = self._since + window.length * (window.mean.size - int(seen.blocks))
-        found = Plateau(
+        return Plateau(
             step=self.steps,
-            since=at,
+            since=self._since + window.length * (window.mean.size - int(seen.blocks)),
             ahead=ahead,
             gain=float(seen.gain),
             gain_high=float(seen.high),
             delta=float(delta),
             p_value=float(seen.p_value),
-            level=float(-seen.level if self.mode == "max" else seen.level),
+            level=self._sign * float(seen.level),
             level_error=float(seen.level_error),
             skipped=round(self.steps - finite),
             lrs=self._lrs,
+            unit=self.unit,
         )
-        self.events = (*self.events, found)
-        return found
 
-    def _leave(self, seen: Outlook) -> None:
-        """Look for another plateau where the loss has gone on falling after all."""
-        last = self.events[-1]
-        before = -last.level if self.mode == "max" else last.level
-        if before - float(seen.level) > last.delta + _CERTAIN * math.hypot(last.level_error, float(seen.level_error)):
-            self.restart()
+    def _look(self) -> Plateau | None:
+        found = self.outlook()
+        if found is None:
+            return None
+        if self._within:
+            last = self.events[-1]
+            fallen = self._sign * (last.level - found.level)
+            if fallen > last.delta + _CERTAIN * math.hypot(last.level_error, found.level_error):
+                self.restart()  # it has gone on falling after all: there may be another plateau
+        elif found.p_value <= self.alpha:
+            self._within, self.events = True, (*self.events, found)
+            return found
+        return None
+
+    def _delta(self, window: Record) -> float | None:
+        if self.delta is not None or self.worth is None:
+            return self.delta
+        return self.worth * abs(float(np.nanmedian(window.mean[-LEAST_STEPS:])))
+
+    @property
+    def _sign(self) -> float:
+        return -1.0 if self.mode == "max" else 1.0
 
     def _read(self) -> tuple[Record, Record, float, float]:
         """Read all that a look needs, in one transfer."""
@@ -197,16 +215,15 @@ class Detector:
         if self.average is not None:
             together = self.average(together)
         first, *read, finite = np.split(together.cpu().numpy(), np.cumsum([len(part) for part in parts[:-1]]))
-        records = [Record(_mean(table), one.length) for table, one in zip(read, blocks, strict=True)]
-        start = _mean(first)
+        records = [Record(table_means(table), one.length) for table, one in zip(read, blocks, strict=True)]
+        start = table_means(first)
         known = start[np.isfinite(start)]
         return records[0], records[-1], float(np.median(known)) if known.size else -math.inf, float(finite[0, 0])
 
     def record(self) -> Record:
         """Return the whole run as means of blocks, for a picture. Reads from the device."""
         table, length = self._run.table().cpu().numpy(), self._run.length
-        mean = _mean(table)
-        return Record(-mean if self.mode == "max" else mean, length)
+        return Record(self._sign * table_means(table), length)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that it takes to go on, as JSON-ready data. Reads from the device."""
@@ -217,6 +234,7 @@ class Detector:
             "lrs": list(self._lrs),
             "since": self._since,
             "within": self._within,
+            "worth": self.worth,
             "events": [event.to_dict() for event in self.events],
         }
 
@@ -230,12 +248,13 @@ class Detector:
             self._window.load_state_dict(state["window"])
         self._start = None if state["start"] is None else torch.tensor(state["start"], dtype=torch.float64)
         self._lrs, self._since = tuple(state["lrs"]), int(state["since"])
-        self._within = bool(state["within"])
+        self._within, self.worth = bool(state["within"]), state["worth"]
         self._next = next_look(self.steps)
         self.events = tuple(Plateau.from_dict(event) for event in state["events"])
 
 
-def _mean(table: Array) -> Array:
+def table_means(table: Array) -> Array:
+    """Return the mean of every block of `Blocks.table`, (..., n), NaN where no value was finite."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(table[..., 1] > 0, table[..., 0] / table[..., 1], np.nan), dtype=np.float64)
 

@@ -44,14 +44,14 @@ def internals(trainer: Any, name: str) -> ModuleType:
     raise UnsupportedError(f"trainer must be a Trainer of lightning or pytorch_lightning, got {type(trainer).__name__}")
 
 
-def say(trainer: Any, text: str) -> None:
+def say(trainer: Any, text: str, name: str = "LRFinder") -> None:
     """Tell the person, where Lightning's own remarks appear."""
-    internals(trainer, "utilities.rank_zero").rank_zero_info(f"LRFinder: {text}")
+    internals(trainer, "utilities.rank_zero").rank_zero_info(f"{name}: {text}")
 
 
-def warn(trainer: Any, text: str) -> None:
+def warn(trainer: Any, text: str, name: str = "LRFinder") -> None:
     """Warn the person, in one process only."""
-    internals(trainer, "utilities.rank_zero").rank_zero_warn(f"LRFinder {text}")
+    internals(trainer, "utilities.rank_zero").rank_zero_warn(f"{name} {text}")
 
 
 def check_supported(trainer: Any) -> None:

@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 LEAST_STEPS = 24
 """Fewest values that a test can be made on."""
 
-_WINDOWS = (24, 48, 96, 192)
+_WINDOWS = (24, 34, 48, 68, 96, 136, 192, 272)
 """Blocks looked back on: short ones see a plateau soon where there is little noise, long ones where there is much."""
 _PER_DOUBLING = 8
 """Looks while the number of steps doubles."""
@@ -32,12 +32,12 @@ _TESTS = _PER_DOUBLING * (_LAST - _FIRST) * len(_WINDOWS)
 _MOST_MISSING = 0.1
 """Share of a window's blocks that may hold no finite value."""
 
-SHARE = 0.01
-"""Of what training has gained so far: what annealing is worth where nothing better is known (docs/plateau.md)."""
-_SHARE_OF_NOISE = 0.1
-"""Of the standard deviation of a value: the tolerance where training has gained nothing that can be told from noise."""
-_CERTAIN = 4.0
-"""Standard errors."""
+_SHARE_OF_GAIN = 0.01
+"""Of what training has gained so far: about what annealing saves of it, in the median (docs/plateau.md)."""
+_SHARE_OF_NOISE = 0.2
+"""Of the standard deviation of a loss: annealing saves the more, the more noise there is."""
+_TO_SD = 1.4826
+"""Median absolute deviation to standard deviation, of Gaussian noise."""
 _RESOLUTION = 1e-7
 """Of a number in float32: smaller gains cannot be seen."""
 
@@ -55,7 +55,7 @@ class Record(NamedTuple):
 
 
 class Outlook(NamedTuple):
-    """What the coming steps are expected to gain, from the window that says most.
+    """What the coming steps are expected to gain, from the window with the lowest upper limit.
 
     Attributes:
         gain: (...,) expected fall of the loss over the coming steps; negative where it rises.
@@ -85,7 +85,7 @@ def next_look(step: int) -> int:
 def outlook(record: Record, ahead: float, delta: ArrayLike, alpha: float) -> Outlook:
     """Say what the ``ahead`` steps to come are expected to gain, if the loss goes on as in the blocks before.
 
-    The slope of every window of 24, 48, 96 and 192 blocks up to now, times the steps to come, is tested against
+    The slope of every window of 24 to 272 blocks up to now, times the steps to come, is tested against
     ``delta`` by Student's t, each at ``alpha`` divided by the number of all tests that a run of 2**40 steps can see.
     Where progress slows down, as it does at a constant rate, the slope behind bounds the slope ahead, so that what is
     shown of the one holds for the other.
@@ -104,7 +104,7 @@ def outlook(record: Record, ahead: float, delta: ArrayLike, alpha: float) -> Out
             break
         series, usable = _filled(record.mean[..., -blocks:])
         one = _tested(slope_of(series), ahead / record.length, np.asarray(delta, dtype=np.float64), alpha, blocks)
-        better = usable & ((one.p_value < best.p_value) | (best.blocks == 0))
+        better = usable & ~(one.high >= best.high)  # of nothing, NaN
         best = Outlook(*(np.where(better, new, old) for new, old in zip(one, best, strict=True)))
     return best
 
@@ -151,26 +151,24 @@ def verdict(
 
 
 def tolerance(run: Record, start: ArrayLike) -> Array:
-    """Return the gain that is not worth waiting for: a hundredth of what training has gained since its start.
+    """Return the gain that is not worth waiting for, about what annealing the learning rate saves at once.
 
-    That is about what annealing saves at once (docs/plateau.md has the figures), so that a run which gains less in half
-    as many steps again as it has had, had better anneal. Where nothing was gained that can be told from noise, it is
-    a tenth of the standard deviation of a loss, noise that stays from step to step counted in.
+    The larger of a hundredth of what training has gained since its start, and of a fifth of the noise: the standard
+    deviation of a loss, told from how much neighbouring blocks differ, so that the trend is not in it. In the
+    benchmark's tasks annealing saves, in the median, a hundredth of the gain, and where batches are noisy a tenth to
+    four fifths of their noise (docs/plateau.md).
 
     Args:
         run: since its start, n >= 24.
         start: (...,) loss of the first steps.
     """
     mean, _ = _filled(run.mean)
-    n = mean.shape[-1]
-    eighth, used = n // 8, max(n // 2, LEAST_STEPS)
-    late = slope_of(mean[..., -used:])
-    noise = late.level_error * math.sqrt(used)  # of a block, independent blocks
-    early, now = np.median(mean[..., :eighth], -1), late.level
-    gained = np.maximum(early, start) - now
-    sure = early - now > _CERTAIN * noise * math.sqrt(1 / eighth + 1 / used)
-    flat = np.maximum(_SHARE_OF_NOISE * noise * math.sqrt(run.length), _RESOLUTION * np.abs(now))
-    return np.asarray(np.where(sure, SHARE * gained, np.maximum(SHARE * gained, flat)))
+    late = mean[..., -max(mean.shape[-1] // 2, LEAST_STEPS) :]
+    noise = _TO_SD / math.sqrt(2) * np.median(np.abs(np.diff(late)), axis=-1) * math.sqrt(run.length)
+    now = np.median(late[..., -LEAST_STEPS:], axis=-1)
+    gained = np.maximum(np.median(mean[..., : mean.shape[-1] // 8], axis=-1), start) - now
+    floor = np.maximum(_SHARE_OF_NOISE * noise, _RESOLUTION * np.abs(now))
+    return np.asarray(np.maximum(_SHARE_OF_GAIN * gained, floor))
 
 
 @dataclass(frozen=True)
@@ -189,6 +187,7 @@ class Plateau:
         level_error: its standard error, autocorrelation counted in.
         skipped: values so far that were not finite; none of them counts.
         lrs: learning rate of every param group, as far as known.
+        unit: what was counted: "steps", or "epochs" of a metric that comes once in each.
     """
 
     step: int
@@ -202,14 +201,15 @@ class Plateau:
     level_error: float
     skipped: int = 0
     lrs: tuple[float, ...] = ()
+    unit: str = "steps"
 
     def __str__(self) -> str:
         rate = f" at learning rate {self.lrs[0]:.3g}" if self.lrs else ""
         skipped = f"; {self.skipped} values were not finite" if self.skipped else ""
         return (
-            f"plateau at step {self.step}: {self.ahead} more steps{rate} are expected to improve on"
-            f" {self.level:.4g} by {self.gain:.2g}, at most {self.gain_high:.2g}, less than {self.delta:.2g} (p ="
-            f" {self.p_value:.1g}, from step {self.since} on){skipped}"
+            f"plateau after {self.step} {self.unit}: {self.ahead} more{rate} are expected to improve on"
+            f" {self.level:.4g} by {self.gain:.2g}, at most {self.gain_high:.2g}, no more than {self.delta:.2g} (p ="
+            f" {self.p_value:.1g}, from {self.since} on){skipped}"
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -47,8 +47,9 @@ def slope_of(series: ArrayLike) -> Slope:
     2. Least squares.
     3. The variance of the residuals is inflated for their autocorrelation, by the larger of (1 + r) / (1 - r), as for a
        first-order autoregression, and of what the variance of batch means says (Schmeiser 1982, Operations Research
-       30). r is the lag-one autocorrelation, corrected for its bias in short series, (1 + 4r) / n (Marriott & Pope
-       1954, Biometrika 41), plus two of its standard errors. The degrees of freedom shrink by the same factor.
+       30). r is the lag-one autocorrelation plus two of its standard errors, corrected for the bias that it has beside
+       a fitted line, measured to be (2 + 6r) / n (docs/plateau.md; (1 + 3r) / n beside a mean, Marriott & Pope 1954,
+       Biometrika 41). The degrees of freedom shrink by the same factor.
 
     Args:
         series: (..., n) finite values at even distances, n >= 4.
@@ -86,7 +87,7 @@ def _inflation(rest: Array, variance: Array) -> Array:
     n = rest.shape[-1]
     scale = np.where(variance > 0, variance, 1.0)  # residuals that are all zero are not correlated
     r = (rest[..., 1:] * rest[..., :-1]).sum(-1) / ((n - 2) * scale)
-    r = r + (1 + 4 * r) / n
+    r = r + (2 + 6 * r) / n
     r = np.clip(r + _DOUBT * np.sqrt(np.maximum(1 - r**2, 0.0) / n), 0.0, 1 - 2 / n)
     inflation = (1 + r) / (1 - r)
     for length in _BATCHES:
