@@ -179,7 +179,7 @@ def _caveats(log: MetricLog, replay: Replay, ending: Plateau | None, mode: str) 
             found.append(f"Too few rows to test: {len(log)}, it takes {replay.min_steps}.")
         else:
             found.append(
-                "The learning rate changes so often that no window was long enough to test: the longest had"
+                "The learning rate changes too often to test at any: the longest it stayed the same was"
                 f" {replay.longest} rows, it takes {replay.min_steps}."
             )
     elif ending is None and replay.window_steps < replay.min_steps:
