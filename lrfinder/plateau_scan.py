@@ -71,7 +71,9 @@ class Scan:
 
     def _end(self) -> str:
         if self.on_plateau:
-            return f"on the plateau seen at step {self.plateaus[-1].step}"
+            shown = self.ending is None or self.ending.p_value <= self.alpha
+            rest = "" if shown else ", though the last rows alone do not show it"
+            return f"on the plateau seen at step {self.plateaus[-1].step}{rest}"
         if self.ending is None:
             return "could not be tested, see the caveats"
         if self.ending.gain > self.ending.delta:
