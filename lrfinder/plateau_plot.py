@@ -23,8 +23,6 @@ _STRETCHES = 600
 """More than a picture has room for side by side."""
 _USUAL = (0.02, 0.98)
 """Quantiles between which a value is sure to be on the axis."""
-_ALONE = 5
-"""Values in a row, of which a spike is fewer than half."""
 _FEW = 300
 """Points that may be large."""
 
@@ -90,17 +88,12 @@ def _extremes(value: Array) -> NDArray[np.int64]:
 
 
 def _limits(value: Array) -> tuple[float, float]:
-    """Return the ends of the axis: all that is usual, and as much again where more than a spike is there."""
+    """Return the ends of the axis: all that is usual, and as much again either way where values are there."""
     value = value[np.isfinite(value)]
     if not value.size:
         return 0.0, 1.0
     low, high = (float(end) for end in np.quantile(value, _USUAL))
-    beside = np.lib.stride_tricks.sliding_window_view(np.pad(value, _ALONE // 2, "edge"), _ALONE)
-    lasting = np.median(beside, axis=-1)
-    low, high = (
-        min(low, max(2 * low - high, float(lasting.min()))),
-        max(high, min(2 * high - low, float(lasting.max()))),
-    )
+    low, high = max(2 * low - high, float(value.min())), min(2 * high - low, float(value.max()))
     margin = 0.06 * (high - low) or max(abs(low), 1.0) * 0.06
     return low - margin, high + margin
 
@@ -142,7 +135,9 @@ def plot_plateaus(found: Scan | Detector, ax: Axes | None = None, *, palette: Pa
     ax.set_xlabel("step")
     ax.set_ylabel(view.label)
     bare(ax, colours)
-    ax.legend(frameon=False, labelcolor=colours.ink, fontsize="small")
+    ax.legend(  # above: a line may be anywhere below
+        frameon=False, labelcolor=colours.ink, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3
+    )
     return ax
 
 
