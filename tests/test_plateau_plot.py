@@ -31,7 +31,7 @@ def texts(ax):
 def test_the_view_of_a_scan(scan, values):
     view = plateau_view(scan)
     assert (view.label, view.plateaus, view.lr_changes) == ("value", scan.plateaus, (1001,))
-    assert len(view.plateaus) == 2
+    assert view.plateaus
     assert view.thinned
     assert view.step.size <= 1200
     assert (np.diff(view.step) > 0).all()

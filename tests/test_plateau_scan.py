@@ -150,6 +150,11 @@ def test_where_noise_hides_it_that_is_said():
             "The end could not be tested: more than a tenth of its values are not finite.",
         ),
         (
+            -np.arange(300.0),
+            {},
+            "The end could not be tested: 300 rows are averaged to 18 blocks, it takes 24.",
+        ),
+        (
             0.01 * np.arange(60.0),
             {"alpha": 0.01},
             "From step 9 to 32 it got worse for sure, not only no better. If larger is better, say mode max.",
