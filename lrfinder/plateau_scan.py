@@ -76,7 +76,7 @@ class Scan:
             return f"on the plateau seen at step {self.plateaus[-1].step}{rest}"
         if self.ending is None:
             return "could not be tested, see the caveats"
-        if self.ending.gain > self.ending.delta:
+        if 2 * self.ending.gain - self.ending.gain_high > self.ending.delta:  # as far down as the limit is up
             return "no plateau, more is expected than the tolerance"
         return "no plateau that is sure, more than the tolerance cannot be ruled out"
 
