@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from lrfinder.logfile import read_loss_log
     from lrfinder.loop import find_lr, range_test
     from lrfinder.losslog import LossLog
+    from lrfinder.metriclog import MetricLog, read_metric_log
     from lrfinder.plateau import Plateau
     from lrfinder.plateau_callback import PlateauDetector
+    from lrfinder.plateau_plot import plot_plateaus
+    from lrfinder.plateau_scan import Scan, find_plateaus
     from lrfinder.plot import plot_curve, plot_probes
     from lrfinder.policies_plot import plot_policies
     from lrfinder.reason import Reason
@@ -38,21 +41,26 @@ _HOMES = {
     "LRFinder": "callback",
     "LRFinderError": "errors",
     "LossLog": "losslog",
+    "MetricLog": "metriclog",
     "Plateau": "plateau",
     "PlateauDetector": "plateau_callback",
     "Policy": "schedules",
     "Reason": "reason",
+    "Scan": "plateau_scan",
     "Suggestion": "suggestion",
     "UnsupportedError": "errors",
     "find_lr": "loop",
+    "find_plateaus": "plateau_scan",
     "forecast": "forecasts",
     "plot_curve": "plot",
     "plot_forecast": "forecast_plot",
+    "plot_plateaus": "plateau_plot",
     "plot_policies": "policies_plot",
     "plot_probes": "plot",
     "range_test": "loop",
     "read_curve": "files",
     "read_loss_log": "logfile",
+    "read_metric_log": "metriclog",
     "suggest": "bracket",
     "write_curve_csv": "files",
 }
@@ -65,21 +73,26 @@ __all__ = [
     "LRFinder",
     "LRFinderError",
     "LossLog",
+    "MetricLog",
     "Plateau",
     "PlateauDetector",
     "Policy",
     "Reason",
+    "Scan",
     "Suggestion",
     "UnsupportedError",
     "find_lr",
+    "find_plateaus",
     "forecast",
     "plot_curve",
     "plot_forecast",
+    "plot_plateaus",
     "plot_policies",
     "plot_probes",
     "range_test",
     "read_curve",
     "read_loss_log",
+    "read_metric_log",
     "suggest",
     "write_curve_csv",
 ]

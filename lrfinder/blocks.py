@@ -92,6 +92,23 @@ class Blocks:
         elif self._groups and self.steps % GROUP == 0:
             self._condense()
 
+    def extend(self, values: Tensor) -> None:
+        """Take many values of one run, as `add` does one by one; where no blocks are joined, whole groups together.
+
+        Args:
+            values: (n,).
+        """
+        while len(values):
+            groups = min(len(values) // GROUP, BLOCKS * self._groups - self.steps // GROUP - 1)
+            if self.steps % GROUP or groups < 1:
+                self.add(values[0])
+                values = values[1:]
+                continue
+            block = (self.steps // GROUP + torch.arange(groups, device=values.device)) // self._groups
+            self._table.index_add_(0, block, condensed(values[: groups * GROUP].to(self._table).reshape(groups, GROUP)))
+            self.steps += groups * GROUP
+            values = values[groups * GROUP :]
+
     def _move(self, device: torch.device) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64  # Apple's devices know no float64
         self._values, self._table = (held.to(device, dtype) for held in (self._values, self._table))

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from lrfinder import __version__, cli_forecast
+from lrfinder import __version__, cli_forecast, cli_plateau
 from lrfinder.errors import InputError, LRFinderError
 from lrfinder.files import check_writable, read_curve, replace_file
 from lrfinder.options import budget, count, seed
@@ -61,6 +61,8 @@ def _run(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.command == "forecast":
         return cli_forecast.run(options)
+    if options.command == "plateau":
+        return cli_plateau.run(options)
     return _suggest(options, "lrfinder " + shlex.join(arguments))
 
 
@@ -171,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="lrfinder",
         description="Which learning rate, and how should it decay?",
-        epilog="See: lrfinder suggest --help, lrfinder forecast --help",
+        epilog="See: lrfinder suggest --help, lrfinder forecast --help, lrfinder plateau --help",
     )
     parser.add_argument("--version", action="version", version=f"lrfinder {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -202,6 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     suggest.add_argument("--json", action="store_true", help="print only the JSON document")
     suggest.add_argument("--quiet", action="store_true", help="no progress, no notes")
     cli_forecast.add_parser(commands)
+    cli_plateau.add_parser(commands)
     return parser
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from lrfinder.blocks import Blocks
@@ -137,6 +137,28 @@ class Detector:
         self._next = next_look(self.steps)
         return self._look() if self._window.steps >= self.min_steps else None
 
+    def extend(self, values: ArrayLike, lr: ArrayLike | None = None) -> None:
+        """Take many losses that were recorded, as `update` does one by one, in a tenth of the time.
+
+        Args:
+            values: (n,).
+            lr: (n,) learning rates.
+        """
+        losses = torch.from_numpy(np.array(values, dtype=np.float64))
+        rates = None if lr is None else np.asarray(lr, dtype=np.float64)
+        place = 0
+        while place < len(losses):
+            self.update(losses[place], None if rates is None else rates[place])
+            place += 1
+            # `update` looks, begins windows, and notes the start; what lies between can be taken together.
+            end = place if self._start is None else min(place + self._next - 1 - self.steps, len(losses))
+            if rates is not None:
+                changed = _differs(rates[place:end], self._lrs[0])
+                end = place + int(np.argmax(changed)) if changed.any() else end
+            for blocks in {id(one): one for one in (self._run, self._window)}.values():
+                blocks.extend(self._sign * losses[place:end])
+            place = end
+
     def restart(self) -> None:
         """Begin a new window: the level of the loss is about to shift."""
         self._window, self._since, self._within = Blocks(), self.steps, False
@@ -147,9 +169,7 @@ class Detector:
             return
         if not self._lrs:
             self._lrs = lrs
-        elif len(lrs) != len(self._lrs) or any(
-            abs(new - old) > _SAME_LR * abs(old) for new, old in zip(lrs, self._lrs, strict=True)
-        ):
+        elif len(lrs) != len(self._lrs) or any(map(_differs, lrs, self._lrs)):
             self._lrs = lrs
             self.restart()
 
@@ -257,6 +277,10 @@ def table_means(table: Array) -> Array:
     """Return the mean of every block of `Blocks.table`, (..., n), NaN where no value was finite."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(table[..., 1] > 0, table[..., 0] / table[..., 1], np.nan), dtype=np.float64)
+
+
+def _differs(lr: Any, before: float) -> Any:
+    return abs(lr - before) > _SAME_LR * abs(before)
 
 
 def _rates(lr: Any, looking: bool) -> tuple[float, ...] | None:

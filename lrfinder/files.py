@@ -106,15 +106,15 @@ def _rows(curve: Curve) -> list[tuple[int, float, float]]:
     return list(zip(curve.step.tolist(), curve.lr.tolist(), curve.loss.tolist(), strict=True))
 
 
-def read_text(path: Path, expected: str) -> str:
-    """Return what a text file holds, without a byte order mark.
+def read_text(path: Path, expected: str, most: int = _MAX_BYTES) -> str:
+    """Return what a text file of at most so many bytes holds, without a byte order mark.
 
     Raises:
         InputError: it is missing, unreadable, too large or no text; then the text says what was ``expected``.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{path}: larger than {_MAX_BYTES // 2**20} MiB, which no recorded curve is")
+        if path.stat().st_size > most:
+            raise InputError(f"{path}: larger than {most // 2**20} MiB, which no recorded curve is")
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None

@@ -146,11 +146,11 @@ def verdict(
         delta: tolerance in units of the loss; None for `tolerance`.
         alpha: rate of false alarms.
     """
-    allowed = tolerance(run, start) if delta is None else np.full(run.mean.shape[:-1], float(delta))
+    allowed = tolerance(run, window, start) if delta is None else np.full(run.mean.shape[:-1], float(delta))
     return outlook(window, ahead, allowed, alpha), allowed
 
 
-def tolerance(run: Record, start: ArrayLike) -> Array:
+def tolerance(run: Record, window: Record, start: ArrayLike) -> Array:
     """Return the gain that is not worth waiting for, about what annealing the learning rate saves at once.
 
     The larger of a hundredth of what training has gained since its start, and of a fifth of the noise: the standard
@@ -159,14 +159,15 @@ def tolerance(run: Record, start: ArrayLike) -> Array:
     four fifths of their noise (docs/plateau.md).
 
     Args:
-        run: since its start, n >= 24.
+        run: since its start.
+        window: since the learning rate last changed, n >= 24.
         start: (...,) loss of the first steps.
     """
-    mean, _ = _filled(run.mean)
-    late = mean[..., -max(mean.shape[-1] // 2, LEAST_STEPS) :]
-    noise = _TO_SD / math.sqrt(2) * np.median(np.abs(np.diff(late)), axis=-1) * math.sqrt(run.length)
+    early, late = _filled(run.mean)[0], _filled(window.mean)[0]
+    late = late[..., -max(late.shape[-1] // 2, LEAST_STEPS) :]
+    noise = _TO_SD / math.sqrt(2) * np.median(np.abs(np.diff(late)), axis=-1) * math.sqrt(window.length)
     now = np.median(late[..., -LEAST_STEPS:], axis=-1)
-    gained = np.maximum(np.median(mean[..., : mean.shape[-1] // 8], axis=-1), start) - now
+    gained = np.maximum(np.median(early[..., : early.shape[-1] // 8 or 1], axis=-1), start) - now
     floor = np.maximum(_SHARE_OF_NOISE * noise, _RESOLUTION * np.abs(now))
     return np.asarray(np.maximum(_SHARE_OF_GAIN * gained, floor))
 

@@ -29,8 +29,8 @@ class PlateauDetector(Callback):
 
     The loss of every optimizer step (the mean over accumulated batches) goes to a `lrfinder.Detector`, which keeps it
     on its device. What counts as a plateau, and what is guaranteed, is said there. An event is told, goes to the
-    loggers (``plateau/gain``, ``plateau/gain_high``, ``plateau/delta``, ``plateau/p_value``, ``plateau/level``), and their
-    number to the progress bar (``plateaus``).
+    loggers (``plateau/gain``, ``plateau/gain_high``, ``plateau/delta``, ``plateau/p_value``, ``plateau/level``) and is
+    counted in the progress bar (``plateaus``).
 
     With several processes losses are averaged when they are looked at, and all decide alike.
 

@@ -70,18 +70,20 @@ def test_false_alarms_of_one_look_are_rare_at_the_tolerance_itself():
 
 def test_the_tolerance_follows_the_gain_or_the_noise():
     quiet = Record(np.r_[np.linspace(5, 1, 40), np.ones(160)], 10)
-    assert tolerance(quiet, 6.0) == pytest.approx(0.05)
+    assert tolerance(quiet, quiet, 6.0) == pytest.approx(0.05)
     loud = noisy(0.0, sd=0.5)
-    assert tolerance(loud, 3.0)[0] == pytest.approx(0.2 * 0.5 * np.sqrt(10), rel=0.35)  # of a step, blocks of ten
+    assert tolerance(loud, loud, 3.0)[0] == pytest.approx(0.2 * 0.5 * np.sqrt(10), rel=0.35)  # of a step, blocks of ten
+    lower = Record(quiet.mean[-80:] - 0.5, 10)  # after a cut
+    assert tolerance(quiet, lower, 6.0) == pytest.approx(0.055)
     still = Record(np.full(200, -5.0), 10)
-    assert 0 < tolerance(still, -5.0) < 1e-5
+    assert 0 < tolerance(still, still, -5.0) < 1e-5
 
 
 @given(st.floats(0.01, 100), st.floats(-100, 100))
 def test_scaling_and_shifting_the_loss_changes_nothing(scale, shift):
     record = noisy(-0.001)
     moved = Record(scale * record.mean + shift, record.length)
-    one, other = (outlook(r, 500, tolerance(r, r.mean[:, 0]), 0.05) for r in (record, moved))
+    one, other = (outlook(r, 500, tolerance(r, r, r.mean[:, 0]), 0.05) for r in (record, moved))
     assert other.p_value == pytest.approx(one.p_value, rel=1e-5)
     assert other.gain == pytest.approx(scale * one.gain, rel=1e-5)
 

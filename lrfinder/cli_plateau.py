@@ -1,0 +1,81 @@
+"""`lrfinder plateau`: its options, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from typing import Any
+
+from lrfinder.errors import InputError
+from lrfinder.files import check_writable, replace_file
+from lrfinder.options import count
+
+__all__ = ["add_parser", "run"]
+
+_EXAMPLES = """\
+examples:
+  lrfinder plateau metrics.csv                           the plateaus of the training loss, and how it ends
+  lrfinder plateau lightning_logs/version_0              a folder: its event files of TensorBoard, or its metrics.csv
+  lrfinder plateau metrics.csv --column val_acc --mode max
+  lrfinder plateau metrics.csv --ahead 10000 --delta 0.01   would 10,000 more steps gain less than 0.01?
+  lrfinder plateau metrics.csv --plot plateaus.png --json
+
+A log is the metrics.csv of Lightning, any CSV file with a header line, a file of one column of numbers, or an event
+file of TensorBoard (pip install 'lrfinder[tensorboard]'). The learning rate is read from it where it is there.
+
+exit codes: 0 an answer, with or without plateaus, 2 bad input, 130 interrupted
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "plateau",
+        help="find plateaus in a log",
+        description="Find where a recorded training had too little left to gain at its learning rate.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("log", metavar="LOG", help="a CSV file, an event file of TensorBoard, or a folder with either")
+    parser.add_argument("--column", metavar="NAME", help="metric to look at (the training loss, where there is one)")
+    parser.add_argument("--lr-column", metavar="NAME", help="learning rate (the first, where there is one)")
+    parser.add_argument("--mode", choices=("min", "max"), default="min", help="whether smaller or larger is better")
+    parser.add_argument(
+        "--ahead", type=count, metavar="N", help="steps to come that must gain less (half of those so far)"
+    )
+    parser.add_argument(
+        "--delta", type=float, metavar="D", help="than so much, in units of the metric (a hundredth of what was gained)"
+    )
+    parser.add_argument("--alpha", type=float, default=0.05, metavar="A", help="rate of false alarms (%(default)s)")
+    parser.add_argument(
+        "--min-rows", type=count, default=24, metavar="N", help="fewest rows at a learning rate, from 24 (%(default)s)"
+    )
+    parser.add_argument("--plot", metavar="PATH.png", help="also draw the log and its plateaus")
+    parser.add_argument("--json", action="store_true", help="print only the JSON document")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read, look, draw, print; return the exit code."""
+    if options.plot is not None:
+        check_writable(options.plot, "--plot")
+        if not options.plot.lower().endswith(".png"):
+            raise InputError(f"--plot must name a .png file, got {options.plot}")
+        if os.path.abspath(options.plot) == os.path.abspath(options.log):
+            raise InputError(f"--plot must not name the log, got {options.plot}")
+
+    from lrfinder.metriclog import read_metric_log
+
+    log = read_metric_log(options.log, options.column, lr_column=options.lr_column)  # before torch is loaded
+
+    from lrfinder.plateau_scan import find_plateaus
+
+    scan = find_plateaus(
+        log, delta=options.delta, alpha=options.alpha, min_rows=options.min_rows, ahead=options.ahead, mode=options.mode
+    )
+    if options.plot is not None:
+        from lrfinder.plateau_plot import plateau_png
+
+        replace_file(options.plot, plateau_png(scan))
+    print(json.dumps(scan.to_dict(), indent=2, allow_nan=False) if options.json else scan)
+    return 0

@@ -1,0 +1,170 @@
+"""Plateaus drawn with matplotlib: numbers first (`plateau_view`), then ink."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrfinder.plateau_scan import Scan
+from lrfinder.plot import Palette, bare
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from lrfinder.detector import Detector
+    from lrfinder.plateau import Plateau
+
+__all__ = ["PlateauView", "plateau_png", "plateau_view", "plot_plateaus"]
+
+_STRETCHES = 600
+"""More than a picture has room for side by side."""
+_USUAL = (0.02, 0.98)
+"""Quantiles between which a value is sure to be on the axis."""
+_FEW = 300
+"""Points that may be large."""
+
+Array = NDArray[np.float64]
+
+
+class PlateauView(NamedTuple):
+    """What a plot of plateaus shows, as numbers.
+
+    Attributes:
+        label: what the values are called.
+        step: (n,) steps of the values drawn as points, increasing; none for a live `Detector`, which keeps no values.
+        value: (n,) those values, finite: of every 1/600 of the log the lowest and the highest. Those above ``top`` or
+            below ``bottom`` are drawn at the edge.
+        thinned: whether there are others between.
+        block_step: (m,) steps at the middle of each block.
+        block_mean: (m,) means of the blocks, NaN where there is none.
+        block_length: rows in a block; 1 where they are the values themselves.
+        plateaus: what is marked, window and step.
+        lr_changes: steps at which the learning rate changed.
+        bottom: lower end of the axis.
+        top: upper end of the axis.
+    """
+
+    label: str
+    step: NDArray[np.int64]
+    value: Array
+    thinned: bool
+    block_step: Array
+    block_mean: Array
+    block_length: int
+    plateaus: tuple[Plateau, ...]
+    lr_changes: tuple[int, ...]
+    bottom: float
+    top: float
+
+
+def plateau_view(found: Scan | Detector) -> PlateauView:
+    """Work out what `plot_plateaus` draws. Reads from the device of a live `Detector`."""
+    if isinstance(found, Scan):
+        log, blocks = found.log, found.blocks
+        keep = _extremes(log.value)
+        label, step, value, middle = log.column, log.step[keep], log.value[keep], found.block_step
+        limits, lr_changes, plateaus = _limits(log.value), found.lr_changes, found.plateaus
+        thinned = len(log) - log.skipped > keep.size
+    else:
+        blocks, plateaus = found.record(), found.events
+        label, step, value, thinned, lr_changes = "loss", np.empty(0, dtype=np.int64), np.empty(0), False, ()
+        middle = np.float64(blocks.length) * (np.arange(blocks.mean.size) + 0.5) + 0.5  # steps are counted from 1
+        limits = _limits(blocks.mean)
+    return PlateauView(label, step, value, thinned, middle, *blocks, plateaus, lr_changes, *limits)
+
+
+def _extremes(value: Array) -> NDArray[np.int64]:
+    """Return the places of the lowest and the highest finite value of every stretch, increasing."""
+    finite = np.flatnonzero(np.isfinite(value))
+    if finite.size <= 2 * _STRETCHES:
+        return finite
+    stretches = np.array_split(finite, _STRETCHES)
+    return np.unique(
+        [place for part in stretches for place in (part[value[part].argmin()], part[value[part].argmax()])]
+    )
+
+
+def _limits(value: Array) -> tuple[float, float]:
+    """Return the ends of the axis: all that is usual, and as much again either way where values are there."""
+    value = value[np.isfinite(value)]
+    if not value.size:
+        return 0.0, 1.0
+    low, high = (float(end) for end in np.quantile(value, _USUAL))
+    low, high = max(2 * low - high, float(value.min())), min(2 * high - low, float(value.max()))
+    margin = 0.06 * (high - low) or max(abs(low), 1.0) * 0.06
+    return low - margin, high + margin
+
+
+def plot_plateaus(found: Scan | Detector, ax: Axes | None = None, *, palette: Palette | None = None) -> Axes:
+    """Draw the values, their block means, every plateau with the window behind it, and where the learning rate changed.
+
+    Values beyond the axis (spikes) are drawn as triangles at its edge.
+
+    Args:
+        found: from `find_plateaus`, or a live `Detector`, of which there are block means only.
+        ax: where to draw; a new figure when None.
+        palette: colours.
+
+    Returns:
+        The Axes drawn on.
+    """
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        _, ax = plt.subplots(figsize=(8, 4), layout="constrained")
+    view, colours = plateau_view(found), palette or Palette()
+    above, below = view.value > view.top, view.value < view.bottom
+    inside = ~(above | below)
+    if view.step.size:
+        label = f"{view.label}, {'highest and lowest' if view.thinned else 'as logged'}"
+        size = 6 if view.step.size <= _FEW else 2.5
+        ax.plot(view.step[inside], view.value[inside], ".", markersize=size, color=colours.data, alpha=0.6, label=label)
+    for out, edge, mark in ((above, view.top, "^"), (below, view.bottom, "v")):
+        if out.any():
+            at = np.full(int(out.sum()), edge)
+            named = "beyond the axis" if mark == "^" or not above.any() else None
+            ax.plot(view.step[out], at, mark, markersize=4, color=colours.data, clip_on=False, label=named)
+    # Blocks of one are the points once more.
+    means = f"means of {view.block_length} values" if view.block_length > 1 else None if view.step.size else view.label
+    ax.plot(view.block_step, view.block_mean, color=colours.ink, linewidth=1.2, label=means)
+    _mark(ax, view, colours)
+    ax.set_ylim(view.bottom, view.top)
+    ax.set_xlabel("step")
+    ax.set_ylabel(view.label)
+    bare(ax, colours)
+    ax.legend(  # above: a line may be anywhere below
+        frameon=False, labelcolor=colours.ink, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3
+    )
+    return ax
+
+
+def _mark(ax: Axes, view: PlateauView, colours: Palette) -> None:
+    for i, plateau in enumerate(view.plateaus):
+        ax.axvspan(
+            plateau.since, plateau.step, color=colours.answer, alpha=0.12, label=None if i else "window of its test"
+        )
+        ax.axvline(plateau.step, color=colours.answer, linewidth=1.6, label=None if i else "plateau")
+        ax.annotate(
+            f"step {plateau.step}", (plateau.step, 0.97), xycoords=("data", "axes fraction"), xytext=(-3, 0),
+            textcoords="offset points", rotation=90, ha="right", va="top", fontsize="x-small", color=colours.answer,
+        )  # fmt: skip
+    if view.lr_changes:
+        height = 0.03 * (view.top - view.bottom)
+        ax.vlines(
+            view.lr_changes, view.bottom, view.bottom + height, color=colours.fit, linewidth=1.2,
+            label="learning rate changes",
+        )  # fmt: skip
+
+
+def plateau_png(scan: Scan) -> bytes:
+    """Return the picture of `plot_plateaus` as PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    plot_plateaus(scan, figure.subplots())
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=150)
+    return file.getvalue()
