@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from lrfinder.logfile import read_loss_log
     from lrfinder.loop import find_lr, range_test
     from lrfinder.losslog import LossLog
-    from lrfinder.plot import plot_curve, plot_probes
+    from lrfinder.plot import plot_curve
     from lrfinder.policies_plot import plot_policies
+    from lrfinder.probes_plot import plot_probes
     from lrfinder.reason import Reason
     from lrfinder.schedules import Policy
     from lrfinder.suggestion import Suggestion
@@ -43,7 +44,7 @@ _HOMES = {
     "plot_curve": "plot",
     "plot_forecast": "forecast_plot",
     "plot_policies": "policies_plot",
-    "plot_probes": "plot",
+    "plot_probes": "probes_plot",
     "range_test": "loop",
     "read_curve": "files",
     "read_loss_log": "logfile",

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from lrfinder import __version__, cli_forecast
+from lrfinder import __version__, cli_forecast, cli_report
 from lrfinder.errors import InputError, LRFinderError
 from lrfinder.files import check_writable, read_curve, replace_file
 from lrfinder.options import budget, count, seed
@@ -61,6 +61,8 @@ def _run(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.command == "forecast":
         return cli_forecast.run(options)
+    if options.command == "report":
+        return cli_report.run(options, "lrfinder " + shlex.join(arguments))
     return _suggest(options, "lrfinder " + shlex.join(arguments))
 
 
@@ -84,6 +86,7 @@ def _suggest(options: argparse.Namespace, command: str) -> int:
     if options.plot is not None and not options.plot.lower().endswith(".png"):
         raise InputError(f"--plot must name a .png file, got {options.plot}")
     suggestion = _from_demo(options) if options.curve is None else _from_curve(options)
+    suggestion = suggestion.with_environment(command=command)
     _write_files(suggestion, options, command)
     if options.json:
         print(json.dumps(suggestion.to_dict(), indent=2, allow_nan=False))
@@ -147,13 +150,15 @@ def _from_demo(options: argparse.Namespace) -> Suggestion:
 
 
 def _write_files(suggestion: Suggestion, options: argparse.Namespace, command: str) -> None:
+    from lrfinder.findings import Findings
     from lrfinder.report import report_html, report_png
 
     if options.out is not None:
         replace_file(options.out, json.dumps(suggestion.to_dict(), indent=2, allow_nan=False) + "\n")
+    findings = Findings.of(suggestion)
     if options.plot is not None:
-        replace_file(options.plot, report_png(suggestion))
-    replace_file(options.report, report_html(suggestion, command))
+        replace_file(options.plot, report_png(suggestion, findings))
+    replace_file(options.report, report_html(suggestion, command, findings))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -171,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="lrfinder",
         description="Which learning rate, and how should it decay?",
-        epilog="See: lrfinder suggest --help, lrfinder forecast --help",
+        epilog="See: lrfinder suggest --help, lrfinder forecast --help, lrfinder report --help",
     )
     parser.add_argument("--version", action="version", version=f"lrfinder {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -202,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     suggest.add_argument("--json", action="store_true", help="print only the JSON document")
     suggest.add_argument("--quiet", action="store_true", help="no progress, no notes")
     cli_forecast.add_parser(commands)
+    cli_report.add_parser(commands)
     return parser
 
 
