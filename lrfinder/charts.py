@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
     from lrfinder.findings import Findings
 
-__all__ = ["TITLES", "Drawing", "alternatives_of", "charts", "drawings", "with_legend"]
+__all__ = ["TITLES", "Drawing", "charts", "drawings", "texts_of", "with_legend"]
 
 
 class Drawing(Protocol):
     """How to draw a chart on an empty figure, or on a part of one."""
 
-    def __call__(self, figure: Figure | SubFigure, colours: Palette) -> None: ...
+    def __call__(self, figure: Figure | SubFigure, colours: Palette) -> None:
+        """Draw it."""
 
 
 _WIDTH = 4.4
@@ -44,7 +45,7 @@ _HEIGHTS = {"probes": 4.1, "curve": 3.9, "drift": 4.0, "rates": 4.2, "losses": 3
 
 def charts(findings: Findings) -> dict[str, Chart]:
     """Return the charts of a page by name: those of `drawings`."""
-    texts = alternatives_of(findings)
+    texts = texts_of(findings)
     return {
         name: drawn(functools.partial(draw, colours=STAND_INS), (_WIDTH, _height(name, findings)), texts[name])
         for name, draw in drawings(findings).items()
@@ -92,7 +93,7 @@ def with_legend(draw: Callable[..., object]) -> Drawing:
 def _small_multiples(findings: Findings, figure: Figure | SubFigure, colours: Palette) -> None:
     count = len(findings.courses)
     columns = min(count, 2)
-    axes = figure.subplots(math.ceil(count / columns), columns, squeeze=False, sharey=True).ravel()
+    axes = figure.subplots(math.ceil(count / columns), columns, squeeze=False, sharey=True).ravel().tolist()
     draw_rates(findings.courses, axes, colours)
     for ax in axes[count:]:
         ax.set_axis_off()
@@ -100,7 +101,7 @@ def _small_multiples(findings: Findings, figure: Figure | SubFigure, colours: Pa
     figure.supylabel("learning rate", fontsize="medium", color=colours.ink)
 
 
-def alternatives_of(findings: Findings) -> dict[str, str]:
+def texts_of(findings: Findings) -> dict[str, str]:
     """Return what each chart shows, in words and numbers."""
     suggestion, curve, probes, drift = findings.suggestion, findings.curve, findings.probes, findings.drift
     answer = f"{suggestion.headline()[:1].upper()}{suggestion.headline()[1:]}"
@@ -136,13 +137,8 @@ def alternatives_of(findings: Findings) -> dict[str, str]:
     texts["gains"] = "Predicted gain over a constant rate, share of the final loss, with 90% interval. " + "; ".join(
         f"{one.policy.name} {one.gain:+.1%} ({one.gain_low:+.0%} to {one.gain_high:+.0%})" for one in predicted
     )
-    texts["losses"] = (
-        "Predicted loss over the steps, 1 being the final loss of a constant rate. At the end: "
-        + "; ".join(
-            f"{one.policy.name} {1 - (one.gain or 0):.3g}"
-            for one in (course.alternative for course in findings.courses)
-        )
-    )
+    ends = (f"{course.alternative.policy.name} {1 - (course.alternative.gain or 0):.3g}" for course in findings.courses)
+    texts["losses"] = f"Predicted loss over the steps, 1: the final loss of a constant rate. End: {'; '.join(ends)}"
     return texts
 
 

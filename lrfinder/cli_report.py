@@ -57,7 +57,8 @@ def run(options: argparse.Namespace, command: str) -> int:
     from lrfinder.results import read_results
 
     found = read_results(options.results)
-    replace_file(options.out, _one(*found.values(), kind) if len(found) == 1 else _several(found, kind, command))
+    suggestion, *others = found.values()
+    replace_file(options.out, _several(found, kind, command) if others else _one(suggestion, kind))
     print(f"Report    {options.out}")
     return 0
 

@@ -1,4 +1,4 @@
-"""`Course`: a policy over the steps of a training: its learning rate, and what the law of `lrfinder.worth` says of loss.
+"""`Course`: a policy over the steps of a training, its learning rate and what `lrfinder.worth` says of its loss.
 
 That law speaks of final losses. At a step ``t`` before the end it is read as it stands, of the training up to there:
 
@@ -80,9 +80,9 @@ def courses(suggestion: Suggestion, most: int = 6) -> tuple[Course, ...]:
 
 
 def lrs(policy: Policy, peak: float, horizon: int) -> tuple[Array, Array]:
-    """Return steps (n,), at most 401, and the learning rate of each; the last is the state after the last step."""
+    """Return steps (n,), at most 201, and the learning rate of each; the last is the state after the last step."""
     total = policy.total_steps or horizon
-    step = np.unique(np.round(np.linspace(0, total, min(total, 400) + 1)).astype(int))
+    step = np.unique(np.round(np.linspace(0, total, min(total, 200) + 1)).astype(int))
     return step.astype(np.float64), np.array([peak * policy(int(at)) for at in step])
 
 

@@ -131,7 +131,7 @@ def _page(title: str = "") -> Figure:
 
 def _halves(page: Figure) -> tuple[Any, Any]:
     """Return the upper and the lower half of a page to draw charts on, within its margins."""
-    parts = page.subfigures(4, 3, height_ratios=(1, 9, 9, 1), width_ratios=(1, 7, 1))
+    parts: Any = page.subfigures(4, 3, height_ratios=(1, 9, 9, 1), width_ratios=(1, 7, 1))
     return parts[1, 1], parts[2, 1]
 
 
@@ -153,4 +153,4 @@ def _text_page(lines: Sequence[str], pages: PdfPages) -> None:
 
 
 def _save(page: Figure, pages: PdfPages) -> None:
-    pages.savefig(page)
+    pages.savefig(page)  # type: ignore[no-untyped-call]

@@ -148,10 +148,12 @@ def mark_answer(ax: Axes, suggestion: Suggestion, colours: Palette) -> None:
 
 def rates(ax: Axes, low: float, high: float) -> None:
     """Make the x axis one of learning rates, logarithmic, with plain numbers at its ticks."""
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import NullFormatter, NullLocator
 
     ax.set_xscale("log")
     ax.set_xlim(low, high)
+    if high > 1e3 * low:
+        ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_locator(_ticks(low, high))
     ax.xaxis.set_major_formatter(plain)
     ax.xaxis.set_minor_formatter(NullFormatter())
@@ -166,7 +168,7 @@ def _ticks(low: float, high: float) -> Any:
     return LogLocator(numticks=7) if decades >= 3 else LogLocator(subs=(1, 3) if decades >= 1.3 else (1, 2, 5))
 
 
-def plain(value: float, _: int | None = None) -> str:
+def plain(value: float, _: float = 0.0) -> str:
     """Write a number as a person would: 0.001, 1e-05."""
     return f"{value:g}"
 

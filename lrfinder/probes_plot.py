@@ -86,10 +86,9 @@ def probes_view(suggestion: Suggestion, fits: Fits | None = None) -> ProbesView:
     evidence = evidence_of(suggestion) if fits is None else fits.evidence
     if evidence is None or not evidence.outcomes:
         raise InputError(f"suggestion must have probes to plot, got method = {suggestion.method!r} with none")
-    if fits is not None:
-        landscape = fits.landscape
-    else:
-        landscape = fit_landscape(evidence) if suggestion.fit is not None else None
+    landscape = None if fits is None else fits.landscape
+    if fits is None and suggestion.fit is not None:
+        landscape = fit_landscape(evidence)
     rungs = tuple(rung_view(rung, landscape) for rung in evidence.rungs)
     bottom, top = _axis(evidence, landscape, rungs)
     bracket = _bracket(None if fits is None else fits.curve)

@@ -27,7 +27,7 @@ class Spent(NamedTuple):
     """What one part of a search took; seconds are None where unknown."""
 
     what: str
-    count: int
+    trainings: int
     steps: int
     seconds: float | None
 
@@ -106,27 +106,19 @@ def report_values(findings: Findings, command: str | None) -> dict[str, Any]:
 
 
 def _spent(suggestion: Suggestion) -> list[Spent]:
-    curve, trained = suggestion.curves[0], [one for one in suggestion.probes if one.probe.steps]
-    branches = [one for one in trained if one.probe.stage in STAGES]
+    trained = [one for one in suggestion.probes if one.probe.steps]
     found = []
-    steps = suggestion.steps_spent
-    for what, outcomes in (
-        ("probes for the rate", [one for one in trained if one not in branches]),
-        ("probes for the decay", branches),
-    ):
+    for what, late in (("probes for the rate", False), ("probes for the decay", True)):
+        outcomes = [one for one in trained if (one.probe.stage in STAGES) is late]
         if outcomes:
-            taken = sum(one.train_loss.size for one in outcomes)
-            found.append(Spent(what, len(outcomes), taken, sum(one.seconds for one in outcomes)))
-            steps -= taken
-    return [
-        Spent("range test", 1, max(steps, 0), curve.seconds),
-        *found,
-        *(
-            [Spent("all, evaluation included", 1 + len(trained), suggestion.steps_spent, suggestion.seconds)]
-            if found
-            else []
-        ),
-    ]
+            steps = sum(one.train_loss.size for one in outcomes)
+            found.append(Spent(what, len(outcomes), steps, sum(one.seconds for one in outcomes)))
+    rest = max(suggestion.steps_spent - sum(one.steps for one in found), 0)
+    found.insert(0, Spent("range test", 1, rest, suggestion.curves[0].seconds))
+    if trained:
+        total = 1 + len(trained), suggestion.steps_spent, suggestion.seconds
+        found.append(Spent("all, evaluation included", *total))
+    return found
 
 
 def render(template: str, values: Mapping[str, Any], **more: Any) -> str:

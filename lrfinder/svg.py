@@ -1,4 +1,4 @@
-"""A figure of matplotlib as SVG inside a page: its colours are the page's variables, so that one chart is light and dark."""
+"""A figure of matplotlib as SVG inside a page: the page's variables are its colours, so that it is light and dark."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lrfinder.plot import Palette
 
@@ -25,6 +25,13 @@ SERIES = tuple(f"#0102{i:02}" for i in range(1, 7))
 _VARIABLES = {
     **{colour: f"var(--{name})" for name, colour in STAND_INS._asdict().items()},
     **{colour: f"var(--series-{i})" for i, colour in enumerate(SERIES, 1)},
+}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lrfinder",
+    "font.size": 10.0,
+    "axes.linewidth": 0.8,
+    "legend.fontsize": 9.0,
 }
 _LABEL = 28
 """Characters of a name that a chart has room for."""
@@ -60,14 +67,7 @@ def figure_style() -> Iterator[None]:
     """Draw with the sizes of our charts, and without warnings of letters that a font does not have."""
     from matplotlib import rc_context
 
-    style = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "lrfinder",
-        "font.size": 10.0,
-        "axes.linewidth": 0.8,
-        "legend.fontsize": 9.0,
-    }
-    with rc_context(style), warnings.catch_warnings():
+    with rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"(?s)Glyph.*missing from", UserWarning)
         warnings.filterwarnings("ignore", r"(?s).*Matplotlib currently does not support", UserWarning)
         yield

@@ -114,9 +114,9 @@ def _confidence(findings: Findings) -> tuple[str, tuple[str, ...]]:
         if times > 1.05:
             share = math.log(first.high / first.low) / math.log(last.high / last.low)
             sentences.append(
-                f"The longest probes took {landscape.steps} steps, training takes {suggestion.horizon}, {times:.3g} times"
-                f" as many: {share:.0%} of the interval's width was there after the probes, the rest comes with the way"
-                " from there."
+                f"The longest probes took {landscape.steps} steps, training takes {suggestion.horizon}, {times:.3g}"
+                f" times as many: {share:.0%} of the interval's width was there after the probes, the rest comes with"
+                " the way from there."
             )
     if drift is not None and landscape is not None:
         sentences.append(
