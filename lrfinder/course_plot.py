@@ -64,10 +64,10 @@ def draw_losses(courses: Sequence[Course], ax: Axes, colours: Palette) -> Axes:
         ax.errorbar([at], [end], bar, fmt="o", color=colour, markersize=5, elinewidth=1.6)
     ax.axhline(1.0, color=colours.soft, linewidth=0.8, linestyle=":")
     end = float(shown[0].loss_step[-1])
-    tops = [float(np.interp(0.45 * end, course.loss_step, course.loss)) for course in shown]
+    tops = [float(np.interp(0.5 * end, course.loss_step, course.loss)) for course in shown]
     tops += [1 - course.alternative.gain_low for course in shown if course.alternative.gain_low is not None]
     ax.set_ylim(top=1.03 * max(tops))
-    ax.set_xticks([*(tick for tick in MaxNLocator(5).tick_values(0.0, end) if 0.4 * end <= tick < 0.9 * end), end])
+    ax.set_xticks([*(tick for tick in MaxNLocator(9).tick_values(0.0, end) if 0.5 * end <= tick < 0.9 * end), end])
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.set_xlabel("optimizer steps")
     ax.set_ylabel("predicted loss,\nfinal loss of a constant rate = 1")

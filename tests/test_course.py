@@ -40,10 +40,10 @@ def test_a_constant_rate_goes_on_falling_and_annealing_gains_when_it_anneals():
     by_name = {course.alternative.policy.name: course.loss for course in COURSES}
     assert np.all(np.diff(by_name["constant"]) < 0)
     assert by_name["constant"][-1] == pytest.approx(1)
-    ahead = by_name["constant"] - by_name["wsd-sqrt"]  # which anneals over the last 20%, drawn from 40% on
-    assert ahead[-1] > ahead[26] + 0.01
-    assert np.all(np.diff(ahead[28:36]) > 0)
-    assert np.all(np.diff(ahead[:26]) < 0)
+    ahead = by_name["constant"] - by_name["wsd-sqrt"]  # which anneals over the last 20%, drawn from 50% on
+    assert ahead[-1] > ahead[23] + 0.01
+    assert np.all(np.diff(ahead[25:34]) > 0)
+    assert np.all(np.diff(ahead[:23]) < 0)
 
 
 def test_without_predictions_there_are_rates_alone():
