@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
     from lrfinder.findings import Findings
+    from lrfinder.suggestion import Suggestion
 
 __all__ = ["TITLES", "Drawing", "charts", "drawings", "texts_of", "with_legend"]
 
@@ -68,16 +69,12 @@ def drawings(findings: Findings) -> dict[str, Drawing]:
     marked = None if probes is not None else suggestion
     found["curve"] = with_legend(lambda ax, colours: draw_curve(findings.curve, marked, ax, colours))
     if findings.courses:
-        found["rates"] = lambda figure, colours: _small_multiples(findings, figure, colours)
+        found["rates"] = functools.partial(_small_multiples, findings)
         if any(course.loss.size for course in findings.courses):
             found["losses"] = with_legend(lambda ax, colours: draw_losses(findings.courses, ax, colours))
     if any(one.gain is not None for one in suggestion.alternatives):
-        found["gains"] = lambda figure, colours: _void(plot_policies(suggestion, figure.subplots(), palette=colours))
+        found["gains"] = functools.partial(_gains, suggestion)
     return found
-
-
-def _void(_: object) -> None:
-    """Forget a result."""
 
 
 def with_legend(draw: Callable[..., object]) -> Drawing:
@@ -99,6 +96,10 @@ def _small_multiples(findings: Findings, figure: Figure | SubFigure, colours: Pa
         ax.set_axis_off()
     figure.supxlabel("optimizer steps", fontsize="medium", color=colours.ink)
     figure.supylabel("learning rate", fontsize="medium", color=colours.ink)
+
+
+def _gains(suggestion: Suggestion, figure: Figure | SubFigure, colours: Palette) -> None:
+    plot_policies(suggestion, figure.subplots(), palette=colours)
 
 
 def texts_of(findings: Findings) -> dict[str, str]:

@@ -59,8 +59,8 @@ def _range(entries: Sequence[Entry]) -> tuple[float, float]:
 
 def _valley(entry: Entry, comparable: bool, ax: Axes, colour: str, mark: str) -> float:
     """Draw one; return how high the axis must reach to show it, NaN where it does not matter."""
-    if entry.rung is None or entry.best is None or (entry.suggestion.lr is None and not comparable):
-        return math.nan  # one that was refused has no scale of its own
+    if entry.rung is None or entry.best is None or entry.suggestion.lr is None:
+        return math.nan  # one that was refused is not compared, and has no scale of its own
     gained = entry.untrained - entry.best.mean
     unit = 1.0 if comparable or not (math.isfinite(gained) and gained > 0) else gained
     zero = 0.0 if comparable else entry.best.mean

@@ -60,7 +60,7 @@ class SideBySide(NamedTuple):
 
     Attributes:
         entries: ranked where they are comparable, the lowest loss first; else in the order given.
-        comparable: whether their losses can be compared.
+        comparable: whether the losses can be compared of those that have an answer from probes.
         finding: what the comparison says, in sentences.
         differing: (name, values) of the facts about the environment that differ, a value per entry.
     """
@@ -80,7 +80,7 @@ class SideBySide(NamedTuple):
         if not suggestions:
             raise InputError("suggestions must hold at least one, got none")
         entries = [_entry(label, suggestion) for label, suggestion in suggestions.items()]
-        measured = [entry for entry in entries if entry.best is not None]
+        measured = [entry for entry in entries if entry.best is not None and entry.suggestion.lr is not None]
         obstacles = _obstacles(measured)
         if not obstacles:
             entries = _ranked(entries, measured)
@@ -102,7 +102,7 @@ def _entry(label: str, suggestion: Suggestion) -> Entry:
 def _obstacles(measured: Sequence[Entry]) -> list[str]:
     """Return why losses cannot be compared; nothing where they can."""
     if len(measured) < 2:
-        return ["fewer than two of them were judged by probes"]
+        return ["fewer than two of them have an answer from probes"]
     horizons = {entry.suggestion.horizon for entry in measured}
     lengths = {entry.rung.steps for entry in measured if entry.rung is not None}
     untrained = [_untrained(entry) for entry in measured]
@@ -136,7 +136,8 @@ def _ranked(entries: Sequence[Entry], measured: Sequence[Entry]) -> list[Entry]:
         difference = entry.best.loss - first.loss
         error = float(difference.std(ddof=1)) / math.sqrt(difference.size) if difference.size > 1 else 0.0
         found.append(entry._replace(behind=float(difference.mean()), behind_error=error))
-    return found + [entry for entry in entries if entry.best is None]
+    ranked = {entry.label for entry in found}
+    return found + [entry for entry in entries if entry.label not in ranked]
 
 
 def _finding(entries: Sequence[Entry], obstacles: Sequence[str]) -> str:

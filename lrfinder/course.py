@@ -35,8 +35,8 @@ _MOST_STEPS = 2_000
 _POINTS = 40
 """Lengths at which the loss is worked out."""
 _FROM = 0.5
-"""Share of the training from which on the loss is shown. On the digits the law is up to 14% below the losses measured at
-half of the training, within 6% over the last third; at a tenth it is off by a factor of two (docs/report.md)."""
+"""Share of the training from which on the loss is shown. On the digits the law is up to 14% below the losses measured
+at half of the training, within 6% over the last third; at a tenth it is off by a factor of two (docs/report.md)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,7 +58,7 @@ def test_a_difference_within_its_noise_is_no_difference():
         (found(lengths=(10, 30)), "their longest probes differ in length (30 and 40 steps)"),
         (found(untrained=3.0), "before training they differ in held-out loss (2.000 and 3.000 on average)"),
         (found(seed=1), "before training they differ in held-out loss"),
-        (suggest(synthetic(), steps=500), "fewer than two of them were judged by probes"),
+        (suggest(synthetic(), steps=500), "fewer than two of them have an answer from probes"),
     ],
 )
 def test_what_cannot_be_compared_is_not_ranked(other, why):
@@ -70,10 +70,13 @@ def test_what_cannot_be_compared_is_not_ranked(other, why):
     assert why.replace("2.000", "2").replace("3.000", "3") in view.finding.replace("2.000", "2").replace("3.000", "3")
 
 
-def test_those_without_probes_come_last_and_hinder_nobody():
-    view = SideBySide.of({"range": suggest(synthetic(), steps=500), "b": found(shift=0.1), "a": found()})
+def test_those_refused_or_without_probes_come_last_and_hinder_nobody():
+    refused = choose(evidence(dict.fromkeys(valley(-6.0), 2.0), untrained=3.0), steps=50)
+    others = {"range": suggest(synthetic(), steps=500), "refused": refused}
+    view = SideBySide.of({**others, "b": found(shift=0.1), "a": found()})
     assert view.comparable
-    assert [entry.label for entry in view.entries] == ["a", "b", "range"]
+    assert [entry.label for entry in view.entries] == ["a", "b", "range", "refused"]
+    assert [entry.behind is None for entry in view.entries] == [False, False, True, True]
     assert math.isnan(view.entries[2].untrained)
 
 

@@ -66,6 +66,6 @@ def test_nothing_shown_is_markup(nasty):
 def test_results_side_by_side():
     text = comparison_markdown({"a|b": ANSWER, "range": suggest(synthetic(), steps=500)}, "lrfinder report x y")
     assert rows(text)[0].split(" | ")[1].strip() == "a\\|b"
-    assert "Not ranked: fewer than two of them were judged by probes. Read each by itself." in text
+    assert "Not ranked: fewer than two of them have an answer from probes. Read each by itself." in text
     assert f"| {ANSWER.lr:.3g} " in text
     assert "lrfinder report x y" in text
