@@ -31,7 +31,7 @@ def comparison_html(suggestions: Mapping[str, Suggestion], command: str | None =
         InputError: there are none, or the probes of one do not belong together.
     """
     view = SideBySide.of(suggestions)
-    size = (6.4, 4.6 + 0.34 * len(view.entries))
+    size = (4.8, 4.0 + 0.34 * len(view.entries))
     chart = drawn(lambda figure: draw_comparison(view, figure, STAND_INS, SERIES), size, text_of(view))
     commands = {entry.label: entry.suggestion.environment.get("command") for entry in view.entries}
     values = {"view": view, "rows": comparison_rows(view), "chart": chart, "command": command, "commands": commands}

@@ -149,7 +149,11 @@ def _finding(entries: Sequence[Entry], obstacles: Sequence[str]) -> str:
     lowest = f"After {steps} steps {first.label} ended lowest"
     if not tied:
         return f"{lowest}, by more than {_SIGMAS:g} standard errors of the difference."
-    return f"{lowest}, with no detectable difference from {_listed(tied)} (less than {_SIGMAS:g} standard errors)."
+    behind = [other.label for other in others if not other.tied]
+    rest = f" {_listed(behind)} ended higher by more than that." if behind else ""
+    return (
+        f"{lowest}, with no detectable difference from {_listed(tied)} (less than {_SIGMAS:g} standard errors).{rest}"
+    )
 
 
 def _differing(environments: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, tuple[Any, ...]], ...]:
