@@ -22,6 +22,8 @@ __all__ = ["COLOURS", "draw_comparison", "text_of"]
 COLOURS = ("#1f6f54", "#c4532d", "#3556a8", "#85479a", "#80660a", "#0f7583")
 """Of the series in a picture; a page has its own."""
 _MARKS = "osD^vP"
+_LONG = 16
+"""Characters of a name from which on two do not fit beside each other."""
 
 
 def draw_comparison(view: SideBySide, figure: Figure, palette: Palette, colours: Sequence[str] = COLOURS) -> None:
@@ -46,7 +48,8 @@ def draw_comparison(view: SideBySide, figure: Figure, palette: Palette, colours:
     for ax in (upper, lower):
         bare(ax, palette)
     lower.spines["left"].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=palette.ink, columnspacing=1.2)
+    columns = 2 if all(len(label(entry.label)) < _LONG for entry in view.entries) else 1
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, labelcolor=palette.ink, columnspacing=1.2)
 
 
 def _range(entries: Sequence[Entry]) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -56,7 +57,10 @@ def drawn(draw: Callable[[Figure], None], size: tuple[float, float], alt: str) -
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg)  # several charts share a page, where an id may be there once
     svg = re.sub(r"\s*\n\s*", " ", svg)
-    svg = re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)
+    # The solver of the layout leaves noise in the last digits, and in the ids, which are made of them.
+    svg = re.sub("<[^>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), svg)
+    for number, name in enumerate(dict.fromkeys(re.findall(r' id="([^"]*)"', svg))):
+        svg = re.sub(rf'(?<=["#]){re.escape(name)}(?=[")])', f"c{zlib.crc32(alt.encode()):x}-{number}", svg)
     for stand_in, variable in _VARIABLES.items():
         svg = svg.replace(stand_in, variable)
     return Chart(svg, alt)

@@ -40,4 +40,3 @@ def test_a_refusal_and_long_texts_get_pages():
 def test_several_make_one_document():
     both = {"a$b": ANSWER, "_range": suggest(synthetic(), steps=500)}
     assert len(pages(comparison_pdf(both, "lrfinder report a b"))) == 2
-    assert comparison_pdf(both) == comparison_pdf(both)

@@ -181,10 +181,10 @@ def test_every_chart_is_described_for_those_who_cannot_see_it():
             assert f"{one.policy.name} {one.gain:+.1%}" in described[5]
 
 
-def test_ids_are_there_once():
-    text = searched_page()
-    ids = [attrs["id"] for tag, attrs in Page(text).tags if "id" in attrs and tag not in ("path", "clippath")]
-    assert len(ids) == len(set(ids))
+def test_ids_are_there_once_and_whatever_refers_to_one_finds_it():
+    ids = re.findall(r' id="([^"]*)"', searched_page())
+    assert len(ids) == len(set(ids)) > 6
+    assert set(re.findall(r"(?:href=\"#|url\(#)([\w-]+)", searched_page())) <= set(ids)
 
 
 def test_the_shapes_are_fitted_once(monkeypatch):

@@ -43,6 +43,14 @@ def test_equal_charts_are_equal():
     assert chart() == chart()
 
 
+def test_ids_are_its_own_and_all_are_found():
+    svg = chart().svg
+    ids = re.findall(r' id="([^"]*)"', svg)
+    assert ids
+    assert all(re.fullmatch(r"c[0-9a-f]+-\d+", name) for name in ids)
+    assert set(re.findall(r"(?:href=\"#|url\(#)([\w-]+)", svg)) <= set(ids)
+
+
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
