@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from lrfinder.plateau_callback import PlateauDetector
     from lrfinder.plateau_plot import plot_plateaus
     from lrfinder.plateau_scan import Scan, find_plateaus
-    from lrfinder.plot import plot_curve, plot_probes
+    from lrfinder.plot import plot_curve
     from lrfinder.policies_plot import plot_policies
+    from lrfinder.probes_plot import plot_probes
     from lrfinder.reason import Reason
     from lrfinder.schedules import Policy
     from lrfinder.suggestion import Suggestion
@@ -56,7 +57,7 @@ _HOMES = {
     "plot_forecast": "forecast_plot",
     "plot_plateaus": "plateau_plot",
     "plot_policies": "policies_plot",
-    "plot_probes": "plot",
+    "plot_probes": "probes_plot",
     "range_test": "loop",
     "read_curve": "files",
     "read_loss_log": "logfile",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,9 +57,14 @@ class Alternative:
         """Rebuild it from `to_dict`; KeyError, TypeError, ValueError or InputError where a field is not as it was."""
         gains = [data[f"predicted_gain{end}"] for end in ("", "_low", "_high")]
         gain, low, high = (None if value is None else float(value) for value in gains)
+        if len({value is None for value in gains}) > 1 or not all(map(math.isfinite, filter(None, (gain, low, high)))):
+            raise InputError(f"predicted_gain, _low and _high must be three numbers or three nulls, got {gains!r:.60}")
         unwarmed = data.get("lr_unwarmed")
         unwarmed = None if unwarmed is None else float(unwarmed)
-        return cls(Policy.from_dict(data), float(data["lr"]), gain, low, high, str(data["reason"]), unwarmed)
+        lr = float(data["lr"])
+        if not (math.isfinite(lr) and lr > 0):
+            raise InputError(f"lr of a policy must be positive, got lr = {lr!r}")
+        return cls(Policy.from_dict(data), lr, gain, low, high, str(data["reason"]), unwarmed)
 
 
 def asked_for(

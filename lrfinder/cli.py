@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from lrfinder import __version__, cli_forecast, cli_plateau
+from lrfinder import __version__, cli_forecast, cli_plateau, cli_report
 from lrfinder.errors import InputError, LRFinderError
 from lrfinder.files import check_writable, read_curve, replace_file
 from lrfinder.options import budget, count, seed
@@ -63,6 +63,8 @@ def _run(arguments: list[str]) -> int:
         return cli_forecast.run(options)
     if options.command == "plateau":
         return cli_plateau.run(options)
+    if options.command == "report":
+        return cli_report.run(options, "lrfinder " + shlex.join(arguments))
     return _suggest(options, "lrfinder " + shlex.join(arguments))
 
 
@@ -86,6 +88,7 @@ def _suggest(options: argparse.Namespace, command: str) -> int:
     if options.plot is not None and not options.plot.lower().endswith(".png"):
         raise InputError(f"--plot must name a .png file, got {options.plot}")
     suggestion = _from_demo(options) if options.curve is None else _from_curve(options)
+    suggestion = suggestion.with_environment(command=command)
     _write_files(suggestion, options, command)
     if options.json:
         print(json.dumps(suggestion.to_dict(), indent=2, allow_nan=False))
@@ -149,13 +152,15 @@ def _from_demo(options: argparse.Namespace) -> Suggestion:
 
 
 def _write_files(suggestion: Suggestion, options: argparse.Namespace, command: str) -> None:
+    from lrfinder.findings import Findings
     from lrfinder.report import report_html, report_png
 
     if options.out is not None:
         replace_file(options.out, json.dumps(suggestion.to_dict(), indent=2, allow_nan=False) + "\n")
+    findings = Findings.of(suggestion)
     if options.plot is not None:
-        replace_file(options.plot, report_png(suggestion))
-    replace_file(options.report, report_html(suggestion, command))
+        replace_file(options.plot, report_png(suggestion, findings))
+    replace_file(options.report, report_html(suggestion, command, findings))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -173,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="lrfinder",
         description="Which learning rate, and how should it decay?",
-        epilog="See: lrfinder suggest --help, lrfinder forecast --help, lrfinder plateau --help",
+        epilog="Each has its own: lrfinder suggest --help, and forecast, plateau, report.",
     )
     parser.add_argument("--version", action="version", version=f"lrfinder {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -205,6 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     suggest.add_argument("--quiet", action="store_true", help="no progress, no notes")
     cli_forecast.add_parser(commands)
     cli_plateau.add_parser(commands)
+    cli_report.add_parser(commands)
     return parser
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from lrfinder.curve import SCHEMA_VERSION, Curve
 from lrfinder.errors import InputError
 
-__all__ = ["check_writable", "excerpt", "read_curve", "read_text", "replace_file", "write_curve_csv"]
+__all__ = ["check_writable", "excerpt", "json_object", "read_curve", "read_text", "replace_file", "write_curve_csv"]
 
 _MAX_BYTES = 64 * 2**20  # a curve is a few kB; a larger file is the wrong file
 
@@ -122,13 +122,23 @@ def read_text(path: Path, expected: str, most: int = _MAX_BYTES) -> str:
         raise InputError(f"{path}: not a text file, expected {expected}") from None
 
 
-def _curve_from_json(text: str, name: str) -> tuple[Curve, Mapping[str, Any]]:
+def json_object(text: str, name: str) -> dict[str, Any]:
+    """Return the object that a JSON text holds.
+
+    Raises:
+        InputError: it is no JSON, or no object; the text begins with ``name``.
+    """
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: not valid JSON ({error})") from None
     if not isinstance(document, dict):
         raise InputError(f"{name}: expected a JSON object, got {type(document).__name__}")
+    return document
+
+
+def _curve_from_json(text: str, name: str) -> tuple[Curve, Mapping[str, Any]]:
+    document = json_object(text, name)
     if "curves" not in document:
         return Curve.from_dict(document, name), {}
     version = document.get("schema_version")

@@ -24,7 +24,7 @@ from scipy.stats import rankdata
 
 from lrfinder.probe import Evidence, Outcome
 
-__all__ = ["DRIFT", "Belief", "Drift", "Landscape", "fit_landscape", "valley_shape"]
+__all__ = ["DRIFT", "Belief", "Drift", "Landscape", "fit_landscape", "paired_errors", "valley_shape"]
 
 Array = NDArray[np.float64]
 
@@ -262,7 +262,7 @@ def _likelihood(rung: Sequence[Outcome], centre: Array) -> tuple[Array, Array]:
     near = float(np.sort(rise)[1:3].mean())  # the rise one probe away from the best: the unit here
     if near <= 0:
         return np.zeros_like(centre), np.zeros_like(centre)
-    error = np.sqrt(_paired_errors(rung) ** 2 + (_LAW_ERROR * rise) ** 2 + (_FLOOR * near) ** 2)
+    error = np.sqrt(paired_errors(rung) ** 2 + (_LAW_ERROR * rise) ** 2 + (_FLOOR * near) ** 2)
     rise, weight = rise / near, (near / np.maximum(error, 1e-6 * near)) ** 2
     shape = valley_shape(x[None] - centre[:, None])
     shape = shape - ((shape * weight).sum(1) / weight.sum())[:, None]
@@ -275,7 +275,7 @@ def _likelihood(rung: Sequence[Outcome], centre: Array) -> tuple[Array, Array]:
     return likelihood, sharpness * near
 
 
-def _paired_errors(rung: Sequence[Outcome]) -> Array:
+def paired_errors(rung: Sequence[Outcome]) -> Array:
     """Return the standard error of each mean's difference from the best one's, batch by batch; the least for that."""
     best = min(rung, key=lambda o: o.mean)
     count = best.loss.size

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrfinder.errors import InputError
-from lrfinder.plot import Palette, bare
+from lrfinder.plot import Palette, bare, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,11 +34,7 @@ def plot_policies(suggestion: Suggestion, ax: Axes | None = None, *, palette: Pa
     shown = [one for one in suggestion.alternatives if one.gain is not None]
     if not shown:
         raise InputError(f"suggestion must have alternatives to plot, got none: method = {suggestion.method!r}")
-    colours = palette or Palette()
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    colours, ax = palette or Palette(), ax or new_axes()
     places = np.arange(len(shown))[::-1]
     gain, low, high = (
         100 * np.array([getattr(one, name) for one in shown], dtype=float) for name in ("gain", "gain_low", "gain_high")
@@ -49,7 +45,7 @@ def plot_policies(suggestion: Suggestion, ax: Axes | None = None, *, palette: Pa
         ax.plot(gain[group], places[group], "o", color=colour)
     ax.axvline(0.0, color=colours.ink, linewidth=0.8, linestyle=":")
     ax.set_yticks(places, [one.policy.name for one in shown])
-    ax.set_xlabel("predicted gain over a constant rate, % of the final loss, with 90% interval")
+    ax.set_xlabel("predicted gain over a constant rate,\n% of the final loss, with 90% interval")
     bare(ax, colours)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)

@@ -94,7 +94,7 @@ class Outcome:
         numbers = float(data["lr"]), int(data["steps"]), float(data["anneal"])
         probe = Probe(*numbers, str(data["stage"]), int(data.get("warmup", 0)))
         if (
-            not (math.isfinite(probe.lr) and 0 <= probe.anneal <= 1)
+            not (probe.lr < 1e100 and 0 <= probe.anneal <= 1)
             or not 0 <= probe.warmup <= probe.steps
             or (probe.lr <= 0) != (probe.steps == 0)
         ):

@@ -3,55 +3,95 @@
 from __future__ import annotations
 
 import functools
-import io
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lrfinder.plot import Palette, plot_curve, plot_probes
-from lrfinder.policies_plot import plot_policies
+from lrfinder.branches import STAGES
+from lrfinder.charts import TITLES, charts, drawings
+from lrfinder.findings import Findings
+from lrfinder.plot import Palette
+from lrfinder.svg import figure_style, picture_of
+from lrfinder.verdict import Verdict
 
 if TYPE_CHECKING:
     from lrfinder.suggestion import Suggestion
 
-__all__ = ["notebook_html", "report_html", "report_png"]
+__all__ = ["Spent", "notebook_html", "render", "report_html", "report_png", "report_values"]
 
-_VARIABLES = {"#010101": "var(--ink)", "#020202": "var(--data)", "#030303": "var(--fit)", "#040404": "var(--answer)"}
-"""Stand-in colours for matplotlib, replaced in its SVG by the page's variables, so that one chart is light and dark."""
+_IN_NOTEBOOK = ("probes", "curve", "gains")
 
 
-def report_html(suggestion: Suggestion, command: str) -> str:
-    """Return a self-contained HTML page: answer, probes, curve, fits, caveats, raw numbers, how to repeat it.
+class Spent(NamedTuple):
+    """What one part of a search took; seconds are None where unknown."""
+
+    what: str
+    trainings: int
+    steps: int
+    seconds: float | None
+
+
+def report_html(suggestion: Suggestion, command: str | None = None, findings: Findings | None = None) -> str:
+    """Return a self-contained HTML page: answer, evidence, policies, caveats, cost, how to repeat it, raw numbers.
 
     Args:
         suggestion: what to show; every string in it is escaped.
-        command: the command line that made it.
+        command: the command line that made it; by default the one that the suggestion remembers, if any.
+        findings: those of the suggestion, where they were worked out already.
+
+    Raises:
+        InputError: the probes of the suggestion do not belong together.
     """
-    return _templates().get_template("report.html").render(_view(suggestion), command=command)
+    values = report_values(findings or Findings.of(suggestion), command)
+    title = f"Learning rate: {suggestion.headline()}"
+    return render("report.html", values, charts=charts(values["findings"]), title=title)
 
 
 def notebook_html(suggestion: Suggestion) -> str:
-    """Return the answer and the curve as a fragment for a notebook cell."""
-    return _templates().get_template("answer.html").render(_view(suggestion))
+    """Return the answer and the main charts as a fragment for a notebook cell."""
+    found = charts(Findings.of(suggestion))
+    kept = {name: found[name] for name in _IN_NOTEBOOK if name in found}
+    answer = [(label, text) for label, text in suggestion.lines() if label != "Caveat"]
+    return render("notebook.html", {"answer": answer, "caveats": suggestion.caveats, "charts": kept})
 
 
-def report_png(suggestion: Suggestion) -> bytes:
-    """Return the curve with the suggestion as a PNG picture."""
-    return _picture(suggestion, "png", Palette())
+def report_png(suggestion: Suggestion, findings: Findings | None = None) -> bytes:
+    """Return the charts as one PNG picture, with the answer as its title."""
+    from matplotlib.figure import Figure
+
+    found = drawings(findings or Findings.of(suggestion))
+    rows, columns = -(-len(found) // 2), min(len(found), 2)
+    with figure_style():
+        figure = Figure(figsize=(5.2 * columns, 4.0 * rows + 0.5), layout="constrained")
+        figure.suptitle(_title(suggestion), fontsize="x-large", parse_math=False)
+        parts = figure.subfigures(rows, columns, squeeze=False).ravel()
+        for (name, draw), part in zip(found.items(), parts, strict=False):
+            part.suptitle(TITLES[name], fontsize="medium", weight="bold")
+            draw(part, Palette())
+        return picture_of(figure, "png", dpi=110)
 
 
-def _view(suggestion: Suggestion) -> dict[str, Any]:
-    svg = _picture(suggestion, "svg", Palette(*_VARIABLES)).decode("utf-8")
-    svg = svg[svg.index("<svg") :]  # without the XML prologue, which HTML does not know
-    for stand_in, variable in _VARIABLES.items():
-        svg = svg.replace(stand_in, variable)
-    lines = suggestion.lines()
+def _title(suggestion: Suggestion) -> str:
+    headline = suggestion.headline()
+    return headline.split(". ")[0] + ("." if suggestion.reason else "")
+
+
+def report_values(findings: Findings, command: str | None) -> dict[str, Any]:
+    """Return what every text form of the report shows."""
+    suggestion = findings.suggestion
+    environment = dict(suggestion.environment)
+    made_by = environment.pop("command", None)
+    curve = suggestion.curves[0]
     return {
         "suggestion": suggestion,
-        "answer": [(label, text) for label, text in lines if label != "Caveat"],
-        "caveats": suggestion.caveats,
-        "svg": svg,
-        "points": zip(*(getattr(suggestion.curves[0], name).tolist() for name in ("step", "lr", "loss")), strict=True),
+        "findings": findings,
+        "verdict": Verdict.of(findings),
+        "groups": ", ".join(f"{lr:.3g}" for lr in suggestion.param_group_lrs),
+        "command": command or made_by,
+        "environment": list(environment.items()),
+        "spent": _spent(suggestion),
+        "points": list(zip(*(getattr(curve, name).tolist() for name in ("step", "lr", "loss")), strict=True)),
         "probes": [
             {
                 "stage": outcome.probe.stage,
@@ -62,32 +102,28 @@ def _view(suggestion: Suggestion) -> dict[str, Any]:
             }
             for outcome in suggestion.probes
         ],
-        "description": (
-            ("Held-out loss of every probe, " if len(suggestion.probes) > 1 else "")
-            + ("predicted gain of every policy, " if suggestion.alternatives else "")
-            + f"training loss of the range test, against learning rate on a logarithmic axis. {suggestion.headline()}"
-        ),
     }
 
 
-def _picture(suggestion: Suggestion, kind: str, palette: Palette) -> bytes:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+def _spent(suggestion: Suggestion) -> list[Spent]:
+    trained = [one for one in suggestion.probes if one.probe.steps]
+    found = []
+    for what, late in (("probes for the rate", False), ("probes for the decay", True)):
+        outcomes = [one for one in trained if (one.probe.stage in STAGES) is late]
+        if outcomes:
+            steps = sum(one.train_loss.size for one in outcomes)
+            found.append(Spent(what, len(outcomes), steps, sum(one.seconds for one in outcomes)))
+    rest = max(suggestion.steps_spent - sum(one.steps for one in found), 0)
+    found.insert(0, Spent("range test", 1, rest, suggestion.curves[0].seconds))
+    if trained:
+        total = 1 + len(trained), suggestion.steps_spent, suggestion.seconds
+        found.append(Spent("all, evaluation included", *total))
+    return found
 
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "lrfinder", "font.size": 10.0}):
-        probed, ranked = len(suggestion.probes) > 1, bool(suggestion.alternatives)
-        panels = 1 + probed + ranked
-        figure = Figure(figsize=(7.2, 1.0 + 3.2 * panels), layout="constrained")
-        axes = iter(figure.subplots(panels, 1, squeeze=False).ravel())
-        if probed:
-            plot_probes(suggestion, next(axes), palette=palette)
-        if ranked:
-            plot_policies(suggestion, next(axes), palette=palette)
-        plot_curve(suggestion.curves[0], None if probed else suggestion, next(axes), palette=palette)
-        file = io.BytesIO()
-        metadata = {"Date": None} if kind == "svg" else None
-        figure.savefig(file, format=kind, transparent=kind == "svg", dpi=150, metadata=metadata)
-    return file.getvalue()
+
+def render(template: str, values: Mapping[str, Any], **more: Any) -> str:
+    """Fill in a template; all that it shows is escaped in HTML."""
+    return _templates().get_template(template).render(values, **more)
 
 
 @functools.cache

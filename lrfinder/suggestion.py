@@ -304,6 +304,9 @@ class Suggestion:
             raise InputError(f"{name}: the field {field!r} is malformed, got {data[field]!r:.80}") from None
         if (values["lr"] is None) == (values["reason"] is None):
             raise InputError(f"{name}: needs either lr or a reason, got lr = {values['lr']!r}")
+        low, high = values["lr_low"], values["lr_high"]
+        if values["lr"] is not None and (low is None or high is None or low > high):
+            raise InputError(f"{name}: lr_low and lr_high must be in order and given with lr, got {low!r} and {high!r}")
         return cls(**values)
 
 
@@ -346,24 +349,58 @@ def _optional_number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
+def _rate(value: Any) -> float | None:
+    if value is None:
+        return None
+    number = number_from_json(value)
+    if not 1e-100 < number < 1e100:
+        raise InputError(f"must be a positive number or null (1e-100 to 1e100), got {value!r:.60}")
+    return number
+
+
+def _steps(value: Any, least: int = 0) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"must be a whole number of optimizer steps, at least {least}, got {value!r:.60}")
+    return value
+
+
+def _list(value: Any) -> Sequence[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise InputError(f"must be a list, got {value!r:.60}")
+    return value
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"must be an object, got {value!r:.60}")
+    return dict(value)
+
+
+def _curves(value: Any) -> tuple[Curve, ...]:
+    curves = tuple(Curve.from_dict(curve) for curve in _list(value))
+    if not curves:
+        raise InputError("must hold a curve, got none")
+    return curves
+
+
 _READERS: dict[str, Any] = {
     "reason": lambda value: None if value is None else Reason(value),
-    "lr": _optional_number,
-    "lr_low": _optional_number,
-    "lr_high": _optional_number,
-    "param_group_lrs": lambda value: tuple(float(lr) for lr in value),
+    "lr": _rate,
+    "lr_low": _rate,
+    "lr_high": _rate,
+    "param_group_lrs": lambda value: tuple(float(lr) for lr in _list(value)),
     "policy": lambda value: None if value is None else Policy.from_dict(value),
-    "alternatives": lambda value: tuple(Alternative.from_dict(alternative) for alternative in value),
+    "alternatives": lambda value: tuple(Alternative.from_dict(alternative) for alternative in _list(value)),
     "method": str,
-    "horizon": lambda value: None if value is None else int(value),
-    "steps_spent": int,
+    "horizon": lambda value: None if value is None else _steps(value, 1),
+    "steps_spent": _steps,
     "seconds": _optional_number,
-    "caveats": lambda value: tuple(str(caveat) for caveat in value),
-    "curves": lambda value: tuple(Curve.from_dict(curve) for curve in value),
-    "fit": lambda value: None if value is None else dict(value),
-    "environment": dict,
-    "probes": lambda value: tuple(Outcome.from_dict(outcome) for outcome in value),
-    "cost_of_error": lambda value: tuple((float(factor), number_from_json(loss)) for factor, loss in value),
+    "caveats": lambda value: tuple(str(caveat) for caveat in _list(value)),
+    "curves": _curves,
+    "fit": lambda value: None if value is None else _object(value),
+    "environment": _object,
+    "probes": lambda value: tuple(Outcome.from_dict(outcome) for outcome in _list(value)),
+    "cost_of_error": lambda value: tuple((float(factor), number_from_json(loss)) for factor, loss in _list(value)),
     "interrupted": bool,
 }
 _ADDED: dict[str, Any] = {"probes": [], "cost_of_error": [], "interrupted": False, "alternatives": []}

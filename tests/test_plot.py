@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 from curves import pure_noise, synthetic
 from matplotlib.figure import Figure
-from scripted import evidence, valley
 
-from lrfinder import Curve, InputError, plot_curve, plot_probes, suggest
-from lrfinder.choice import choose
+from lrfinder import Curve, plot_curve, suggest
 from lrfinder.fit import fit_range
-from lrfinder.plot import Palette, curve_view, probes_view
+from lrfinder.plot import Palette, curve_view
 
 LRS = np.geomspace(1e-9, 1e2, 12)
 
@@ -117,51 +115,16 @@ def test_no_global_style_changes(ax):
     assert dict(plt.rcParams) == before
 
 
-# --- probes ----------------------------------------------------------------------------------------------------------
+def test_ticks_are_plain_numbers(ax):
+    plot_curve(synthetic(), ax=ax)
+    ax.figure.canvas.draw()
+    texts = [tick.get_text() for tick in ax.get_xticklabels() if tick.get_text()]
+    assert "0.001" in texts
+    assert [float(text) for text in texts] == pytest.approx(list(ax.get_xticks())[: len(texts)])
 
 
-def probed(losses=None, **options):
-    return choose(evidence(losses or valley(-6.0, -0.5), noise=0.001, **options), steps=200)
-
-
-def test_the_probes_of_every_length_lie_on_one_curve():
-    short, long = probes_view(probed())
-    assert (short.steps, long.steps) == (10, 40)
-    assert long.lr.tolist() == sorted(long.lr)
-    for rung in (short, long):
-        drawn = np.interp(np.log(rung.lr), np.log(rung.fit_lr), rung.fit_rise)
-        assert drawn == pytest.approx(rung.rise, abs=0.3)
-        assert np.interp(math.log(rung.fit_lr[np.argmin(rung.fit_rise)] / 2), np.log(rung.fit_lr), rung.fit_rise) == (
-            pytest.approx(1, abs=0.1)
-        )
-    assert long.loss.tolist() == [
-        o.mean for o in sorted(probed().probes, key=lambda o: o.probe.lr) if o.probe.steps == 40
-    ]
-
-
-def test_a_refused_search_is_drawn_without_fit_and_rate(ax):
-    refused = probed(dict.fromkeys(valley(-6.0), 2.0))
-    assert all(rung.fit_lr.size == 0 for rung in probes_view(refused))
-    plot_probes(refused, ax)
-    assert labels(ax) == ["probes of 10 steps", "probes of 40 steps"]
-
-
-def test_blown_up_probes_are_triangles_at_the_edge(ax):
-    losses = {key: math.inf if key[1] > -5 else value for key, value in valley(-6.0).items()}
-    plot_probes(probed(losses), ax)
-    triangles = [line for line in ax.lines if line.get_marker() == "^"]
-    assert triangles
-    assert all(set(line.get_ydata()) == {ax.get_ylim()[1]} for line in triangles)
-
-
-def test_probes_are_drawn_on_a_new_figure_with_everything_named(ax):
-    answer = probed()
-    axes = plot_probes(answer)
-    assert axes is not ax
-    assert labels(axes)[-1] == f"suggested {answer.lr:.3g}"
-    plt.close(axes.figure)
-
-
-def test_without_probes_there_is_nothing_to_plot():
-    with pytest.raises(InputError, match="suggestion must have probes to plot, got method = 'range' with none"):
-        plot_probes(suggest(synthetic()))
+def test_a_fit_made_already_is_not_made_again(monkeypatch):
+    curve = synthetic()
+    fit = fit_range(curve)
+    monkeypatch.setattr("lrfinder.plot.fit_range", None)
+    np.testing.assert_allclose(curve_view(curve, fit).fit_loss, fit(curve_view(curve, fit).fit_lr))

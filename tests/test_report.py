@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import re
 from html.parser import HTMLParser
 
@@ -12,9 +13,23 @@ from scripted import evidence, valley
 
 from lrfinder import Curve, Reason, suggest
 from lrfinder.choice import choose
-from lrfinder.report import report_html, report_png
+from lrfinder.findings import Findings
+from lrfinder.fit import fit_range
+from lrfinder.landscape import fit_landscape
+from lrfinder.plot import Palette
+from lrfinder.report import report_html, report_png, report_values
 
 EVIL = '<script>alert("1")</script><img src="https://evil.example/x.png" onerror=alert(1)>\'&'
+
+
+@functools.cache
+def searched():
+    return choose(evidence(valley(-6.0), noise=0.001), steps=500)
+
+
+@functools.cache
+def searched_page():
+    return report_html(searched(), "lrfinder suggest")
 
 
 @functools.cache
@@ -66,38 +81,78 @@ def test_the_check_for_fetching_can_fail():
 
 
 def test_a_page_shows_answer_curve_caveats_numbers_and_how_to_repeat_it():
-    text = Page(page()).text
-    for _, line in suggestion().lines():
-        assert line in text
+    text = " ".join(Page(page()).text.split())
+    answer = suggestion()
+    for part in (f"{answer.lr:.3g}", f"{answer.lr_low:.2g} to {answer.lr_high:.2g}", answer.policy.text[1:]):
+        assert part in text
+    for caveat in answer.caveats:
+        assert caveat in text
     assert "lrfinder suggest --seed 3" in text
-    assert suggestion().environment["python"] in text
-    assert page().count("<svg") == 1
-    assert page().count("<tr><td>") == 100
-    assert f"<td>99</td><td>10</td><td>{suggestion().curves[0].loss[-1]:.6g}</td>" in page()
+    assert answer.environment["python"] in text
+    assert page().count("<svg") == 2  # the range test, and the learning rate over the steps
+    last = answer.curves[0].loss[-1]
+    assert f'<td class="n">99</td><td class="n">10</td><td class="n">{last:.6g}</td>' in page()
+    assert page().count('<tr><td class="n">') == 100
+
+
+def test_the_sections_come_in_the_order_of_their_weight():
+    found = re.findall(r"<h2>(.*?)</h2>", searched_page())
+    assert found == [
+        "Why this rate",
+        "Which decay",
+        "Before you trust it",
+        "What was spent",
+        "How to repeat it",
+        "Raw numbers",
+    ]
+    assert "Peak learning rate" in searched_page()[: searched_page().index("<h2>")]
+
+
+def test_the_command_that_made_it_is_remembered():
+    made = suggestion("refused").with_environment(command="lrfinder suggest --seed 7")
+    assert "<pre>lrfinder suggest --seed 7</pre>" in report_html(made)
+    other = report_html(made, "lrfinder suggest --seed 8")
+    assert "<pre>lrfinder suggest --seed 8</pre>" in other
+    assert "--seed 7" not in other
+    unknown = report_html(suggestion("refused"))
+    assert "<pre>" not in unknown
+    assert "It was made from Python" in unknown
+
+
+def test_what_was_spent_adds_up():
+    parts = report_values(Findings.of(searched()), None)["spent"]
+    assert [part.what for part in parts] == ["range test", "probes for the rate", "all, evaluation included"]
+    assert sum(part.steps for part in parts[:-1]) == parts[-1].steps == searched().steps_spent
+    assert sum(part.trainings for part in parts[:-1]) == parts[-1].trainings == 13
+    assert [part.what for part in report_values(Findings.of(suggestion()), None)["spent"]] == ["range test"]
 
 
 def test_a_refused_page_shows_reason_and_remedy_and_no_rate():
     text = Page(page("refused")).text
-    assert Reason.FLAT.value in text
-    assert "Peak LR" not in text
+    assert Reason.FLAT.value.partition(". ")[2] in text
+    assert "Peak learning rate" not in text
     assert "suggested" not in text
+    assert "Why it was refused" in text
+    assert "What to do" in text
+    assert "What was seen" in text
 
 
 def test_every_string_is_escaped():
-    evil = dataclasses.replace(suggestion(), caveats=(EVIL,), environment={EVIL: EVIL}, method=EVIL)
+    fit = {EVIL: EVIL}
+    evil = dataclasses.replace(suggestion(), caveats=(EVIL,), environment={EVIL: EVIL}, method=EVIL, fit=fit)
     text = report_html(evil, f"lrfinder {EVIL}")
     parsed = Page(text)
     assert fetched(parsed, text) == []
     assert {"script", "img"}.isdisjoint(tag for tag, _ in parsed.tags)
-    assert parsed.text.count(EVIL) == 4  # caveat, command, and a row of the environment
+    assert parsed.text.count(EVIL) == 6  # caveat, command, a row of the environment, and one of the fit
 
 
 def test_an_infinite_loss_is_reported():
     curve = synthetic()
     loss = np.append(curve.loss[:-2], [np.inf, np.nan])
     text = report_html(suggest(Curve(curve.lr, loss)), "lrfinder")
-    assert "<td>inf</td>" in text
-    assert "<td>nan</td>" in text
+    assert '<td class="n">inf</td>' in text
+    assert '<td class="n">nan</td>' in text
 
 
 def test_equal_suggestions_make_equal_pages():
@@ -105,17 +160,53 @@ def test_equal_suggestions_make_equal_pages():
 
 
 def test_the_colours_follow_the_reader():
-    assert "prefers-color-scheme: dark" in page()
-    svg = page()[page().index("<svg") : page().index("</svg>")]
-    for variable in ("--ink", "--data", "--fit", "--answer"):
-        assert f"var({variable})" in svg
-    assert not re.search("#0[1-4]0[1-4]0[1-4]", page())
+    text = searched_page()
+    assert "prefers-color-scheme: dark" in text
+    charts = "".join(re.findall("<svg.*?</svg>", text, re.DOTALL))
+    for name in Palette._fields:
+        assert f"var(--{name})" in charts
+    assert not re.search("#0[1-4]0[1-4]0[0-9]", text)
+    defined = set(re.findall(r"(--[\w-]+):", text))
+    assert set(re.findall(r"var\((--[\w-]+)\)", text)) <= defined
 
 
-def test_the_chart_is_described_for_those_who_cannot_see_it():
-    descriptions = [attrs["aria-label"] for _, attrs in Page(page()).tags if attrs.get("role") == "img"]
-    assert len(descriptions) == 1
-    assert suggestion().headline() in descriptions[0]
+def test_every_chart_is_described_for_those_who_cannot_see_it():
+    described = [attrs["aria-label"] for _, attrs in Page(searched_page()).tags if attrs.get("role") == "img"]
+    assert len(described) == 6 == searched_page().count("<svg")
+    headline = searched().headline()
+    assert all(headline[1:] in text for text in described[:3])
+    assert "probes of 40 steps" in described[0]
+    for one in searched().alternatives:
+        if one.gain is not None:
+            assert f"{one.policy.name} {one.gain:+.1%}" in described[5]
+
+
+def test_ids_are_there_once_and_whatever_refers_to_one_finds_it():
+    ids = re.findall(r' id="([^"]*)"', searched_page())
+    assert len(ids) == len(set(ids)) > 6
+    assert set(re.findall(r"(?:href=\"#|url\(#)([\w-]+)", searched_page())) <= set(ids)
+
+
+def test_the_shapes_are_fitted_once(monkeypatch):
+    answer, calls = searched(), []
+    for name, function in (("fit_range", fit_range), ("fit_landscape", fit_landscape)):
+        for module in ("fits", "plot", "probes_plot"):
+            if hasattr(importlib.import_module(f"lrfinder.{module}"), name):
+                monkeypatch.setattr(
+                    f"lrfinder.{module}.{name}", lambda *a, f=function: calls.append(f.__name__) or f(*a)
+                )
+    findings = Findings.of(answer)
+    report_html(answer, "", findings)
+    report_png(answer, findings)
+    assert sorted(calls) == ["fit_landscape", "fit_range"]
+
+
+def test_a_long_search_makes_a_page_below_a_megabyte():
+    losses = {(n, -6 + k / 8): 1 + 2 / n + 0.01 * k**2 / 64 for n in (10, 40, 160) for k in range(-20, 20)}
+    answer = choose(evidence(losses, noise=0.001, batches=32), steps=100_000)
+    curve = Curve(np.geomspace(1e-7, 10, 2000), np.linspace(3, 1, 2000))
+    text = report_html(dataclasses.replace(answer, curves=(curve,), caveats=("A caveat. " * 200,) * 20), "lrfinder")
+    assert len(text.encode()) < 1_000_000
 
 
 @pytest.mark.parametrize("kind", ["ok", "refused"])
@@ -140,12 +231,11 @@ def test_every_probe_is_in_the_page_also_those_that_blew_up():
     assert "untrained" in text
     for outcome in answer.probes[1:]:
         assert f"{outcome.probe.lr:.3g}" in text
-    assert "A range test raised the learning rate step by step, to see where to look." in text
 
 
 def test_a_refused_search_has_a_page_and_a_picture():
     answer = choose(evidence(dict.fromkeys(valley(-6.0), 2.0)), steps=500)
-    assert Reason.FLAT.value in Page(report_html(answer, "lrfinder suggest")).text
+    assert Reason.FLAT.value.partition(". ")[2] in Page(report_html(answer, "lrfinder suggest")).text
     assert report_png(answer).startswith(b"\x89PNG")
 
 
@@ -153,3 +243,19 @@ def test_a_search_without_any_probe_shows_its_range_test():
     answer = choose(evidence({}), steps=500)
     assert answer.reason is Reason.TRUNCATED
     assert "Refused" in Page(report_html(answer, "lrfinder suggest")).text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"horizon": None, "alternatives": (), "seconds": None},
+        {"policy": None, "interrupted": True, "param_group_lrs": (0.1, 0.2)},
+        {"fit": None, "cost_of_error": (), "horizon": 40},
+    ],
+    ids=", ".join,
+)
+def test_whatever_is_missing_there_is_a_page(change):
+    text = Page(report_html(dataclasses.replace(searched(), **change), "")).text.partition("Raw numbers")[0]
+    assert f"{searched().lr:.3g}" in text
+    assert "None" not in text
+    assert ("interrupted" in text) is ("interrupted" in change)
