@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lrfinder.losslog import LossLog
     from lrfinder.plot import plot_curve, plot_probes
     from lrfinder.policies_plot import plot_policies
+    from lrfinder.policy_callback import PolicyCallback
     from lrfinder.reason import Reason
     from lrfinder.schedules import Policy
     from lrfinder.suggestion import Suggestion
@@ -35,6 +36,7 @@ _HOMES = {
     "LRFinderError": "errors",
     "LossLog": "losslog",
     "Policy": "schedules",
+    "PolicyCallback": "policy_callback",
     "Reason": "reason",
     "Suggestion": "suggestion",
     "UnsupportedError": "errors",
@@ -59,6 +61,7 @@ __all__ = [
     "LRFinderError",
     "LossLog",
     "Policy",
+    "PolicyCallback",
     "Reason",
     "Suggestion",
     "UnsupportedError",

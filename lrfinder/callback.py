@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lrfinder.callback_base import Callback
 from lrfinder.curve import Curve
 from lrfinder.errors import InputError, LRFinderError
 from lrfinder.finder import find
@@ -22,12 +22,6 @@ from lrfinder.state import interrupts_deferred
 from lrfinder.suggestion import Suggestion
 from lrfinder.trainer import TrainerTrainee
 from lrfinder.trainer_lr import write_back
-
-if TYPE_CHECKING or not {"lightning.pytorch", "pytorch_lightning"} & set(sys.modules):
-    from lightning.pytorch import Callback
-else:  # a Callback of every copy of Lightning in use; loading the other copy would cost seconds
-    _copies = [sys.modules[name] for name in ("lightning.pytorch", "pytorch_lightning") if name in sys.modules]
-    Callback = type("Callback", tuple(copy.Callback for copy in _copies), {})
 
 __all__ = ["LRFinder"]
 
@@ -182,6 +176,7 @@ class LRFinder(Callback):
             self.suggestions[trainer.current_epoch] = suggestion
             raise KeyboardInterrupt
         suggestion = trainee.processes.first(suggestion)  # they differ in seconds
+        suggestion = suggestion.with_environment(configured_lr=trainee.as_configured(1.0)[1])
         if len(trainer.optimizers) == 1:
             suggestion = suggestion.with_environment(optimizer=constructor(trainer.optimizers[0], module))
         suggestion, policy = to_install(suggestion, what, trainee)

@@ -55,6 +55,7 @@ def test_the_public_names_are_pinned():
         "LRFinderError",
         "LossLog",
         "Policy",
+        "PolicyCallback",
         "Reason",
         "Suggestion",
         "UnsupportedError",
