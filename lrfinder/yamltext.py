@@ -151,14 +151,20 @@ def _with_value(text: str, nodes: Sequence[Any], place: Place, value: Any) -> st
     if len(nodes) == 1:  # a document that is null
         return text[:start] + _block(value) + text[end:]
     holder = nodes[-2]
-    if holder.flow_style or not (value and isinstance(value, (dict, list))):
-        space = " " if start == end and text[start - 1] in ":-" else ""
-        return text[:start] + space + _flow(text, value) + text[end:]
-    if isinstance(holder, yaml.SequenceNode) or getattr(node, "flow_style", None) is False:
-        return text[:start] + _shifted(text, _block(value), node.start_mark.column).strip() + text[end:]
-    colon = _colon(text, holder, place[-1])
-    key = next(name for name, child in holder.value if child is node)
-    return _with_lines(text[:colon] + text[end:], colon, _block(value), key.start_mark.column + 2)
+    many = bool(value) and isinstance(value, (dict, list))
+    if isinstance(holder, yaml.SequenceNode) or holder.flow_style:
+        if many and not holder.flow_style:
+            return text[:start] + _shifted(text, _block(value), node.start_mark.column).strip() + text[end:]
+        return text[:start] + (" " if start == end else "") + _flow(text, value) + text[end:]
+    key, colon = next(name for name, child in holder.value if child is node), _colon(text, holder, place[-1])
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style:  # on lines of its own
+        if many and (isinstance(value, list) or node.start_mark.column > key.start_mark.column):
+            return text[:start] + _shifted(text, _block(value), node.start_mark.column).strip() + text[end:]
+        comment = text[colon : _line_end(text, colon)].rstrip()
+        return f"{text[:colon]} {_flow(text, value)}{comment}{text[end:]}"
+    if many:
+        return _with_lines(text[:colon] + text[end:], colon, _block(value), key.start_mark.column + 2)
+    return text[:start] + (" " if start == end else "") + _flow(text, value) + text[end:]
 
 
 def _with_lines(text: str, after: int, lines: str, column: int) -> str:
