@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lrfinder.errors import InputError
+from lrfinder.snippet import constructed_from
 from lrfinder.yamltext import Place, found
 
 if TYPE_CHECKING:
@@ -87,17 +87,15 @@ def _optimizer(suggestion: Suggestion) -> dict[str, Any]:
     Raises:
         InputError: it cannot be expressed, or would take the place of a scheduler too.
     """
-    text = suggestion.environment.get("optimizer")
-    if suggestion.policy is None or not isinstance(text, str) or len(suggestion.param_group_lrs) != 1:
+    made = constructed_from(suggestion.environment.get("optimizer"))
+    if suggestion.policy is None or made is None or len(suggestion.param_group_lrs) != 1:
         raise InputError(
             f"the configuration must have a place for the learning rate, {suggestion.lr:.3g}, got none: give the model"
             " an argument lr that configure_optimizers reads, or add an optimizer section"
         )
-    call = ast.parse(text, mode="eval").body
-    keywords = call.keywords if isinstance(call, ast.Call) else []
-    settings = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
-    lists = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
-    return {"class_path": text.partition("(")[0], "init_args": {"lr": suggestion.lr, **lists}}
+    kind, arguments = made
+    lists = {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
+    return {"class_path": kind, "init_args": {"lr": suggestion.lr, **lists}}
 
 
 def _is_number(value: Any) -> bool:
