@@ -8,7 +8,7 @@ from lrfinder.callback_base import Callback
 from lrfinder.errors import InputError
 from lrfinder.horizon import begun, horizon
 from lrfinder.install import Installed, checked_policy, install, settled
-from lrfinder.internals import say
+from lrfinder.internals import say, warn
 from lrfinder.schedules import Policy
 from lrfinder.writeback import configured_lrs
 
@@ -62,10 +62,18 @@ class PolicyCallback(Callback):
         own = [config.scheduler for config in trainer.lr_scheduler_configs]
         peaks = tuple(configured_lrs(trainer.optimizers, own))
         replaced = f", in place of {', '.join(type(scheduler).__name__ for scheduler in own)}" if own else ""
-        install(trainer, Installed(self.policy, peaks, 0, self.monitor, self.mode), trainer.global_step)
+        self._installed = Installed(self.policy, peaks, 0, self.monitor, self.mode)
+        install(trainer, self._installed, trainer.global_step)
         say(trainer, f"follows {self.policy.name} from {max(peaks):.3g}: {self.policy.text}{replaced}")
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Say so where training is not as long as the policy."""
+        steps = horizon(trainer)
         if not begun(trainer):
-            settled(self.policy, trainer, horizon(trainer))
+            settled(self.policy, trainer, steps)
+        if steps is not None and self._installed.ended(trainer.global_step + steps - 1):
+            warn(
+                trainer,
+                f"will train at a rate of zero from step {self.policy.total_steps} to {trainer.global_step + steps}:"
+                " search again for that length, or change total_steps of PolicyCallback",
+            )

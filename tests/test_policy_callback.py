@@ -79,6 +79,13 @@ def test_a_policy_of_another_length_is_told(caplog):
     assert "installs a policy of 50 steps in a training of 32 steps" in caplog.text
 
 
+def test_a_rate_of_zero_to_come_is_warned_of():
+    trained(Small(), PolicyCallback("linear", 64), epochs=2)  # a warning would be an error
+    trained(Small(), PolicyCallback("linear", 32, params={"end": 0.1}), epochs=2)
+    with pytest.warns(UserWarning, match="LRFinder will train at a rate of zero from step 32 to 64: search again"):
+        trained(Small(), PolicyCallback("linear", 32), epochs=2)
+
+
 def test_what_it_replaces_is_told(caplog):
     caplog.set_level("INFO")
     trained(Scheduled(), PolicyCallback("linear", 32), epochs=1)
