@@ -83,7 +83,7 @@ def append(text: str, place: Place, value: Any) -> str:
     if rest or not isinstance(node, yaml.SequenceNode) or not node.value:
         raise InputError(f"{_dotted(place)} must be a list that is not empty, to append to")
     if node.flow_style:
-        new = _inserted(text, _end(text, node), f", {_flow(text, value)}", _end(text, node.value[-1]))
+        new = _inserted(text, _end(text, node.value[-1]), f", {_flow(text, value)}")
     else:
         new = _with_lines(text, _end(text, node), _block([value]), node.start_mark.column)
     return _checked(text, new, (*place, -1), lambda holder: holder.append(copy.deepcopy(value)))
@@ -108,7 +108,7 @@ def drop(text: str, place: Place) -> str:
         new = text[:start] + text[end:]
     else:
         new = text[: _line_start(text, start)] + text[_line_end(text, end) :]
-        if len(items.value) == 1:  # no item is no list
+        if len(items.value) == 1:  # a list without items cannot be on lines of its own
             new = _inserted(new, _colon(text, nodes[-3], place[-2]), " []")
     return _checked(text, new, place, lambda holder: holder.pop(index))
 
@@ -174,8 +174,7 @@ def _with_lines(text: str, after: int, lines: str, column: int) -> str:
     return _inserted(text, position, newline + _shifted(text, lines, column))
 
 
-def _inserted(text: str, position: int, new: str, at: int | None = None) -> str:
-    position = position if at is None else at
+def _inserted(text: str, position: int, new: str) -> str:
     return text[:position] + new + text[position:]
 
 

@@ -207,7 +207,6 @@ def test_a_model_in_a_file_of_its_own_is_written_in():
     [
         ("Injected", None, "optimizer.init_args.lr"),
         ("Twice", "learning_rate", "learning_rate"),
-        ("Twice", "optimizer.init_args.lr", "optimizer.init_args.lr"),
         ("Grouped", None, "lr"),
     ],
 )
@@ -242,13 +241,10 @@ def test_a_rate_in_the_code_becomes_an_optimizer_section():
     [
         (PLAIN.replace("Small", "Twice").replace("{hidden: 4, lr: 1e-3}", "{}"), suggestion(), {},
          "attribute must say which .* one of learning_rate, optimizer.init_args.lr$"),
-        (PLAIN, suggestion(), {"attribute": "rate"}, "attribute must name a number .*, got 'rate'"),
-        (PLAIN + OPTIMIZER, suggestion(groups=(0.25, 0.1)), {}, "optimizer must have one param group, .* 0.25, 0.1"),
         (PLAIN, suggestion(configured_lr=0.5), {}, "model.init_args.lr must be the .* started from, 0.5, got 0.001"),
         (PLAIN, suggestion(policy=Policy("plateau")), {}, "monitor must be given with policy 'plateau'"),
         (PLAIN.replace("lr: 1e-3", "lr: &lr 1e-3") + "optimizer: {class_path: SGD, init_args: {lr: *lr}}\n",
          suggestion(), {}, "optimizer.init_args.lr must be a value of its own"),
-        (PLAIN.replace("Small", "Nope"), suggestion(), {}, "a.yaml: .*has no attribute 'Nope'"),
         (PLAIN, dataclasses.replace(suggestion(), lr=None, reason=Reason.FLAT), {}, "must have a learning rate"),
     ],
 )  # fmt: skip
@@ -316,3 +312,13 @@ def test_a_scheduler_that_is_kept_is_kept_by_the_copy(monkeypatch):
     cli = trained_with("tuned.yaml", monkeypatch)
     assert cli.model.rates == searched.module.rates[-96:]
     assert len(set(cli.model.rates)) == 3
+
+
+def test_an_argument_that_is_not_the_rate_itself_is_not_taken_for_it():
+    finder = LRFinder("range", max_lr=100.0)
+    searched = load_config([written(PLAIN.replace("Small", "Scaled"))])
+    searched.trainer.callbacks.append(finder)
+    searched.trainer.fit(searched.module, datamodule=searched.datamodule)
+    with pytest.raises(InputError, match=r"model.init_args.lr must be the .* started from, 0.0005, got 0.001"):
+        write_config("a.yaml", "tuned.yaml", finder.suggestion)
+    assert not Path("tuned.yaml").exists()
