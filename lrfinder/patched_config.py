@@ -91,15 +91,8 @@ def patched_config(
     policy, made for the schedulers there are, sets the rate only.
 
     Args:
-        source: as in `write_config`, and so the others.
-        suggestion: as there.
-        before: as there.
-        overrides: as there.
-        model_class: as there.
-        datamodule_class: as there.
-        attribute: as there.
-        monitor: as there.
-        mode: as there.
+        source: as in `write_config`, and so all but the last.
+        suggestion, before, overrides, model_class, datamodule_class, attribute, monitor, mode: the same.
         out: the path that the text is meant for, from which relative paths in it start; that of ``source`` if None.
 
     Raises:

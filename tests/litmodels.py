@@ -52,7 +52,7 @@ class Scaled(Small):
     """An argument that is not the rate but follows it."""
 
     def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=self.hparams.lr / 2)
+        return torch.optim.SGD(self.parameters(), lr=self.hparams.lr / 2, momentum=0.9)
 
 
 class Coded(Small):
