@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lrfinder.plateau_scan import Scan, find_plateaus
     from lrfinder.plot import plot_curve
     from lrfinder.policies_plot import plot_policies
+    from lrfinder.policy_callback import PolicyCallback
     from lrfinder.probes_plot import plot_probes
     from lrfinder.reason import Reason
     from lrfinder.schedules import Policy
@@ -46,6 +47,7 @@ _HOMES = {
     "Plateau": "plateau",
     "PlateauDetector": "plateau_callback",
     "Policy": "schedules",
+    "PolicyCallback": "policy_callback",
     "Reason": "reason",
     "Scan": "plateau_scan",
     "Suggestion": "suggestion",
@@ -78,6 +80,7 @@ __all__ = [
     "Plateau",
     "PlateauDetector",
     "Policy",
+    "PolicyCallback",
     "Reason",
     "Scan",
     "Suggestion",

@@ -190,6 +190,7 @@ class LRFinder(Callback):
             self.suggestions[trainer.current_epoch] = suggestion
             raise KeyboardInterrupt
         suggestion = trainee.processes.first(suggestion)  # they differ in seconds
+        suggestion = suggestion.with_environment(configured_lr=trainee.as_configured(1.0)[1])
         if len(trainer.optimizers) == 1:
             suggestion = suggestion.with_environment(optimizer=constructor(trainer.optimizers[0], module))
         suggestion, policy = to_install(suggestion, what, trainee)

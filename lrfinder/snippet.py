@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-__all__ = ["constructor", "snippet"]
+__all__ = ["constructed_from", "constructor", "snippet"]
 
 Lines = Callable[[int, Mapping[str, Any]], list[str]]
 """From the steps of the decay and its parameters: the lines that compute it from ``t`` and return it."""
@@ -64,6 +65,18 @@ def constructor(optimizer: Optimizer, module: nn.Module) -> str | None:
     }
     text = f"torch.optim.{kind.__name__}({', '.join(f'{name}={value!r}' for name, value in set_.items())})"
     return text if _TORCHS_OWN.fullmatch(text) else None
+
+
+def constructed_from(text: object) -> tuple[str, dict[str, Any]] | None:
+    """Return class path and arguments of what `constructor` gave; None for anything else, from a file for one."""
+    known = _TORCHS_OWN.fullmatch(text) if isinstance(text, str) else None
+    if known is None:
+        return None
+    try:
+        call = ast.parse(known[0], mode="eval").body
+        return known[1], {str(one.arg): ast.literal_eval(one.value) for one in getattr(call, "keywords", ())}
+    except (ValueError, SyntaxError):  # inf, a name
+        return None
 
 
 def _optimizer(lrs: Sequence[float], constructed: str | None) -> list[str]:

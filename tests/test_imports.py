@@ -59,6 +59,7 @@ def test_the_public_names_are_pinned():
         "Plateau",
         "PlateauDetector",
         "Policy",
+        "PolicyCallback",
         "Reason",
         "Scan",
         "Suggestion",

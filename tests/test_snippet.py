@@ -13,7 +13,7 @@ from test_suggestion import answered, refused
 
 from lrfinder import InputError, Policy
 from lrfinder.schedules import POLICIES
-from lrfinder.snippet import constructor, snippet
+from lrfinder.snippet import constructed_from, constructor, snippet
 
 SHARES = st.floats(0.01, 1.0)
 SEVERAL = st.lists(SHARES, min_size=1, max_size=4).map(lambda shares: tuple(sorted(shares)))
@@ -166,3 +166,21 @@ def test_a_suggestion_prints_itself_as_code():
         InputError, match=r"a refused suggestion has no learning rate to apply: refused\. The loss did not change"
     ):
         refused("FLAT").code()
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("torch.optim.SGD()", ("torch.optim.SGD", {})),
+        (
+            "torch.optim.Adam(betas=(0.8, 0.9), amsgrad=True)",
+            ("torch.optim.Adam", {"betas": (0.8, 0.9), "amsgrad": True}),
+        ),
+        ("torch.optim.SGD(momentum=inf)", None),
+        ("torch.optim.SGD(momentum=0.9); print()", None),
+        ("os.system('rm')", None),
+        (None, None),
+    ],
+)
+def test_how_an_optimizer_was_made_is_read_as_data(text, made):
+    assert constructed_from(text) == made
