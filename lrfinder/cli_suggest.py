@@ -1,0 +1,353 @@
+"""`lrfinder suggest`: its options, and what it prints and writes."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrfinder.cli_target import build, chosen, facts, search_of
+from lrfinder.errors import InputError
+from lrfinder.files import check_writable, read_curve, replace_file
+from lrfinder.options import budget, count, seed
+from lrfinder.terminal import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lrfinder.journal import Journal
+    from lrfinder.optimizers import OptimizerChoice
+    from lrfinder.settings import Settings
+    from lrfinder.subject import Search, Subject
+    from lrfinder.suggestion import Suggestion
+
+__all__ = ["add_parser", "run"]
+
+Found = list[tuple[str, "Suggestion"]]
+"""Names of optimizers, and what was suggested for each."""
+
+_USAGE = "lrfinder suggest [TARGET] [--data DATA] [--config F | --curve F] [options]"
+_EXAMPLES = """\
+examples:
+  lrfinder suggest train.py:LitModel --data train.py:Data --steps 20000
+  lrfinder suggest pkg.mod:factory --init.hidden 256 --epochs 10 --budget 60s
+  lrfinder suggest train.py:LitModel --optimizer sgd --optimizer adamw
+  lrfinder suggest --curve curve.csv --steps 5000
+
+exit codes: 0 suggestion, 1 refused, 2 bad input, 130 interrupted
+"""
+
+_DEFAULTS: dict[str, Any] = {
+    "method": "probe",
+    "min_lr": 1e-7,
+    "seed": 0,
+    "mode": "min",
+    "report": "lrfinder-report.html",
+}
+_TRAINING = (
+    "target", "data", "config", "epochs", "optimizer", "seed", "accelerator", "devices", "precision", "strategy",
+    "method", "budget", "min_lr", "max_lr", "monitor", "mode", "journal", "dry_run", "write_config",
+)  # fmt: skip
+"""Options that decide how to train, and go with no recorded curve."""
+_FILES = ("curve", "report", "plot", "out", "journal", "write_config")
+
+
+def run(options: argparse.Namespace, command: str) -> int:
+    """Search, write, print; return the exit code."""
+    _check(options)
+    if options.curve is not None:
+        found, interrupted, speaks = [("", _from_curve(options))], False, True
+    elif options.dry_run:
+        return _dry_run(options)
+    else:
+        found, interrupted, speaks = _searched(options, command)
+    if speaks:
+        _write(found, options, command)
+        _print(found, options)
+    if interrupted:
+        return 130
+    return 0 if any(suggestion.lr is not None for _, suggestion in found) else 1
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Complain before anything is loaded.
+
+    Raises:
+        InputError: files that cannot be written or are named twice, or options that do not go together.
+    """
+    several = len(options.optimizer) > 1
+    named = {name: getattr(options, name) for name in _FILES if getattr(options, name) is not None}
+    for name, path in named.items():
+        if name != "curve":
+            flag = f"--{name.replace('_', '-')}"
+            for one in _each(path, options.optimizer) if several and name != "out" else [path]:
+                check_writable(one, flag)
+    paths = [os.path.abspath(path) for path in (*named.values(), *options.config)]
+    if len(set(paths)) < len(paths):
+        raise InputError(
+            "--curve, --report, --plot, --out and --journal must name different files, and so must --config and"
+            f" --write-config, got {', '.join(paths)}"
+        )
+    if options.curve is not None:
+        for name in _TRAINING:
+            value = getattr(options, name)
+            if value != _DEFAULTS.get(name) and value not in (None, [], False):
+                what = "a target" if name == "target" else f"--{name.replace('_', '-')}"
+                got = value if not isinstance(value, list) else value[0]
+                raise InputError(f"{what} is for training and may not be given with --curve, got {got}")
+        for name, value in options.dotted:
+            raise InputError(f"--{name} is for training and may not be given with --curve, got {value}")
+    if options.plot is not None and not options.plot.lower().endswith(".png"):
+        raise InputError(f"--plot must name a .png file, got {options.plot}")
+    if options.write_config is not None and len(options.config) != 1:
+        raise InputError(f"--write-config must be given with one --config to take after, got {len(options.config)}")
+    if options.write_config is not None and options.optimizer:
+        raise InputError(f"--write-config must be given without --optimizer, got {options.optimizer[0]}")
+
+
+def _searched(options: argparse.Namespace, command: str) -> tuple[Found, bool, bool]:
+    """Search with every optimizer; return what was found, whether Ctrl-C ended it, and whether to print it here."""
+    search = search_of(options)
+    quiet = options.quiet or os.environ.get("LOCAL_RANK", "0") != "0"  # one process of several is enough
+    if options.target is None and not options.config and not quiet:
+        print("No target given: tuning a small network on the bundled handwritten digits.", file=sys.stderr)
+    found: Found = []
+    choices, speaks = chosen(options), True
+    for index, choice in enumerate(choices, start=1):
+        if len(choices) > 1 and choice is not None and not quiet:
+            print(f"Optimizer {index} of {len(choices)}: {choice.name}", file=sys.stderr)
+        try:
+            subject = build(options, search, choice)
+            suggestion = _suggested(subject, search, options, choice, quiet)
+            speaks = subject.speaks
+        except KeyboardInterrupt:
+            if not found:
+                raise
+            return found, True, speaks
+        environment = {"seed": options.seed, "command": command}
+        found.append(("" if choice is None else choice.name, suggestion.with_environment(**environment)))
+        if suggestion.interrupted:
+            return found, True, speaks
+    return found, False, speaks
+
+
+def _suggested(
+    subject: Subject, search: Search, options: argparse.Namespace, choice: OptimizerChoice | None, quiet: bool
+) -> Suggestion:
+    def journal(settings: Settings) -> Journal:
+        from lrfinder.journal import Journal
+
+        several = choice is not None and len(options.optimizer) > 1
+        path = _each(options.journal, [choice.name])[0] if several and choice is not None else options.journal
+        opened = Journal(path, {**settings.to_dict(), **facts(options, choice)})
+        if opened.resumed and not quiet:
+            print(f"Going on from {path}: {opened.resumed} results.", file=sys.stderr)
+        return opened
+
+    suggestion = subject.suggest(search, journal if options.journal is not None else None, not quiet)
+    if choice is None:
+        return suggestion
+    return dataclasses.replace(suggestion, caveats=(*suggestion.caveats, *choice.notes, *choice.dropped))
+
+
+def _dry_run(options: argparse.Namespace) -> int:
+    search = search_of(options)
+    choices = chosen(options)
+    subject = build(options, search, choices[0])
+    estimate = subject.estimate(search)
+    if not subject.speaks:
+        return 0
+    if options.json:
+        print(json.dumps({**estimate.to_dict(), "searches": len(choices)}, indent=2, allow_nan=False))
+        return 0
+    print(shown(estimate.lines(), sys.stdout))
+    if len(choices) > 1:
+        print(shown([("Searches", f"{len(choices)}, each of these steps")], sys.stdout))
+    return 0
+
+
+def _from_curve(options: argparse.Namespace) -> Suggestion:
+    from lrfinder.bracket import suggest
+    from lrfinder.choice import choose, evidence_of
+    from lrfinder.suggestion import Suggestion
+
+    curve, document = read_curve(options.curve)
+    horizon = document.get("horizon")
+    if horizon is not None and (isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1):
+        raise InputError(f"{options.curve}: horizon must be a positive whole number or null, got {horizon!r:.60}")
+    steps = options.steps if options.steps is not None else horizon
+    again = None
+    if document.get("probes"):
+        before = Suggestion.from_dict(document, options.curve)
+        if (evidence := evidence_of(before)) is not None:
+            again = choose(evidence, steps=steps)
+            environment = {**again.environment, **before.environment}
+            again = dataclasses.replace(again, interrupted=before.interrupted, environment=environment)
+    return search_of(options).for_policy(again or suggest(curve, steps=steps))
+
+
+def _write(found: Found, options: argparse.Namespace, command: str) -> None:
+    from lrfinder.report import report_png
+
+    if options.write_config is not None and found[0][1].lr is not None:
+        from lrfinder.config import write_config  # type: ignore[import-not-found, unused-ignore]
+
+        write_config(options.config[0], options.write_config, found[0][1])
+    if options.out is not None:
+        replace_file(options.out, _document(found, options))
+    if options.plot is not None:
+        for path, (_, suggestion) in zip(_paths(options.plot, options), found, strict=False):
+            replace_file(path, report_png(suggestion))
+    _report(found, options, command)
+
+
+def _report(found: Found, options: argparse.Namespace, command: str) -> None:
+    """Write the pages. Here a single page for a comparison comes in, instead of one for each optimizer."""
+    from lrfinder.report import report_html
+
+    for path, (_, suggestion) in zip(_paths(options.report, options), found, strict=False):
+        replace_file(path, report_html(suggestion, command))
+
+
+def _print(found: Found, options: argparse.Namespace) -> None:
+    best = found[0][1]
+    if options.json:
+        print(_document(found, options), end="")
+    elif len(options.optimizer) > 1:
+        from lrfinder.comparison import compare
+
+        comparison = compare(found)
+        best = comparison.best.suggestion
+        if not options.code:
+            print(comparison.table())
+            print(shown(comparison.lines(), sys.stdout), end="\n\n")
+            print(f"With {comparison.best.name}:")
+            print(shown(best.lines(), sys.stdout))
+    elif not options.code:
+        print(shown(best.lines(), sys.stdout))
+    if options.code:
+        _print_code(best)
+    if not options.quiet:
+        aside = sys.stderr if options.json or options.code else sys.stdout
+        for path, _ in zip(_paths(options.report, options), found, strict=False):
+            print(f"Report    {path}", file=aside)
+        if options.write_config is not None and best.lr is not None:
+            print(f"Config    {options.write_config}", file=aside)
+
+
+def _print_code(suggestion: Suggestion) -> None:
+    if suggestion.lr is None:
+        print(shown(suggestion.lines(), sys.stderr), file=sys.stderr)
+    elif suggestion.policy is None:
+        print(f"# {suggestion.headline()}; your own scheduler is kept\nlr = {suggestion.lr!r}")
+    else:
+        print(suggestion.code(), end="")
+
+
+def _document(found: Found, options: argparse.Namespace) -> str:
+    from lrfinder.comparison import compare
+
+    document = compare(found).to_dict() if len(options.optimizer) > 1 else found[0][1].to_dict()
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def _paths(path: str, options: argparse.Namespace) -> list[str]:
+    return _each(path, options.optimizer) if len(options.optimizer) > 1 else [path]
+
+
+def _each(path: str, names: Sequence[str]) -> list[str]:
+    """Return a path for each optimizer: ``report.html`` becomes ``report-sgd.html``."""
+    whole = Path(path)
+    return [str(whole.with_name(f"{whole.stem}-{name}{whole.suffix}")) for name in names]
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "suggest",
+        help="suggest a learning rate",
+        usage=_USAGE,
+        description="Suggest a peak learning rate and its decay from short measured probes.",
+        epilog=_EXAMPLES,
+        formatter_class=_Formatter,
+        add_help=False,
+    )
+    parser.set_defaults(dotted=[])
+    what = parser.add_argument_group("what to tune (nothing: a small network on bundled digits)")
+    _add_what(what)
+    _add_training(parser.add_argument_group("the training to tune for"))
+    _add_search(parser.add_argument_group("the search"))
+    _add_answer(parser.add_argument_group("the answer"))
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help in columns that leave the texts room."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=22)
+
+
+def _add_what(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("target", nargs="?", metavar="TARGET", help="FILE.py:NAME or package.module:NAME; --init.NAME VALUE")
+    add("--data", metavar="DATA", help="data module or loaders, as TARGET; --data.NAME VALUE")
+    _file(add("--config", action="append", default=[], metavar="FILE", help="LightningCLI's; --model.NAME VALUE ..."))
+    _file(add("--curve", metavar="FILE", help="no training: a recorded curve, CSV or JSON"))
+
+
+def _add_training(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--steps", type=count, metavar="N", help="optimizer steps you will train for")
+    add("--epochs", type=count, metavar="N", help="passes over the data, instead")
+    add("--optimizer", action="append", default=[], metavar="NAME", help="sgd, adamw, pkg.Name; several are compared")
+    add("--accelerator", metavar="A", help="as --devices, --precision, --strategy, --trainer.NAME")
+    for name in ("devices", "precision", "strategy"):
+        add(f"--{name}", metavar=name[0].upper(), help=argparse.SUPPRESS)
+    add("--seed", type=seed, default=_DEFAULTS["seed"], metavar="N", help="of weights and batches (%(default)s)")
+
+
+def _add_search(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--method",
+        choices=("probe", "range"),
+        default=_DEFAULTS["method"],
+        metavar="M",
+        help="%(default)s, or range: a range test only",
+    )
+    add("--budget", type=budget, metavar="B", help="steps (300), share (5%%) or time (60s) to spend")
+    add("--min-lr", type=float, default=_DEFAULTS["min_lr"], metavar="LR", help="lowest rate tried (%(default)g)")
+    add("--max-lr", type=float, metavar="LR", help="highest rate tried (100; range test: 10)")
+    add("--monitor", metavar="NAME", help="judge by this metric of validation_step")
+    add(
+        "--mode",
+        choices=("min", "max"),
+        default=_DEFAULTS["mode"],
+        metavar="M",
+        help="min or max, of that metric (%(default)s)",
+    )
+    _file(add("--journal", metavar="FILE", help="record as it goes; a killed search goes on from there"))
+    add("--dry-run", action="store_true", help="show plan, time and memory; no training")
+
+
+def _add_answer(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--policy", metavar="NAME", help="decay: wsd, cosine, ..., auto, or keep the module's")
+    kind = group.add_mutually_exclusive_group()
+    kind.add_argument("--json", action="store_true", help="print only the JSON document")
+    kind.add_argument("--code", action="store_true", help="print only a configure_optimizers")
+    _file(add("--report", default=_DEFAULTS["report"], metavar="PATH", help="HTML page (%(default)s)"))
+    _file(add("--plot", metavar="PATH.png", help="also write the curve as a picture"))
+    _file(add("--out", metavar="PATH.json", help="also write the JSON document"))
+    _file(add("--write-config", metavar="OUT", help="also write --config with the answer in it"))
+    add("--quiet", action="store_true", help="no progress, no notes")
+    add("-h", "--help", action="help", help="show this")
+
+
+def _file(action: argparse.Action) -> None:
+    """Let shells complete names of files, as shtab asks for it."""
+    action.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # type: ignore[attr-defined]

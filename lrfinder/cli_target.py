@@ -1,0 +1,202 @@
+"""From the options of `lrfinder suggest` to what is to be tuned: the demo, somebody's code, or a configuration."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lrfinder.arguments import literal
+from lrfinder.errors import InputError
+from lrfinder.subject import Search, Subject, seeded
+from lrfinder.target import Target
+
+if TYPE_CHECKING:
+    from lrfinder.optimizers import OptimizerChoice
+
+__all__ = ["Dotted", "build", "chosen", "facts", "search_of", "split_dotted"]
+
+Dotted = list[tuple[str, str]]
+"""Options with dots in their names, without the two dashes, and their values, in order."""
+
+_DOTTED = re.compile(r"--([A-Za-z_]\w*(?:\.\w+)+\+?)(?:=(.*))?", re.DOTALL)
+_OWN = ("init", "data", "optimizer", "trainer")
+_TRAINERS = ("accelerator", "devices", "precision", "strategy")
+_DEMO_STEPS = 430
+"""What the example trains."""
+
+
+def split_dotted(arguments: Sequence[str]) -> tuple[list[str], Dotted]:
+    """Take options such as ``--init.hidden 256``, whose names only the target knows, out of the arguments.
+
+    Raises:
+        InputError: one has no value.
+    """
+    rest: list[str] = []
+    dotted: Dotted = []
+    words = iter(arguments)
+    for word in words:
+        match = _DOTTED.fullmatch(word)
+        if match is None:
+            rest.append(word)
+            continue
+        value = match[2] if match[2] is not None else next(words, None)
+        if value is None or (match[2] is None and value.startswith("--")):
+            raise InputError(f"--{match[1]} must be given a value, got {'none' if value is None else value}")
+        dotted.append((match[1], value))
+    return rest, dotted
+
+
+def search_of(options: argparse.Namespace) -> Search:
+    """Return what to do, checked before anything heavy is loaded.
+
+    Raises:
+        InputError: options that do not go together, or break a rule.
+    """
+    pointed = options.target is not None or options.config
+    if not pointed:
+        for name in ("data", "epochs", *_TRAINERS):
+            if getattr(options, name) is not None:
+                raise InputError(f"--{name} must be given with a target or --config, got {getattr(options, name)!r}")
+    for name, _ in options.dotted:
+        if name.startswith("init.") and options.config:
+            raise InputError(f"--{name} must be given as --model.{name[5:]} with --config")
+        if (name.startswith(("init.", "data.", "trainer.")) and not pointed) or (
+            name.partition(".")[0] not in _OWN and not options.config
+        ):
+            raise InputError(
+                f"--{name} must be given with {'a target' if name.partition('.')[0] in _OWN else '--config'}"
+            )
+    if options.steps is not None and options.epochs is not None:
+        raise InputError(f"--steps and --epochs must not both be given, got {options.steps} and {options.epochs}")
+    steps = options.steps if pointed or options.curve is not None else options.steps or _DEMO_STEPS
+    search = Search(
+        options.method, options.budget, options.min_lr, options.max_lr, steps, options.epochs, options.monitor,
+        options.mode, options.policy,
+    )  # fmt: skip
+    search.settings(steps)
+    return search
+
+
+def chosen(options: argparse.Namespace) -> list[OptimizerChoice | None]:
+    """Return the optimizers asked for; none stands for the one there is.
+
+    Raises:
+        InputError: there is no such optimizer, or an option that none of them takes.
+    """
+    texts = _under("optimizer", options.dotted) if options.optimizer or not options.config else {}
+    if not options.optimizer:
+        if texts:
+            raise InputError(f"--optimizer.{next(iter(texts))} must be given with --optimizer NAME")
+        return [None]
+    from lrfinder.optimizers import choices
+
+    if options.target is not None and (target := Target.parse(options.target)).is_file:
+        target.find()  # what stands beside it can be named then, too
+    return list(choices(options.optimizer, texts))
+
+
+def build(options: argparse.Namespace, search: Search, choice: OptimizerChoice | None) -> Subject:
+    """Build what is to be tuned, with the generators at the seed, so that it is the same for every optimizer.
+
+    Raises:
+        InputError: what the options point at cannot be tuned.
+        TargetError: the code raises.
+    """
+    if options.config:
+        return _from_config(options, search, choice)
+    if options.target is None:
+        return _demo(options.seed, choice)
+    target = Target.parse(options.target)
+    data = None if options.data is None else Target.parse(options.data, "--data")
+    for one in (target, data):
+        if one is not None:
+            one.find()  # imported before the seed is set, once for all optimizers
+    seeded(options.seed)
+    made = target.build(_under("init", options.dotted), "--init")
+
+    from lrfinder.trainer_subject import TrainerSubject, is_lightning, loaders_of, new_trainer
+
+    if not is_lightning(made):
+        from lrfinder.plain import PlainSubject
+
+        texts = _under("trainer", options.dotted)
+        given = [f"--{name}" for name in ("data", *_TRAINERS) if getattr(options, name) is not None]
+        given += [f"--trainer.{name}" for name in texts] + [f"--data.{name}" for name in _under("data", options.dotted)]
+        subject = PlainSubject.of(made, options.target, choice)
+        if given:
+            raise InputError(f"{given[0]} must be left out for {options.target}, which is no LightningModule")
+        return subject
+    texts = _under("data", options.dotted)
+    if data is None and texts:
+        raise InputError(f"--data.{next(iter(texts))} must be given with --data FILE.py:NAME")
+    loaders = {} if data is None else loaders_of(data.build(texts, "--data"), data.text)
+    trainer = new_trainer(made, options.target, search, _trainer_options(options), has_data=data is not None)
+    if choice is not None:
+        choice.into(made)
+    return TrainerSubject(trainer, made, loaders, options.target)
+
+
+def facts(options: argparse.Namespace, choice: OptimizerChoice | None) -> dict[str, Any]:
+    """Return what, besides the settings, makes two searches the same one: for a journal."""
+    import torch
+
+    known: dict[str, Any] = {"seed": options.seed, "torch": torch.__version__}
+    more = {
+        "target": options.target,
+        "data": options.data,
+        "config": options.config or None,
+        "options": [list(pair) for pair in options.dotted] or None,
+        "epochs": options.epochs,
+        "optimizer": None if choice is None else choice.name,
+        "monitor": options.monitor and [options.monitor, options.mode],
+    }
+    return {**known, **{name: value for name, value in more.items() if value is not None}}
+
+
+def _demo(seed: int, choice: OptimizerChoice | None) -> Subject:
+    import torch
+
+    from lrfinder.demo import digits_demo
+    from lrfinder.plain import PlainSubject
+
+    torch.set_num_threads(1)  # for a network this small, more threads only wait for each other
+    return PlainSubject.of(digits_demo(seed), "the demo", choice)
+
+
+def _from_config(options: argparse.Namespace, search: Search, choice: OptimizerChoice | None) -> Subject:
+    from lrfinder.config import load_config  # type: ignore[import-not-found, unused-ignore]
+    from lrfinder.trainer_subject import TrainerSubject
+
+    classes = {}
+    for name, text in (("model_class", options.target), ("datamodule_class", options.data)):
+        if text is not None:
+            classes[name] = Target.parse(text).find()
+    seeded(options.seed)
+    own = [] if choice is None else ["optimizer."]
+    overrides = [f"--{name}={value}" for name, value in options.dotted if not name.startswith(tuple(own))]
+    overrides += [f"--trainer.{name}={value}" for name, value in _asked_of_trainer(options)]
+    if search.steps is not None:  # as long as that, however many epochs the configuration has
+        overrides += [f"--trainer.max_steps={search.steps}", "--trainer.max_epochs=-1"]
+    elif search.epochs is not None:
+        overrides += [f"--trainer.max_epochs={search.epochs}"]
+    made = load_config(options.config, overrides, **classes)
+    if choice is not None:
+        choice.into(made.module)
+    data = {} if made.datamodule is None else {"datamodule": made.datamodule}
+    return TrainerSubject(made.trainer, made.module, data, options.config[-1])
+
+
+def _trainer_options(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        name: literal(text) for name, text in (*_asked_of_trainer(options), *_under("trainer", options.dotted).items())
+    }
+
+
+def _asked_of_trainer(options: argparse.Namespace) -> Iterable[tuple[str, str]]:
+    return ((name, getattr(options, name)) for name in _TRAINERS if getattr(options, name) is not None)
+
+
+def _under(prefix: str, dotted: Dotted) -> dict[str, str]:
+    return {name.removeprefix(f"{prefix}."): value for name, value in dotted if name.startswith(f"{prefix}.")}
