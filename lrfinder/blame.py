@@ -33,8 +33,12 @@ def blame(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except LRFinderError:
-        raise
+    except LRFinderError as error:
+        if error.__cause__ is None or isinstance(error.__cause__, LRFinderError):
+            raise
+        told = traceback.TracebackException.from_exception(error.__cause__)
+        _trim(told)
+        raise TargetError(f"{error}:\n{''.join(told.format()).rstrip()}") from None
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         # A module that was not found is told in the caller's words.

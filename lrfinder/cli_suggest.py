@@ -113,10 +113,10 @@ def _searched(options: argparse.Namespace, command: str) -> tuple[Found, bool, b
     """Search with every optimizer; return what was found, whether Ctrl-C ended it, and whether to print it here."""
     search = search_of(options)
     quiet = options.quiet or os.environ.get("LOCAL_RANK", "0") != "0"  # one process of several is enough
-    if options.target is None and not options.config and not quiet:
-        print("No target given: tuning a small network on the bundled handwritten digits.", file=sys.stderr)
     found: Found = []
     choices, speaks = chosen(options), True
+    if options.target is None and not options.config and not quiet:
+        print("No target given: tuning a small network on the bundled handwritten digits.", file=sys.stderr)
     for index, choice in enumerate(choices, start=1):
         if len(choices) > 1 and choice is not None and not quiet:
             print(f"Optimizer {index} of {len(choices)}: {choice.name}", file=sys.stderr)
@@ -166,7 +166,7 @@ def _dry_run(options: argparse.Namespace) -> int:
         return 0
     print(shown(estimate.lines(), sys.stdout))
     if len(choices) > 1:
-        print(shown([("Searches", f"{len(choices)}, each of these steps")], sys.stdout))
+        print(f"Searches  {len(choices)} like this one: {', '.join(options.optimizer)}")
     return 0
 
 
@@ -284,11 +284,19 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     _add_answer(parser.add_argument_group("the answer"))
 
 
+_BESIDE_ACCELERATOR = ("devices", "precision", "strategy")
+"""Told in the line of --accelerator."""
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help in columns that leave the texts room."""
+    """Help in columns that leave the texts room, and fit a screen: shells complete the options that are left out."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=22)
+
+    def add_argument(self, action: argparse.Action) -> None:
+        if action.dest not in _BESIDE_ACCELERATOR:
+            super().add_argument(action)
 
 
 def _add_what(group: argparse._ArgumentGroup) -> None:
@@ -305,8 +313,8 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
     add("--epochs", type=count, metavar="N", help="passes over the data, instead")
     add("--optimizer", action="append", default=[], metavar="NAME", help="sgd, adamw, pkg.Name; several are compared")
     add("--accelerator", metavar="A", help="as --devices, --precision, --strategy, --trainer.NAME")
-    for name in ("devices", "precision", "strategy"):
-        add(f"--{name}", metavar=name[0].upper(), help=argparse.SUPPRESS)
+    for name in _BESIDE_ACCELERATOR:
+        add(f"--{name}", metavar=name[0].upper(), help="as Lightning's Trainer takes it")
     add("--seed", type=seed, default=_DEFAULTS["seed"], metavar="N", help="of weights and batches (%(default)s)")
 
 

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.arguments import literal
+from lrfinder.arguments import did_you_mean, literal
 from lrfinder.errors import InputError
+from lrfinder.schedules import POLICIES
 from lrfinder.subject import Search, Subject, seeded
 from lrfinder.target import Target
 
@@ -71,6 +72,11 @@ def search_of(options: argparse.Namespace) -> Search:
     if options.steps is not None and options.epochs is not None:
         raise InputError(f"--steps and --epochs must not both be given, got {options.steps} and {options.epochs}")
     steps = options.steps if pointed or options.curve is not None else options.steps or _DEMO_STEPS
+    if options.policy not in (None, "auto", "keep", *POLICIES):
+        known = ("auto", "keep", *POLICIES)
+        raise InputError(
+            f"--policy must be one of {', '.join(known)}, got {options.policy!r}{did_you_mean(options.policy, known)}"
+        )
     search = Search(
         options.method, options.budget, options.min_lr, options.max_lr, steps, options.epochs, options.monitor,
         options.mode, options.policy,
@@ -93,6 +99,7 @@ def chosen(options: argparse.Namespace) -> list[OptimizerChoice | None]:
     from lrfinder.optimizers import choices
 
     if options.target is not None and (target := Target.parse(options.target)).is_file:
+        seeded(options.seed)
         target.find()  # what stands beside it can be named then, too
     return list(choices(options.optimizer, texts))
 
@@ -110,14 +117,17 @@ def build(options: argparse.Namespace, search: Search, choice: OptimizerChoice |
         return _demo(options.seed, choice)
     target = Target.parse(options.target)
     data = None if options.data is None else Target.parse(options.data, "--data")
+    seeded(options.seed)
     for one in (target, data):
         if one is not None:
-            one.find()  # imported before the seed is set, once for all optimizers
-    seeded(options.seed)
+            one.find()
+    seeded(options.seed)  # again: only the first optimizer's build follows an import
     made = target.build(_under("init", options.dotted), "--init")
 
     from lrfinder.trainer_subject import TrainerSubject, is_lightning, loaders_of, new_trainer
 
+    if is_lightning(made, "LightningDataModule"):
+        raise InputError(f"target must be a model, got the data {target.text}: give it as --data")
     if not is_lightning(made):
         from lrfinder.plain import PlainSubject
 
@@ -133,9 +143,7 @@ def build(options: argparse.Namespace, search: Search, choice: OptimizerChoice |
         raise InputError(f"--data.{next(iter(texts))} must be given with --data FILE.py:NAME")
     loaders = {} if data is None else loaders_of(data.build(texts, "--data"), data.text)
     trainer = new_trainer(made, options.target, search, _trainer_options(options), has_data=data is not None)
-    if choice is not None:
-        choice.into(made)
-    return TrainerSubject(trainer, made, loaders, options.target)
+    return TrainerSubject(trainer, made, loaders, options.target, choice)
 
 
 def facts(options: argparse.Namespace, choice: OptimizerChoice | None) -> dict[str, Any]:
@@ -182,10 +190,8 @@ def _from_config(options: argparse.Namespace, search: Search, choice: OptimizerC
     elif search.epochs is not None:
         overrides += [f"--trainer.max_epochs={search.epochs}"]
     made = load_config(options.config, overrides, **classes)
-    if choice is not None:
-        choice.into(made.module)
     data = {} if made.datamodule is None else {"datamodule": made.datamodule}
-    return TrainerSubject(made.trainer, made.module, data, options.config[-1])
+    return TrainerSubject(made.trainer, made.module, data, options.config[-1], choice)
 
 
 def _trainer_options(options: argparse.Namespace) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrfinder.branches import STAGES
 from lrfinder.curve import SCHEMA_VERSION, number_to_json
@@ -18,6 +19,8 @@ from lrfinder.suggestion import Suggestion
 __all__ = ["Comparison", "Entry", "compare"]
 
 _SIGMAS = 2.0
+_FAR = 20.0
+"""A horizon so many times the longest probe is far, as in `lrfinder.choice`."""
 _MATERIAL = 0.005
 """A smaller share of the loss decides nothing, as between policies (`lrfinder.ranking`)."""
 
@@ -109,14 +112,19 @@ class Comparison:
                 if one is self.best
                 else _with_error(one.behind, one.behind_error, "+")
             )
-            note = found.headline() if refused else "no detectable difference" if one.tied else ""
+            note = "refused" if refused else "no detectable difference" if one.tied else ""
             rate = "-" if found.lr is None else f"{found.lr:.3g}"
             table.append((one.name, rate, interval, _with_error(one.loss, one.error), behind, note))
         return table
 
     def lines(self) -> list[tuple[str, str]]:
         """Return what goes below the table, as (label, text) pairs."""
-        return [("Verdict", self.verdict), *(("Caveat", caveat) for caveat in self.caveats)]
+        refused = [(one.name, one.suggestion.reason) for one in self.entries]
+        return [
+            ("Verdict", self.verdict),
+            *(("Refused", f"{name}: {reason.value}") for name, reason in refused if reason is not None),
+            *(("Caveat", caveat) for caveat in self.caveats),
+        ]
 
     def table(self) -> str:
         """Return `rows` in columns."""
@@ -184,9 +192,14 @@ def _error(values: Any) -> float | None:
 
 
 def _same_start(suggestions: Sequence[Suggestion]) -> bool:
-    """Whether all saw the same first loss: the one of the same weights on the same batch, before any step."""
-    firsts = [float(suggestion.curves[0].loss[0]) for suggestion in suggestions if suggestion.curves]
-    return all(math.isclose(one, firsts[0], rel_tol=1e-4, abs_tol=1e-9) for one in firsts)
+    """Whether all saw the same losses before any step: those of the same weights on the same batches."""
+    first, *others = [_before_any_step(suggestion) for suggestion in suggestions]
+    return all(one.size == first.size and np.allclose(one, first, rtol=1e-4, equal_nan=True) for one in others)
+
+
+def _before_any_step(suggestion: Suggestion) -> NDArray[np.float64]:
+    untrained = [one.loss for one in suggestion.probes if not one.probe.steps]
+    return np.concatenate([suggestion.curves[0].loss[:1], *untrained])
 
 
 def _caveats(entries: Sequence[Entry], paired: bool) -> list[str]:
@@ -199,6 +212,12 @@ def _caveats(entries: Sequence[Entry], paired: bool) -> list[str]:
     lengths = {entry.best.probe.steps for entry in entries if entry.best is not None}
     if len(lengths) > 1:
         caveats.append(f"The longest probes differ in length, from {min(lengths)} to {max(lengths)} steps.")
+    horizon = entries[0].suggestion.horizon
+    if lengths and horizon is not None and horizon > _FAR * max(lengths):
+        caveats.append(
+            f"The longest probes took {max(lengths)} steps, training will take {horizon}: an optimizer that is slow at"
+            " first may end lower. Give a larger --budget to look further."
+        )
     if lengths:
         caveats.append(
             "Standard errors, in brackets, are those of the held-out batches, for one seed and the best of few probes:"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -62,9 +63,10 @@ class OptimizerChoice:
             made: Optimizer = self.kind(groups, **{**rate, **self.options})
         return made
 
-    def into(self, module: Any) -> None:
-        """Let a LightningModule configure this optimizer instead of its own; its schedulers go."""
-        own = module.configure_optimizers
+    @contextmanager
+    def within(self, module: Any) -> Iterator[None]:
+        """Let a LightningModule configure this optimizer instead of its own for a while; its schedulers go."""
+        own, held = module.configure_optimizers, vars(module).get("configure_optimizers")
 
         def configure_optimizers(module: Any) -> Optimizer:
             optimizers, schedulers = _parts(own())
@@ -77,6 +79,12 @@ class OptimizerChoice:
             return self.over(optimizers[0] if optimizers else None, module)
 
         module.configure_optimizers = types.MethodType(configure_optimizers, module)
+        try:
+            yield
+        finally:
+            del module.configure_optimizers
+            if held is not None:
+                module.configure_optimizers = held
 
     def _group(self, group: Mapping[str, Any], old: Optimizer) -> dict[str, Any]:
         kept: dict[str, Any] = {"params": group["params"], "lr": float(group["lr"])}
@@ -112,11 +120,13 @@ def choices(names: Sequence[str], texts: Mapping[str, str]) -> list[OptimizerCho
     if doubled is not None:
         raise InputError(f"--optimizer must name each optimizer once, got {doubled} twice")
     kinds = {name: _kind(name) for name in names}
+    if "lr" in texts:
+        raise InputError(f"--optimizer.lr must be left out, since it is what is searched for, got {texts['lr']}")
     for option in texts:
         if not any(takes(kind, option) for kind in kinds.values()):
             known = dict.fromkeys(one for kind in kinds.values() for one in _options(kind))
             raise InputError(
-                f"--optimizer.{option} must be an option of {', '.join(names) or 'an --optimizer'}, which have"
+                f"--optimizer.{option} must be an option of {' or '.join(names)}, which take"
                 f" {', '.join(known) or 'none'}{did_you_mean(option, known)}"
             )
     return [_choice(name, kind, texts) for name, kind in kinds.items()]

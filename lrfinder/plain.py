@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -140,10 +141,10 @@ def _parts(made: Any, name: str) -> dict[str, Any]:
         found = dict(made)
     elif hasattr(made, "_asdict"):
         found = made._asdict()
-    elif dataclasses.is_dataclass(made) or hasattr(made, "loss_fn"):
+    elif dataclasses.is_dataclass(made) or isinstance(made, types.SimpleNamespace):
         found = {field: getattr(made, field) for field in (*_FIELDS, *_MORE) if hasattr(made, field)}
     else:
-        got = f"a tuple of {len(made)}" if isinstance(made, tuple) else f"a {type(made).__name__}"
+        got = f"a tuple of {len(made)}" if isinstance(made, tuple) else type(made).__name__
         raise InputError(f"{name} must be, or return, a LightningModule or {_SHAPE}, got {got}")
     needed = ("model", "loader") if "train_step" in found and "val_step" in found else ("model", "loss_fn", "loader")
     if missing := [field for field in needed if field not in found]:

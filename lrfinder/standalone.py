@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -71,13 +72,16 @@ def ask_within(trainer: Any, module: Any, question: Callable[[Any, Any], Answer]
         UnsupportedError: it trains in processes that it starts itself, which cannot answer.
     """
     asking = _Asking(question, internals(trainer, "utilities.exceptions")._TunerExitException)
-    callbacks, sanity = trainer.callbacks, trainer.num_sanity_val_steps
     if trainer.fast_dev_run:
         raise InputError("fast_dev_run must be off to search, got on")
+    callbacks, sanity, on_ctrl_c = trainer.callbacks, trainer.num_sanity_val_steps, signal.getsignal(signal.SIGINT)
     trainer.callbacks, trainer.num_sanity_val_steps = [asking, *callbacks], 0
     try:
         trainer.fit(module, **{name: value for name, value in data.items() if value is not None})
-    except SystemExit:  # what Lightning makes of Ctrl-C
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, on_ctrl_c)  # Lightning makes an exit of Ctrl-C, and ignores it from then on
         raise KeyboardInterrupt from None
     finally:
         trainer.callbacks, trainer.num_sanity_val_steps = callbacks, sanity

@@ -159,7 +159,7 @@ class TrainerTrainee:
                 raise UnsupportedError(
                     "training_step must return a loss for every held-out batch in eval mode too, to be judged by it:"
                     f" give monitor=, or method='range' ({type(error).__name__}: {str(error)[:80]})"
-                )
+                ) from error
         for replay in (self._kept.training, self._kept.held_out):
             replay.shorten(self.processes.least(len(replay)))
         self._batches = self._kept.training

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from lrfinder.subject import Search
 
 if TYPE_CHECKING:
     from lrfinder.callback import LRFinder
+    from lrfinder.optimizers import OptimizerChoice
     from lrfinder.suggestion import Suggestion
 
 __all__ = ["TrainerSubject", "is_lightning", "loaders_of", "new_trainer"]
@@ -33,12 +35,14 @@ class TrainerSubject:
         module: the LightningModule.
         data: keyword arguments of `fit`: ``datamodule``, or ``train_dataloaders`` and ``val_dataloaders``.
         name: what it is called in errors.
+        choice: an optimizer to put in place of the module's own.
     """
 
     trainer: Any
     module: Any
     data: Mapping[str, Any]
     name: str
+    choice: OptimizerChoice | None = None
 
     @property
     def speaks(self) -> bool:
@@ -51,7 +55,7 @@ class TrainerSubject:
         """Search as `LRFinder` would at the start of training."""
         from lrfinder.standalone import quiet, suggest_within
 
-        with blame(f"{self.name} raised while it was tried; it is as it was"), quiet():
+        with blame(f"{self.name} raised while it was tried; it is as it was"), quiet(), self._chosen():
             finder = _finder(search, shown)
             found = suggest_within(self.trainer, self.module, finder=finder, journal=journal, **self.data)
         return search.for_policy(found.with_environment(device=str(self.trainer.strategy.root_device)))
@@ -60,13 +64,16 @@ class TrainerSubject:
         """Say what `suggest` would do and cost."""
         from lrfinder.standalone import ask_within, quiet
 
-        with blame(f"{self.name} raised while it was evaluated; it is as it was"), quiet():
+        with blame(f"{self.name} raised while it was evaluated; it is as it was"), quiet(), self._chosen():
             finder = _finder(search, shown=False)
 
             def question(trainer: Any, module: Any) -> Estimate:
                 return estimate(finder.trainee(trainer, module)[0], finder.settings(trainer))
 
             return ask_within(self.trainer, self.module, question, **self.data)
+
+    def _chosen(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.choice is None else self.choice.within(self.module)
 
 
 def is_lightning(found: object, kind: str = "LightningModule") -> bool:
