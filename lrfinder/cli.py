@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--print-completion",
         action=_PrintCompletion,
-        choices=("bash", "zsh", "tcsh"),
+        choices=("bash", "zsh"),
         help="print what a shell sources",
     )
     parser.add_argument("--version", action="version", version=f"lrfinder {__version__}")

@@ -30,7 +30,7 @@ __all__ = ["add_parser", "run"]
 Found = list[tuple[str, "Suggestion"]]
 """Names of optimizers, and what was suggested for each."""
 
-_USAGE = "lrfinder suggest [TARGET] [--data DATA] [--config F | --curve F] [options]"
+_USAGE = "lrfinder suggest [TARGET] [--data D] [--config F | --curve F] [options]"
 _EXAMPLES = """\
 examples:
   lrfinder suggest train.py:LitModel --data train.py:Data --steps 20000
@@ -358,4 +358,4 @@ def _add_answer(group: argparse._ArgumentGroup) -> None:
 
 def _file(action: argparse.Action) -> None:
     """Let shells complete names of files, as shtab asks for it."""
-    action.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # type: ignore[attr-defined]
+    action.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # type: ignore[attr-defined]

@@ -90,10 +90,12 @@ class OptimizerChoice:
         kept: dict[str, Any] = {"params": group["params"], "lr": float(group["lr"])}
         usual = inspect.signature(type(old)).parameters
         for name, value in group.items():
-            if name in ("params", "lr", *_SCHEDULERS) or name not in usual or value == usual[name].default:
+            if name in ("params", "lr", *_SCHEDULERS) or name not in usual:
                 continue
-            # Of the groups, those that differ from the rest do so on purpose: biases without weight decay, say.
+            # A group that differs from the rest does so on purpose: biases without weight decay, say.
             on_purpose = value != old.defaults.get(name, value)
+            if value == usual[name].default and not on_purpose:
+                continue
             if name == "weight_decay" and takes(self.kind, name) and (on_purpose or name not in self.options):
                 kept[name] = value
             elif name not in self.options:

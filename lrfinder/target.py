@@ -175,4 +175,5 @@ def _is_own(name: str, value: Any, holder: Any) -> bool:
     """Whether a name is worth suggesting: public, callable or built, and not imported from elsewhere."""
     if name.startswith("_") or isinstance(value, ModuleType):
         return False
-    return bool(getattr(value, "__module__", None) == getattr(holder, "__name__", None))
+    home = holder.__name__ if isinstance(holder, ModuleType) else getattr(holder, "__module__", None)
+    return bool(getattr(value, "__module__", None) == home)
