@@ -81,7 +81,12 @@ def search_of(options: argparse.Namespace) -> Search:
         options.method, options.budget, options.min_lr, options.max_lr, steps, options.epochs, options.monitor,
         options.mode, options.policy,
     )  # fmt: skip
-    search.settings(steps)
+    settings = search.settings(steps)
+    if len(options.optimizer) > 1 and settings.budget.seconds is not None:
+        raise InputError(
+            f"--budget must be steps or a share to compare optimizers, got {options.budget!r}: probes of different"
+            " lengths do not compare"
+        )
     return search
 
 

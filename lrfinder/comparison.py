@@ -70,7 +70,7 @@ class Comparison:
     """Suggestions for several optimizers, each tuned with the same budget from the same state on the same batches.
 
     Attributes:
-        entries: the one that ended lowest first; what was refused comes last.
+        entries: the one that ended lowest first, in the order given where that cannot be told; what was refused last.
         caveats: what to know before trusting the order, a sentence each.
     """
 
@@ -89,6 +89,8 @@ class Comparison:
             return "Every search was refused."
         if self.best.best is None:
             return "Nothing was measured that could be compared: range tests say nothing of the loss after training."
+        if self.best.behind is None:
+            return "Nothing was measured that could be compared: the longest probes differ in length."
         steps, horizon = self.best.best.probe.steps, self.best.suggestion.horizon
         after = f"after {steps} steps" + ("" if horizon is None else f" of {horizon}")
         others = self.entries[1:]
@@ -157,13 +159,14 @@ def compare(found: Sequence[tuple[str, Suggestion]]) -> Comparison:
     if not found:
         raise InputError("suggestions to compare must be at least one, got none")
     measured = [(name, suggestion, _longest(suggestion)) for name, suggestion in found]
-    measured.sort(key=lambda one: (one[1].lr is None, math.inf if one[2] is None else one[2].mean))
+    alike = len({best.probe.steps for _, _, best in measured if best is not None}) == 1
+    measured.sort(key=lambda one: (one[1].lr is None, one[2].mean if alike and one[2] is not None else math.inf))
     first = measured[0][2]
     paired = _same_start([suggestion for _, suggestion in found])
     entries = []
     for index, (name, suggestion, best) in enumerate(measured):
         behind = error = None
-        if best is not None and first is not None and suggestion.lr is not None:
+        if alike and best is not None and first is not None and suggestion.lr is not None:
             behind, error = _behind(best, first, paired)
         small = behind is not None and first is not None and abs(behind) < _MATERIAL * abs(first.mean)
         tied = index > 0 and behind is not None and (small or (error is not None and behind < _SIGMAS * error))
@@ -211,7 +214,7 @@ def _caveats(entries: Sequence[Entry], paired: bool) -> list[str]:
         )
     lengths = {entry.best.probe.steps for entry in entries if entry.best is not None}
     if len(lengths) > 1:
-        caveats.append(f"The longest probes differ in length, from {min(lengths)} to {max(lengths)} steps.")
+        return [*caveats, f"The longest probes took from {min(lengths)} to {max(lengths)} steps: no order is implied."]
     horizon = entries[0].suggestion.horizon
     if lengths and horizon is not None and horizon > _FAR * max(lengths):
         caveats.append(

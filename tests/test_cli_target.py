@@ -53,6 +53,7 @@ BAD = {
     "t.py:M --config c.yaml --init.x 3": "--init.x must be given as --model.x with --config",
     "t.py:M --steps 3 --epochs 3": "--steps and --epochs must not both be given, got 3 and 3",
     "t.py:M --budget 5": "budget must come to at least 60 steps, got 5, which is 5",
+    "--budget 9s --optimizer sgd --optimizer adam": "--budget must be steps or a share to compare optimizers, got '9s'",
     "--policy cosin": "--policy must be one of auto, keep, constant, step",
     "--optimizer.momentum 0.9": "--optimizer.momentum must be given with --optimizer NAME",
     "plain.py:parts --data.x 3": "--data.x must be left out for plain.py:parts, which is no LightningModule",

@@ -96,9 +96,15 @@ def test_a_horizon_far_beyond_the_probes_is_said():
     assert "may end lower" not in "".join(compare([("a", found(steps=100))]).caveats)
 
 
-def test_probes_of_different_length_are_said():
+def test_probes_of_different_length_are_not_ranked():
     longer = find(Quadratic(), Settings("probe", 1000, 400))
-    assert any("differ in length" in caveat for caveat in compare([("a", found()), ("b", longer)]).caveats)
+    comparison = compare([("a", found(0.4)), ("b", longer)])
+    assert [(entry.name, entry.behind, entry.tied) for entry in comparison.entries] == [
+        ("a", None, False),
+        ("b", None, False),
+    ]
+    assert comparison.verdict.endswith("the longest probes differ in length.")
+    assert "no order is implied" in comparison.caveats[-1]
 
 
 def test_the_table_is_aligned_and_the_document_holds_whole_suggestions():
