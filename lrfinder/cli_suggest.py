@@ -8,17 +8,15 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lrfinder.cli_suggest_parser import DEFAULTS, add_parser
 from lrfinder.cli_target import build, chosen, facts, search_of
 from lrfinder.errors import InputError
 from lrfinder.files import check_writable, read_curve, replace_file
-from lrfinder.options import budget, count, seed
 from lrfinder.terminal import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lrfinder.journal import Journal
     from lrfinder.optimizers import OptimizerChoice
     from lrfinder.settings import Settings
@@ -30,30 +28,11 @@ __all__ = ["add_parser", "run"]
 Found = list[tuple[str, "Suggestion"]]
 """Names of optimizers, and what was suggested for each."""
 
-_USAGE = "lrfinder suggest [TARGET] [--data D] [--config F | --curve F] [options]"
-_EXAMPLES = """\
-examples:
-  lrfinder suggest train.py:LitModel --data train.py:Data --steps 20000
-  lrfinder suggest pkg.mod:factory --init.hidden 256 --epochs 10 --budget 60s
-  lrfinder suggest train.py:LitModel --optimizer sgd --optimizer adamw
-  lrfinder suggest --curve curve.csv --steps 5000
-
-exit codes: 0 suggestion, 1 refused, 2 bad input, 130 interrupted
-"""
-
-_DEFAULTS: dict[str, Any] = {
-    "method": "probe",
-    "min_lr": 1e-7,
-    "seed": 0,
-    "mode": "min",
-    "report": "lrfinder-report.html",
-}
 _TRAINING = (
     "target", "data", "config", "epochs", "optimizer", "seed", "accelerator", "devices", "precision", "strategy",
     "method", "budget", "min_lr", "max_lr", "monitor", "mode", "journal", "dry_run", "write_config",
 )  # fmt: skip
 """Options that decide how to train, and go with no recorded curve."""
-_FILES = ("curve", "report", "plot", "out", "journal", "write_config")
 
 
 def run(options: argparse.Namespace, command: str) -> int:
@@ -79,34 +58,44 @@ def _check(options: argparse.Namespace) -> None:
     Raises:
         InputError: files that cannot be written or are named twice, or options that do not go together.
     """
-    several = len(options.optimizer) > 1
-    named = {name: getattr(options, name) for name in _FILES if getattr(options, name) is not None}
-    for name, path in named.items():
-        if name != "curve":
-            flag = f"--{name.replace('_', '-')}"
-            for one in _each(path, options.optimizer) if several and name != "out" else [path]:
-                check_writable(one, flag)
-    paths = [os.path.abspath(path) for path in (*named.values(), *options.config)]
+    _check_files(options)
+    if options.curve is not None:
+        for name in _TRAINING:
+            value = getattr(options, name)
+            if value != DEFAULTS.get(name) and value not in (None, [], False):
+                what = "a target" if name == "target" else _flag(name)
+                got = value[0] if isinstance(value, list) else value
+                raise InputError(f"{what} is for training and may not be given with --curve, got {got}")
+        for name, value in options.dotted:
+            raise InputError(f"--{name} is for training and may not be given with --curve, got {value}")
+    if options.write_config is not None and len(options.config) != 1:
+        raise InputError(f"--write-config must be given with one --config to take after, got {len(options.config)}")
+    if options.write_config is not None and options.optimizer:
+        raise InputError(f"--write-config must be given without --optimizer, got {options.optimizer[0]}")
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    read = [path for path in (options.curve, *options.config) if path is not None]
+    written = {
+        name: [path] if name in ("out", "write_config") else _paths(path, options)
+        for name in ("report", "plot", "out", "journal", "write_config")
+        if (path := getattr(options, name)) is not None
+    }
+    for name, paths in written.items():
+        for path in paths:
+            check_writable(path, _flag(name))
+    paths = [os.path.abspath(path) for path in (*read, *(path for paths in written.values() for path in paths))]
     if len(set(paths)) < len(paths):
         raise InputError(
             "--curve, --report, --plot, --out and --journal must name different files, and so must --config and"
             f" --write-config, got {', '.join(paths)}"
         )
-    if options.curve is not None:
-        for name in _TRAINING:
-            value = getattr(options, name)
-            if value != _DEFAULTS.get(name) and value not in (None, [], False):
-                what = "a target" if name == "target" else f"--{name.replace('_', '-')}"
-                got = value if not isinstance(value, list) else value[0]
-                raise InputError(f"{what} is for training and may not be given with --curve, got {got}")
-        for name, value in options.dotted:
-            raise InputError(f"--{name} is for training and may not be given with --curve, got {value}")
     if options.plot is not None and not options.plot.lower().endswith(".png"):
         raise InputError(f"--plot must name a .png file, got {options.plot}")
-    if options.write_config is not None and len(options.config) != 1:
-        raise InputError(f"--write-config must be given with one --config to take after, got {len(options.config)}")
-    if options.write_config is not None and options.optimizer:
-        raise InputError(f"--write-config must be given without --optimizer, got {options.optimizer[0]}")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _searched(options: argparse.Namespace, command: str) -> tuple[Found, bool, bool]:
@@ -141,17 +130,15 @@ def _suggested(
     def journal(settings: Settings) -> Journal:
         from lrfinder.journal import Journal
 
-        several = choice is not None and len(options.optimizer) > 1
-        path = _each(options.journal, [choice.name])[0] if several and choice is not None else options.journal
+        path = dict(zip(options.optimizer, _paths(options.journal, options), strict=False)).get(
+            "" if choice is None else choice.name, options.journal
+        )
         opened = Journal(path, {**settings.to_dict(), **facts(options, choice)})
         if opened.resumed and not quiet:
             print(f"Going on from {path}: {opened.resumed} results.", file=sys.stderr)
         return opened
 
-    suggestion = subject.suggest(search, journal if options.journal is not None else None, not quiet)
-    if choice is None:
-        return suggestion
-    return dataclasses.replace(suggestion, caveats=(*suggestion.caveats, *choice.notes, *choice.dropped))
+    return subject.suggest(search, journal if options.journal is not None else None, not quiet)
 
 
 def _dry_run(options: argparse.Namespace) -> int:
@@ -200,7 +187,7 @@ def _write(found: Found, options: argparse.Namespace, command: str) -> None:
     if options.out is not None:
         replace_file(options.out, _document(found, options))
     if options.plot is not None:
-        for path, (_, suggestion) in zip(_paths(options.plot, options), found, strict=False):
+        for path, (_, suggestion) in zip(_paths(options.plot, options), found, strict=False):  # fewer after Ctrl-C
             replace_file(path, report_png(suggestion))
     _report(found, options, command)
 
@@ -256,106 +243,8 @@ def _document(found: Found, options: argparse.Namespace) -> str:
 
 
 def _paths(path: str, options: argparse.Namespace) -> list[str]:
-    return _each(path, options.optimizer) if len(options.optimizer) > 1 else [path]
-
-
-def _each(path: str, names: Sequence[str]) -> list[str]:
-    """Return a path for each optimizer: ``report.html`` becomes ``report-sgd.html``."""
+    """Return a path for each of several optimizers: ``report.html`` becomes ``report-sgd.html``."""
     whole = Path(path)
-    return [str(whole.with_name(f"{whole.stem}-{name}{whole.suffix}")) for name in names]
-
-
-def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "suggest",
-        help="suggest a learning rate",
-        usage=_USAGE,
-        description="Suggest a peak learning rate and its decay from short measured probes.",
-        epilog=_EXAMPLES,
-        formatter_class=_Formatter,
-        add_help=False,
-    )
-    parser.set_defaults(dotted=[])
-    what = parser.add_argument_group("what to tune (nothing: a small network on bundled digits)")
-    _add_what(what)
-    _add_training(parser.add_argument_group("the training to tune for"))
-    _add_search(parser.add_argument_group("the search"))
-    _add_answer(parser.add_argument_group("the answer"))
-
-
-_BESIDE_ACCELERATOR = ("devices", "precision", "strategy")
-"""Told in the line of --accelerator."""
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help in columns that leave the texts room, and fit a screen: shells complete the options that are left out."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=22)
-
-    def add_argument(self, action: argparse.Action) -> None:
-        if action.dest not in _BESIDE_ACCELERATOR:
-            super().add_argument(action)
-
-
-def _add_what(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("target", nargs="?", metavar="TARGET", help="FILE.py:NAME or package.module:NAME; --init.NAME VALUE")
-    add("--data", metavar="DATA", help="data module or loaders, as TARGET; --data.NAME VALUE")
-    _file(add("--config", action="append", default=[], metavar="FILE", help="LightningCLI's; --model.NAME VALUE ..."))
-    _file(add("--curve", metavar="FILE", help="no training: a recorded curve, CSV or JSON"))
-
-
-def _add_training(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--steps", type=count, metavar="N", help="optimizer steps you will train for")
-    add("--epochs", type=count, metavar="N", help="passes over the data, instead")
-    add("--optimizer", action="append", default=[], metavar="NAME", help="sgd, adamw, pkg.Name; several are compared")
-    add("--accelerator", metavar="A", help="as --devices, --precision, --strategy, --trainer.NAME")
-    for name in _BESIDE_ACCELERATOR:
-        add(f"--{name}", metavar=name[0].upper(), help="as Lightning's Trainer takes it")
-    add("--seed", type=seed, default=_DEFAULTS["seed"], metavar="N", help="of weights and batches (%(default)s)")
-
-
-def _add_search(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add(
-        "--method",
-        choices=("probe", "range"),
-        default=_DEFAULTS["method"],
-        metavar="M",
-        help="%(default)s, or range: a range test only",
-    )
-    add("--budget", type=budget, metavar="B", help="steps (300), share (5%%) or time (60s) to spend")
-    add("--min-lr", type=float, default=_DEFAULTS["min_lr"], metavar="LR", help="lowest rate tried (%(default)g)")
-    add("--max-lr", type=float, metavar="LR", help="highest rate tried (100; range test: 10)")
-    add("--monitor", metavar="NAME", help="judge by this metric of validation_step")
-    add(
-        "--mode",
-        choices=("min", "max"),
-        default=_DEFAULTS["mode"],
-        metavar="M",
-        help="min or max, of that metric (%(default)s)",
-    )
-    _file(add("--journal", metavar="FILE", help="record as it goes; a killed search goes on from there"))
-    add("--dry-run", action="store_true", help="show plan, time and memory; no training")
-
-
-def _add_answer(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--policy", metavar="NAME", help="decay: wsd, cosine, ..., auto, or keep the module's")
-    kind = group.add_mutually_exclusive_group()
-    kind.add_argument("--json", action="store_true", help="print only the JSON document")
-    kind.add_argument("--code", action="store_true", help="print only a configure_optimizers")
-    _file(add("--report", default=_DEFAULTS["report"], metavar="PATH", help="HTML page (%(default)s)"))
-    _file(add("--plot", metavar="PATH.png", help="also write the curve as a picture"))
-    _file(add("--out", metavar="PATH.json", help="also write the JSON document"))
-    _file(add("--write-config", metavar="OUT", help="also write --config with the answer in it"))
-    add("--quiet", action="store_true", help="no progress, no notes")
-    add("-h", "--help", action="help", help="show this")
-
-
-def _file(action: argparse.Action) -> None:
-    """Let shells complete names of files, as shtab asks for it."""
-    action.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # type: ignore[attr-defined]
+    if len(options.optimizer) < 2:
+        return [path]
+    return [str(whole.with_name(f"{whole.stem}-{name}{whole.suffix}")) for name in dict.fromkeys(options.optimizer)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lrfinder.arguments import did_you_mean, literal
@@ -55,23 +55,11 @@ def search_of(options: argparse.Namespace) -> Search:
     Raises:
         InputError: options that do not go together, or break a rule.
     """
-    pointed = options.target is not None or options.config
-    if not pointed:
-        for name in ("data", "epochs", *_TRAINERS):
-            if getattr(options, name) is not None:
-                raise InputError(f"--{name} must be given with a target or --config, got {getattr(options, name)!r}")
-    for name, _ in options.dotted:
-        if name.startswith("init.") and options.config:
-            raise InputError(f"--{name} must be given as --model.{name[5:]} with --config")
-        if (name.startswith(("init.", "data.", "trainer.")) and not pointed) or (
-            name.partition(".")[0] not in _OWN and not options.config
-        ):
-            raise InputError(
-                f"--{name} must be given with {'a target' if name.partition('.')[0] in _OWN else '--config'}"
-            )
+    _check_pointed(options)
     if options.steps is not None and options.epochs is not None:
         raise InputError(f"--steps and --epochs must not both be given, got {options.steps} and {options.epochs}")
-    steps = options.steps if pointed or options.curve is not None else options.steps or _DEMO_STEPS
+    demo = options.target is None and not options.config and options.curve is None
+    steps = options.steps or _DEMO_STEPS if demo else options.steps
     if options.policy not in (None, "auto", "keep", *POLICIES):
         known = ("auto", "keep", *POLICIES)
         raise InputError(
@@ -88,6 +76,22 @@ def search_of(options: argparse.Namespace) -> Search:
             " lengths do not compare"
         )
     return search
+
+
+def _check_pointed(options: argparse.Namespace) -> None:
+    """Complain of options for what was not given."""
+    pointed = options.target is not None or options.config
+    for name in ("data", "epochs", *_TRAINERS):
+        if not pointed and getattr(options, name) is not None:
+            raise InputError(f"--{name} must be given with a target or --config, got {getattr(options, name)!r}")
+    for name, _ in options.dotted:
+        owner = name.partition(".")[0]
+        if owner == "init" and options.config:
+            raise InputError(f"--{name} must be given as --model.{name[5:]} with --config")
+        if owner not in _OWN and not options.config:
+            raise InputError(f"--{name} must be given with --config")
+        if owner != "optimizer" and not pointed:
+            raise InputError(f"--{name} must be given with a target")
 
 
 def chosen(options: argparse.Namespace) -> list[OptimizerChoice | None]:
@@ -118,8 +122,12 @@ def build(options: argparse.Namespace, search: Search, choice: OptimizerChoice |
     """
     if options.config:
         return _from_config(options, search, choice)
-    if options.target is None:
-        return _demo(options.seed, choice)
+    return _demo(options.seed, choice) if options.target is None else _from_code(options, search, choice)
+
+
+def _from_code(options: argparse.Namespace, search: Search, choice: OptimizerChoice | None) -> Subject:
+    from lrfinder.trainer_subject import TrainerSubject, is_lightning, loaders_of, new_trainer
+
     target = Target.parse(options.target)
     data = None if options.data is None else Target.parse(options.data, "--data")
     seeded(options.seed)
@@ -128,27 +136,28 @@ def build(options: argparse.Namespace, search: Search, choice: OptimizerChoice |
             one.find()
     seeded(options.seed)  # again: only the first optimizer's build follows an import
     made = target.build(_under("init", options.dotted), "--init")
-
-    from lrfinder.trainer_subject import TrainerSubject, is_lightning, loaders_of, new_trainer
-
     if is_lightning(made, "LightningDataModule"):
         raise InputError(f"target must be a model, got the data {target.text}: give it as --data")
     if not is_lightning(made):
-        from lrfinder.plain import PlainSubject
-
-        texts = _under("trainer", options.dotted)
-        given = [f"--{name}" for name in ("data", *_TRAINERS) if getattr(options, name) is not None]
-        given += [f"--trainer.{name}" for name in texts] + [f"--data.{name}" for name in _under("data", options.dotted)]
-        subject = PlainSubject.of(made, options.target, choice)
-        if given:
-            raise InputError(f"{given[0]} must be left out for {options.target}, which is no LightningModule")
-        return subject
+        return _plain(made, options, choice)
     texts = _under("data", options.dotted)
     if data is None and texts:
         raise InputError(f"--data.{next(iter(texts))} must be given with --data FILE.py:NAME")
     loaders = {} if data is None else loaders_of(data.build(texts, "--data"), data.text)
-    trainer = new_trainer(made, options.target, search, _trainer_options(options), has_data=data is not None)
+    given = {name: literal(text) for name, text in _asked_of_trainer(options)}
+    trainer = new_trainer(made, options.target, search, given, has_data=data is not None)
     return TrainerSubject(trainer, made, loaders, options.target, choice)
+
+
+def _plain(made: object, options: argparse.Namespace, choice: OptimizerChoice | None) -> Subject:
+    from lrfinder.plain import PlainSubject
+
+    subject = PlainSubject.of(made, options.target, choice)
+    given = [name for name in ("data", *_TRAINERS) if getattr(options, name) is not None]
+    given += [name for name, _ in options.dotted if name.startswith(("data.", "trainer."))]
+    if given:
+        raise InputError(f"--{given[0]} must be left out for {options.target}, which is no LightningModule")
+    return subject
 
 
 def facts(options: argparse.Namespace, choice: OptimizerChoice | None) -> dict[str, Any]:
@@ -182,13 +191,15 @@ def _from_config(options: argparse.Namespace, search: Search, choice: OptimizerC
     from lrfinder.config import load_config  # type: ignore[import-not-found, unused-ignore]
     from lrfinder.trainer_subject import TrainerSubject
 
-    classes = {}
-    for name, text in (("model_class", options.target), ("datamodule_class", options.data)):
-        if text is not None:
-            classes[name] = Target.parse(text).find()
     seeded(options.seed)
-    own = [] if choice is None else ["optimizer."]
-    overrides = [f"--{name}={value}" for name, value in options.dotted if not name.startswith(tuple(own))]
+    classes = {}
+    for argument, name, text in (("target", "model", options.target), ("--data", "datamodule", options.data)):
+        if text is not None:
+            classes[f"{name}_class"] = Target.parse(text, argument).find()
+    seeded(options.seed)
+    # With an --optimizer, options of that name are for it, and not for the configuration's.
+    left = "trainer." if choice is None else ("trainer.", "optimizer.")
+    overrides = [f"--{name}={value}" for name, value in options.dotted if not name.startswith(left)]
     overrides += [f"--trainer.{name}={value}" for name, value in _asked_of_trainer(options)]
     if search.steps is not None:  # as long as that, however many epochs the configuration has
         overrides += [f"--trainer.max_steps={search.steps}", "--trainer.max_epochs=-1"]
@@ -199,14 +210,10 @@ def _from_config(options: argparse.Namespace, search: Search, choice: OptimizerC
     return TrainerSubject(made.trainer, made.module, data, options.config[-1], choice)
 
 
-def _trainer_options(options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        name: literal(text) for name, text in (*_asked_of_trainer(options), *_under("trainer", options.dotted).items())
-    }
-
-
-def _asked_of_trainer(options: argparse.Namespace) -> Iterable[tuple[str, str]]:
-    return ((name, getattr(options, name)) for name in _TRAINERS if getattr(options, name) is not None)
+def _asked_of_trainer(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """Return the options of the Trainer, those with names of their own first."""
+    named = [(name, getattr(options, name)) for name in _TRAINERS if getattr(options, name) is not None]
+    return [*named, *_under("trainer", options.dotted).items()]
 
 
 def _under(prefix: str, dotted: Dotted) -> dict[str, str]:

@@ -6,7 +6,7 @@ import inspect
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lrfinder.arguments import did_you_mean, literal, takes
@@ -34,39 +34,45 @@ class OptimizerChoice:
         kind: the class.
         options: what to make it with, besides param groups.
         notes: what was decided unasked, a sentence each.
-        dropped: what of an optimizer that was replaced is lost, a sentence each; filled by `over`.
     """
 
     name: str
     kind: type[Any]
     options: Mapping[str, Any]
     notes: tuple[str, ...] = ()
-    dropped: list[str] = field(default_factory=list, compare=False)
 
-    def over(self, old: Optimizer | None, model: nn.Module) -> Optimizer:
-        """Return a new optimizer over the groups of an old one, or over all that trains.
+    def over(self, old: Optimizer | None, model: nn.Module) -> tuple[Optimizer, list[str]]:
+        """Return a new optimizer over the groups of an old one, or over all that trains, and what is lost by it.
 
-        The groups keep their learning rates, so that their ratios stay, and a weight decay that was set, where this one
-        has any; everything else of the old one is dropped.
+        The groups keep the learning rates they were configured with, so that their ratios stay, and a weight decay that
+        was set, where this one has any; everything else of the old one is dropped, a sentence for each.
 
         Raises:
             InputError: it cannot be made so.
             TargetError: the code of a class that is not torch's own raises.
         """
+        dropped: list[str] = []
         if old is None:
             parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-            groups: list[dict[str, Any]] = [{"params": parameters, "lr": _ANY_LR}]
+            groups, rate = [{"params": parameters}], _ANY_LR
         else:
-            groups = [self._group(group, old) for group in old.param_groups]
-        rate = {"lr": groups[0]["lr"]} if takes(self.kind, "lr") else {}
+            parts = [self._group(group, old) for group in old.param_groups]
+            groups = [kept for kept, _ in parts]
+            dropped = list(dict.fromkeys(self._drops(what) for _, lost in parts for what in lost))
+            rate = float(old.defaults.get("lr", groups[0]["lr"]))
+        own = {"lr": rate} if takes(self.kind, "lr") else {}
         with blame(f"{self.name} cannot be made"):
-            made: Optimizer = self.kind(groups, **{**rate, **self.options})
-        return made
+            made: Optimizer = self.kind(groups, **{**own, **self.options})
+        return made, dropped
 
     @contextmanager
-    def within(self, module: Any) -> Iterator[None]:
-        """Let a LightningModule configure this optimizer instead of its own for a while; its schedulers go."""
+    def within(self, module: Any) -> Iterator[list[str]]:
+        """Let a LightningModule configure this optimizer instead of its own for a while; its schedulers go.
+
+        Yields what is lost by it, a sentence each, which is known once the module has been asked.
+        """
         own, held = module.configure_optimizers, vars(module).get("configure_optimizers")
+        dropped: list[str] = []
 
         def configure_optimizers(module: Any) -> Optimizer:
             optimizers, schedulers = _parts(own())
@@ -74,23 +80,26 @@ class OptimizerChoice:
                 raise InputError(
                     f"--optimizer must be left out for a module with {len(optimizers)} optimizers, got {self.name}"
                 )
-            if schedulers:
-                self._drop(f"{', '.join(schedulers)} of configure_optimizers")
-            return self.over(optimizers[0] if optimizers else None, module)
+            made, lost = self.over(optimizers[0] if optimizers else None, module)
+            names = [self._drops(f"{', '.join(schedulers)} of configure_optimizers")] if schedulers else []
+            dropped[:] = [*lost, *names]
+            return made
 
         module.configure_optimizers = types.MethodType(configure_optimizers, module)
         try:
-            yield
+            yield dropped
         finally:
             del module.configure_optimizers
             if held is not None:
                 module.configure_optimizers = held
 
-    def _group(self, group: Mapping[str, Any], old: Optimizer) -> dict[str, Any]:
-        kept: dict[str, Any] = {"params": group["params"], "lr": float(group["lr"])}
+    def _group(self, group: Mapping[str, Any], old: Optimizer) -> tuple[dict[str, Any], list[str]]:
+        """Return what is kept of a param group, and what is not."""
+        kept: dict[str, Any] = {"params": group["params"], "lr": float(group.get("initial_lr", group["lr"]))}
+        lost = []
         usual = inspect.signature(type(old)).parameters
         for name, value in group.items():
-            if name in ("params", "lr", *_SCHEDULERS) or name not in usual:
+            if name in ("params", "lr") or name not in usual:
                 continue
             # A group that differs from the rest does so on purpose: biases without weight decay, say.
             on_purpose = value != old.defaults.get(name, value)
@@ -99,13 +108,11 @@ class OptimizerChoice:
             if name == "weight_decay" and takes(self.kind, name) and (on_purpose or name not in self.options):
                 kept[name] = value
             elif name not in self.options:
-                self._drop(f"{name}={value!r} of {type(old).__name__}")
-        return kept
+                lost.append(f"{name}={value!r} of {type(old).__name__}")
+        return kept, lost
 
-    def _drop(self, what: str) -> None:
-        text = f"--optimizer {self.name} drops {what}."
-        if text not in self.dropped:
-            self.dropped.append(text)
+    def _drops(self, what: str) -> str:
+        return f"--optimizer {self.name} drops {what}."
 
 
 def choices(names: Sequence[str], texts: Mapping[str, str]) -> list[OptimizerChoice]:
@@ -171,9 +178,6 @@ def _kind(name: str) -> type[Any]:
 
 def _options(kind: type[Any]) -> Iterable[str]:
     return (name for name in inspect.signature(kind).parameters if name not in ("self", "params", "lr"))
-
-
-_SCHEDULERS = ("initial_lr", "max_lr", "min_lr", "swa_lr", "max_momentum", "base_momentum")
 
 
 def _parts(configured: Any) -> tuple[list[Any], list[str]]:

@@ -19,8 +19,9 @@ from lrfinder.journal import Journal
 from lrfinder.loop import LoopTrainee, find_lr
 from lrfinder.optimizers import OptimizerChoice
 from lrfinder.progress import progress_bar
+from lrfinder.schedules import ENDLESS
 from lrfinder.settings import Settings
-from lrfinder.subject import Search
+from lrfinder.subject import Search, noted
 from lrfinder.trainee import trainable
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class PlainSubject:
         val_loader: batches to judge by; None to hold out training batches.
         more: other arguments of `find_lr`: ``train_step``, ``val_step``, ``mode``, ``accumulate``.
         name: what it is called in errors.
+        notes: what became of another optimizer that it had, a sentence each.
     """
 
     model: nn.Module
@@ -54,6 +56,7 @@ class PlainSubject:
     val_loader: Iterable[Any] | None
     more: Mapping[str, Any]
     name: str
+    notes: tuple[str, ...] = ()
     speaks: bool = True
 
     @classmethod
@@ -76,6 +79,7 @@ class PlainSubject:
                     f"{field} of {name} must be a torch {kind.__name__}, got {type(parts.get(field)).__name__}"
                 )
         assert isinstance(model, nn.Module)
+        notes: tuple[str, ...] = ()
         if not callable(parts.get("loss_fn")) and not ("train_step" in parts and "val_step" in parts):
             raise InputError(f"loss_fn of {name} must be callable, got {type(parts.get('loss_fn')).__name__}")
         if choice is not None:
@@ -83,10 +87,11 @@ class PlainSubject:
                 raise InputError(
                     f"--optimizer must be left out where {name} has a train_step of its own, got {choice.name}"
                 )
-            optimizer = choice.over(optimizer, model)
+            optimizer, dropped = choice.over(optimizer, model)
+            notes = (*choice.notes, *dropped)
         more = {field: parts[field] for field in _MORE if field in parts}
         assert optimizer is not None
-        return cls(model, optimizer, parts.get("loss_fn"), parts["loader"], parts.get("val_loader"), more, name)
+        return cls(model, optimizer, parts.get("loss_fn"), parts["loader"], parts.get("val_loader"), more, name, notes)
 
     def suggest(
         self, search: Search, journal: Callable[[Settings], Journal] | None = None, shown: bool = False
@@ -99,7 +104,7 @@ class PlainSubject:
                 method=search.method, budget=search.budget, min_lr=search.min_lr, max_lr=search.max_lr, progress=bar,
                 journal=None if journal is None else journal(search.settings(steps)), **self.more,
             )  # fmt: skip
-        return search.for_policy(found.with_environment(device=self._device()))
+        return noted(search.for_policy(found.with_environment(device=self._device())), self.notes)
 
     def estimate(self, search: Search) -> Estimate:
         """Say what `suggest` would do and cost."""
@@ -125,6 +130,8 @@ class PlainSubject:
         if search.policy == "keep":
             raise InputError(f"--policy keep must be left out for {self.name}, which has no scheduler to keep")
         if search.epochs is None:
+            if search.steps is None and search.policy not in (None, "auto", *ENDLESS):
+                raise InputError(f"--policy {search.policy} needs --steps or --epochs, got neither")
             return search.steps
         batches = length(self.loader)
         if batches is None:

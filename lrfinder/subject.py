@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from lrfinder.journal import Journal
     from lrfinder.suggestion import Suggestion
 
-__all__ = ["Search", "Subject", "seeded"]
+__all__ = ["Search", "Subject", "noted", "seeded"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ class Subject(Protocol):
 
     def estimate(self, search: Search) -> Estimate:
         """Say what `suggest` would do and cost, without a step of its optimizer."""
+
+
+def noted(suggestion: Suggestion, notes: Iterable[str]) -> Suggestion:
+    """Return a copy with more caveats, a sentence each."""
+    return dataclasses.replace(suggestion, caveats=(*suggestion.caveats, *notes))
 
 
 def seeded(seed: int) -> None:

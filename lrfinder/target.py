@@ -99,7 +99,7 @@ def imported(name: str) -> ModuleType:
         InputError: there is no such module.
         TargetError: it raises when it is imported.
     """
-    if sys.path[:1] not in ([""], [os.getcwd()]):
+    if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         with blame(f"{name} cannot be imported"), _as_a_script(name):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from lrfinder.errors import InputError
 from lrfinder.estimate import Estimate, estimate
 from lrfinder.journal import Journal
 from lrfinder.settings import Settings
-from lrfinder.subject import Search
+from lrfinder.subject import Search, noted
 
 if TYPE_CHECKING:
     from lrfinder.callback import LRFinder
@@ -55,10 +55,10 @@ class TrainerSubject:
         """Search as `LRFinder` would at the start of training."""
         from lrfinder.standalone import quiet, suggest_within
 
-        with blame(f"{self.name} raised while it was tried; it is as it was"), quiet(), self._chosen():
+        with blame(f"{self.name} raised while it was tried; it is as it was"), quiet(), self._chosen() as notes:
             finder = _finder(search, shown)
             found = suggest_within(self.trainer, self.module, finder=finder, journal=journal, **self.data)
-        return search.for_policy(found.with_environment(device=str(self.trainer.strategy.root_device)))
+        return noted(search.for_policy(found.with_environment(device=str(self.trainer.strategy.root_device))), notes)
 
     def estimate(self, search: Search) -> Estimate:
         """Say what `suggest` would do and cost."""
@@ -72,8 +72,16 @@ class TrainerSubject:
 
             return ask_within(self.trainer, self.module, question, **self.data)
 
-    def _chosen(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.choice is None else self.choice.within(self.module)
+    @contextmanager
+    def _chosen(self) -> Iterator[list[str]]:
+        """Train with the chosen optimizer for a while; yield what is to be noted about it."""
+        notes: list[str] = []
+        if self.choice is None:
+            yield notes
+            return
+        with self.choice.within(self.module) as dropped:
+            yield notes
+            notes += [*self.choice.notes, *dropped]
 
 
 def is_lightning(found: object, kind: str = "LightningModule") -> bool:
@@ -139,8 +147,8 @@ def _root(found: object, kind: str) -> str | None:
 def _finder(search: Search, shown: bool) -> LRFinder:
     from lrfinder.callback import LRFinder
 
-    # A policy asked for by name is taken from the alternatives: none is installed here.
-    policy = search.policy if search.policy in (None, "keep") else "auto"
+    # "plateau" follows a metric where it is installed, but none is installed here.
+    policy = "auto" if search.policy == "plateau" else search.policy
     return LRFinder(
         search.method, budget=search.budget, min_lr=search.min_lr, max_lr=search.max_lr, monitor=search.monitor,
         mode=search.mode, policy=policy, progress=shown,

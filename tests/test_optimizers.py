@@ -83,26 +83,38 @@ def test_an_option_that_none_takes_is_named():
 def test_groups_keep_parameters_rates_and_weight_decay():
     model, old = grouped(weight_decay=0.01, momentum=0.9)
     choice = one("adamw")
-    new = choice.over(old, model)
+    new, dropped = choice.over(old, model)
     assert isinstance(new, torch.optim.AdamW)
     assert settings(new, "lr", "weight_decay") == [(0.1, 0.01), (1.0, 0.0)]
     assert [group["params"] for group in new.param_groups] == [group["params"] for group in old.param_groups]
-    assert choice.dropped == ["--optimizer adamw drops momentum=0.9 of SGD."]
+    assert dropped == ["--optimizer adamw drops momentum=0.9 of SGD."]
+
+
+def test_the_rate_that_names_the_others_and_what_a_scheduler_began_with_stay():
+    model, old = grouped()
+    torch.optim.lr_scheduler.LambdaLR(old, lambda step: (step + 1) / 100)  # a warmup lowers the rates at once
+    assert settings(old, "lr") == [(0.001,), (0.01,)]
+    new, _ = one("adam").over(old, model)
+    assert settings(new, "lr") == [(0.1,), (1.0,)]
+    assert new.defaults["lr"] == 0.1
+    model, old = grouped()
+    old.param_groups.reverse()
+    assert one("adam").over(old, model)[0].defaults["lr"] == 0.1
 
 
 def test_a_weight_decay_that_is_given_spares_the_groups_that_had_another_on_purpose():
     model, old = grouped(weight_decay=0.01)
-    assert settings(one("adamw", weight_decay="0.5").over(old, model), "weight_decay") == [(0.5,), (0.0,)]
+    assert settings(one("adamw", weight_decay="0.5").over(old, model)[0], "weight_decay") == [(0.5,), (0.0,)]
 
 
 def test_the_defaults_of_one_optimizer_are_not_those_of_another():
     model, old = grouped(torch.optim.AdamW)  # whose default is 0.01
-    assert settings(one("sgd").over(old, model), "weight_decay") == [(0,), (0.0,)]
+    assert settings(one("sgd").over(old, model)[0], "weight_decay") == [(0,), (0.0,)]
 
 
 def test_without_an_optimizer_all_that_trains_is_taken():
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1).requires_grad_(False))
-    (group,) = one("adam").over(None, model).param_groups
+    (group,) = one("adam").over(None, model)[0].param_groups
     assert group["params"] == list(model[0].parameters())
 
 
@@ -119,7 +131,7 @@ def test_a_class_of_somebodys_is_used_and_blamed(fresh):
         """,
     )
     model, old = grouped()
-    assert type(one("their_optimizers.Mine").over(old, model)).__name__ == "Mine"
+    assert type(one("their_optimizers.Mine").over(old, model)[0]).__name__ == "Mine"
     with pytest.raises(TargetError, match=r"(?s)^their_optimizers.Fails cannot be made:\nTraceback.*not today$"):
         one("their_optimizers.Fails").over(old, model)
 
@@ -162,12 +174,12 @@ def test_a_module_configures_it_for_a_while(shape):
     configured, scheduled = SHAPES[shape]
     module, choice = Module(configured), one("adam")
     before = dict(vars(module))
-    with choice.within(module):
+    with choice.within(module) as dropped:
         made = module.configure_optimizers()
     assert isinstance(made, torch.optim.Adam)
     assert [group["params"] for group in made.param_groups] == [list(module.layer.parameters())]
     assert settings(made, "lr") == [(0.3,) if shape != "none" else (1e-3,)]
-    assert choice.dropped == (["--optimizer adam drops StepLR of configure_optimizers."] if scheduled else [])
+    assert dropped == (["--optimizer adam drops StepLR of configure_optimizers."] if scheduled else [])
     assert vars(module) == before
 
 

@@ -123,6 +123,11 @@ def test_what_is_something_else_is_named(name):
     assert str(error.value).startswith(("factory must", "model of", "optimizer of", "loss_fn of"))
 
 
+def test_a_decay_needs_to_know_how_long_training_is():
+    with pytest.raises(InputError, match=r"^--policy cosine needs --steps or --epochs, got neither$"):
+        PlainSubject.of(parts(), "factory").suggest(search(policy="cosine", steps=None))
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [({"monitor": "acc"}, "--monitor must be left out"), ({"policy": "keep"}, "--policy keep must be left out")],

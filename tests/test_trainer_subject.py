@@ -88,6 +88,20 @@ def test_it_suggests_with_its_own_optimizer_or_another():
     assert os.listdir() == []
 
 
+def test_what_another_optimizer_drops_is_said():
+    (sgd,) = choices(["sgd"], {})
+    module = Net(make=lambda net: torch.optim.Adam(net.parameters(), lr=0.01, amsgrad=True))
+    assert subject(module, sgd).suggest(search()).caveats[-2:] == (
+        "sgd has momentum 0.9, since --optimizer.momentum was not given.",
+        "--optimizer sgd drops amsgrad=True of Adam.",
+    )
+
+
+def test_a_decay_needs_to_know_how_long_training_is():
+    with pytest.raises(InputError, match="policy 'cosine' needs to know how long training is"):
+        subject(steps=None).suggest(search(steps=None, policy="cosine"))
+
+
 class Silent(Net):
     def validation_step(self, batch, batch_idx):
         self.log("other", 1.0)
