@@ -170,10 +170,11 @@ def _kind(name: str) -> type[Any]:
             )
         return own[name.lower()]
     where, _, last = name.rpartition(".")
-    kind = getattr(imported(where), last, None)
-    if not (isinstance(kind, type) and hasattr(kind, "step")):
-        raise InputError(f"--optimizer must name a class with a step method, got {name!r}{did_you_mean(last, own)}")
-    return kind
+    held = {key: value for key, value in vars(imported(where)).items() if isinstance(value, type)}
+    if not hasattr(held.get(last), "step"):
+        near = did_you_mean(last, [key for key, value in held.items() if hasattr(value, "step")])
+        raise InputError(f"--optimizer must name a class with a step method, got {name!r}{near}")
+    return held[last]
 
 
 def _options(kind: type[Any]) -> Iterable[str]:

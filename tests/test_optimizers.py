@@ -63,7 +63,7 @@ def test_an_option_goes_to_all_that_take_it():
         (
             ["torch.optim.Adm"],
             {},
-            "--optimizer must name a class with a step method, got 'torch.optim.Adm': did you mean adam?",
+            "--optimizer must name a class with a step method, got 'torch.optim.Adm': did you mean Adam?",
         ),
         (["nowhere.Lion"], {}, "there is no module nowhere: give FILE.py:NAME, or run where nowhere is"),
         (["sgd"], {"lr": "3"}, "--optimizer.lr must be left out, since it is what is searched for, got 3"),
