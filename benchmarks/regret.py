@@ -28,7 +28,7 @@ import lrfinder
 from lrfinder.choice import choose, evidence_of
 from lrfinder.finder import find
 from lrfinder.landscape import DRIFT, Drift, fit_landscape
-from lrfinder.loop import _Loop
+from lrfinder.loop import LoopTrainee
 from lrfinder.probe import Evidence
 from lrfinder.schedules import Policy
 from lrfinder.settings import Settings
@@ -43,7 +43,7 @@ NO_DRIFT = Drift(0.0, 0.0, 0.0, 0.0, 0.0)
 # -- running ----------------------------------------------------------------------------------------------------------
 
 
-class Uncommon(_Loop):
+class Uncommon(LoopTrainee):
     """The ablation without common random numbers: every probe draws other batches and other random numbers."""
 
     probes = 0
@@ -66,7 +66,7 @@ class Uncommon(_Loop):
 
 
 def search(
-    task: Task, steps: int, seed: int, budget: int, kind=_Loop, anneal: float = 1.0, draw: int = 0
+    task: Task, steps: int, seed: int, budget: int, kind=LoopTrainee, anneal: float = 1.0, draw: int = 0
 ) -> Suggestion:
     run = build(task, seed)
     run.loader.generator.manual_seed(seed + 1000 * draw)  # other batches, for which chance decides much

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from lrfinder.callback_base import Callback
 from lrfinder.curve import Curve
 from lrfinder.errors import InputError, LRFinderError
+from lrfinder.executor import Progress
 from lrfinder.finder import find
 from lrfinder.horizon import begun, horizon
 from lrfinder.install import Asked, Installed, checked_policy, install, settled, to_install, told
 from lrfinder.internals import check_supported, say, warn
+from lrfinder.journal import Journal
 from lrfinder.module_lr import held_numbers, names_of_lr, numbers, put_numbers
 from lrfinder.plateau_callback import PlateauDetector
 from lrfinder.progress import progress_bar
@@ -24,7 +26,30 @@ from lrfinder.suggestion import Suggestion
 from lrfinder.trainer import TrainerTrainee
 from lrfinder.trainer_lr import write_back
 
-__all__ = ["LRFinder"]
+__all__ = ["Found", "LRFinder", "OpenJournal"]
+
+
+OpenJournal = Callable[[Settings], Journal]
+"""Opens the journal of a search, given what it is asked to do."""
+
+
+class Found(NamedTuple):
+    """What a search of a trainer came to.
+
+    Attributes:
+        suggestion: the answer, for the policy that is to be followed.
+        policy: the one to install; None where there is nothing to.
+        what: what was asked for: "keep", "auto", a name or a policy.
+        trainee: what was probed.
+        names: under which the module keeps its learning rate.
+    """
+
+    suggestion: Suggestion
+    policy: Policy | None
+    what: str | Policy
+    trainee: TrainerTrainee
+    names: list[str]
+
 
 _LEAST_WORTH = 0.005
 """Share of the loss; gains below it cannot be told from none."""
@@ -175,25 +200,57 @@ class LRFinder(Callback):
         except LRFinderError as error:
             warn(trainer, f"skipped the search before epoch {epoch}: {error}")
 
-    def _tune(self, trainer: Any, module: Any) -> None:
-        names = names_of_lr(module, self.attribute)
-        named = [value for name in names for value in numbers(module, name)]
-        trainee = TrainerTrainee(trainer, named, self.monitor, self.mode)
-        # A number that no group is at (beside one that a group is at) is something else of the same name.
-        names = [name for name in names if set(numbers(module, name)) & set(trainee.configured())] or names
+    def search(
+        self, trainer: Any, module: Any, progress: Progress | None = None, journal: OpenJournal | None = None
+    ) -> Found:
+        """Search at the start of an epoch, put everything back, and write nothing anywhere but in the journal.
+
+        Args:
+            trainer: inside ``fit``, at `on_train_start`, or at the `on_train_epoch_start` of a later epoch.
+            module: what it trains.
+            progress: called after each step with (done, planned).
+            journal: opens the one to record results in, given what is asked for.
+
+        Raises:
+            InputError: nothing can be probed, or the policy asked for cannot be installed here.
+            UnsupportedError: the set-up cannot be probed exactly.
+        """
+        trainee, names = self.trainee(trainer, module)
         asked = "keep" if self.policy is None and self.plateau is not None and self.plateau.decays else self.policy
         what = settled(asked, trainer, horizon(trainer)) if self._installed is None else "keep"
-        shown = self.progress and trainer.progress_bar_callback is not None and trainer.is_global_zero
-        with progress_bar(shown) as bar:
-            suggestion = find(trainee, self._settings(trainer), bar)
-        if suggestion.interrupted:  # the person wants to stop: the answer so far is kept, the rate is not touched
-            self.suggestions[trainer.current_epoch] = suggestion
-            raise KeyboardInterrupt
+        settings = self.settings(trainer)
+        suggestion = find(trainee, settings, progress, None if journal is None else journal(settings))
+        if suggestion.interrupted:
+            return Found(suggestion, None, what, trainee, names)
         suggestion = trainee.processes.first(suggestion)  # they differ in seconds
         suggestion = suggestion.with_environment(configured_lr=trainee.as_configured(1.0)[1])
         if len(trainer.optimizers) == 1:
             suggestion = suggestion.with_environment(optimizer=constructor(trainer.optimizers[0], module))
-        suggestion, policy = to_install(suggestion, what, trainee)
+        return Found(*to_install(suggestion, what, trainee), what, trainee, names)
+
+    def trainee(self, trainer: Any, module: Any) -> tuple[TrainerTrainee, list[str]]:
+        """Return what `search` probes, and the names under which the module keeps its learning rate."""
+        names = names_of_lr(module, self.attribute)
+        named = [value for name in names for value in numbers(module, name)]
+        trainee = TrainerTrainee(trainer, named, self.monitor, self.mode)
+        # A number that no group is at (beside one that a group is at) is something else of the same name.
+        return trainee, [name for name in names if set(numbers(module, name)) & set(trainee.configured())] or names
+
+    def settings(self, trainer: Any) -> Settings:
+        """Return what `search` is asked to do, for as long as the trainer will train."""
+        asked = dict(self._asked)
+        if not trainer.lightning_module.automatic_optimization and self.monitor is None and asked["method"] == "probe":
+            say(trainer, "manual optimization without monitor: a range test only")
+            asked.update(method="range", budget=None)
+        return Settings(**asked, steps=horizon(trainer))
+
+    def _tune(self, trainer: Any, module: Any) -> None:
+        shown = self.progress and trainer.progress_bar_callback is not None and trainer.is_global_zero
+        with progress_bar(shown) as bar:
+            suggestion, policy, what, trainee, names = self.search(trainer, module, bar)
+        if suggestion.interrupted:  # the person wants to stop: the answer so far is kept, the rate is not touched
+            self.suggestions[trainer.current_epoch] = suggestion
+            raise KeyboardInterrupt
         if suggestion.lr is not None:
             schedule = told(suggestion, what, policy, trainee.schedulers(), self._installed)
             with interrupts_deferred():
@@ -215,13 +272,6 @@ class LRFinder(Callback):
             install(trainer, self._installed, trainer.global_step)
         elif self._installed is not None:  # it has been scaled with the rates
             self._installed = dataclasses.replace(self._installed, peaks=trainee.configured())
-
-    def _settings(self, trainer: Any) -> Settings:
-        asked = dict(self._asked)
-        if not trainer.lightning_module.automatic_optimization and self.monitor is None and asked["method"] == "probe":
-            say(trainer, "manual optimization without monitor: a range test only")
-            asked.update(method="range", budget=None)
-        return Settings(**asked, steps=horizon(trainer))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: the suggestions and the schedule installed, as JSON-ready data."""

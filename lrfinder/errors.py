@@ -2,14 +2,15 @@
 
     LRFinderError
     ├── InputError        (also ValueError)    an argument, a file or a loader breaks a rule; the CLI exits with 2
-    └── UnsupportedError  (also RuntimeError)  a set-up that cannot be probed exactly; nothing stays changed
+    ├── UnsupportedError  (also RuntimeError)  a set-up that cannot be probed exactly; nothing stays changed
+    └── TargetError       (also RuntimeError)  the code that the command line was pointed at raised; nothing is changed
 
 A curve that does not support a suggestion is not an error: `suggest` returns a refused `Suggestion`.
 """
 
 from __future__ import annotations
 
-__all__ = ["InputError", "LRFinderError", "UnsupportedError"]
+__all__ = ["InputError", "LRFinderError", "TargetError", "UnsupportedError"]
 
 
 class LRFinderError(Exception):
@@ -22,3 +23,7 @@ class InputError(LRFinderError, ValueError):
 
 class UnsupportedError(LRFinderError, RuntimeError):
     """A set-up that lrfinder cannot probe without leaving a trace; nothing has been touched, or all is put back."""
+
+
+class TargetError(LRFinderError, RuntimeError):
+    """Code that the command line was pointed at raised; the text ends in its traceback."""

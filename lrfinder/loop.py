@@ -24,10 +24,10 @@ from lrfinder.snippet import constructor
 from lrfinder.state import Snapshot, interrupts_deferred
 from lrfinder.suggestion import Suggestion
 from lrfinder.sweep import Ladder
-from lrfinder.trainee import OneProcess, all_finite, trainable
+from lrfinder.trainee import Footprint, OneProcess, all_finite, trainable
 from lrfinder.writeback import configured_lrs, own_lrs, reference_lr, set_lr
 
-__all__ = ["find_lr", "range_test"]
+__all__ = ["LoopTrainee", "find_lr", "range_test"]
 
 
 def range_test(
@@ -73,7 +73,7 @@ def range_test(
     Source: Smith 2017, "Cyclical learning rates for training neural networks", section 3.3 (arXiv 1506.01186).
     """
     ladder = Ladder(min_lr, max_lr, steps)
-    return run_range_test(_Loop(model, optimizer, loss_fn, loader, train_step, accumulate), ladder, progress)
+    return run_range_test(LoopTrainee(model, optimizer, loss_fn, loader, train_step, accumulate), ladder, progress)
 
 
 def find_lr(
@@ -140,7 +140,7 @@ def find_lr(
         raise InputError("mode may be max with val_step only: a loss is to be minimised, got val_step = None")
     settings = Settings(method, steps, budget, min_lr, max_lr)
     sign = 1 if mode == "min" else -1
-    trainee = _Loop(model, optimizer, loss_fn, loader, train_step, accumulate, val_loader, val_step, sign)
+    trainee = LoopTrainee(model, optimizer, loss_fn, loader, train_step, accumulate, val_loader, val_step, sign)
     if journal is not None and not isinstance(journal, Journal):
         journal = Journal(journal, {**settings.to_dict(), "mode": mode, "accumulate": accumulate})
     found = find(trainee, settings, progress, journal)
@@ -150,7 +150,7 @@ def find_lr(
 _LBFGS = "LBFGS evaluates the loss several times per step, and its rate scales whole steps: 1 is the usual choice."
 
 
-class _Loop:
+class LoopTrainee:
     """A plain torch loop as a `lrfinder.trainee.Trainee`.
 
     Args:
@@ -191,16 +191,20 @@ class _Loop:
         self.kept = KeptBatches.none()
 
     def lrs(self) -> tuple[float, ...]:
+        """Return the rate set for every group."""
         return tuple(configured_lrs([self.optimizer]))
 
     def reference(self) -> float:
+        """Return the optimizer's own rate, else the first."""
         return reference_lr(self.lrs(), own_lrs([self.optimizer]))
 
     def set_lrs(self, lrs: Sequence[float]) -> None:
+        """Set the rate of every group."""
         for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
             set_lr(group, lr)
 
     def step(self) -> Tensor:
+        """Take one optimizer step; return the mean loss of its batches."""
         if self.train_step is not None:
             return _scalar(self.train_step(moved(next(self.batches), self.device)), "train_step")
         batches = [next(self.batches) for _ in range(self.accumulate)]
@@ -224,6 +228,7 @@ class _Loop:
         return losses[0]
 
     def keep_batches(self, steps: int) -> bool:
+        """Keep training and held-out batches."""
         self.kept = KeptBatches.of(
             self.side_loader, steps * self.accumulate, self.side_val_loader, epoch=length(self.loader)
         )
@@ -231,12 +236,15 @@ class _Loop:
         return self.kept.apart
 
     def rewind(self) -> None:
+        """Put everything back, and begin again with the first batch kept."""
         with interrupts_deferred():
             self.snapshot.restore()
             self.kept.training.rewind()
             self._start()
 
     def evaluate(self) -> Tensor:
+        """Return what is minimised, of each held-out batch."""
+
         def forward(batch: Any) -> Any:
             return (self.val_step or self._loss)(moved(batch, self.device))
 
@@ -251,24 +259,34 @@ class _Loop:
         return self.sign * torch.stack(losses)
 
     def finite(self) -> bool:
+        """Whether every parameter is finite."""
         return all_finite(self.model)
 
     def make_room(self) -> bool:
+        """Move the snapshot to host memory, if it was on a device."""
         return self.snapshot.to_host()
 
+    def footprint(self) -> Footprint:
+        """Return what probing takes."""
+        return Footprint(self.snapshot.nbytes, self.kept.bytes, len(self.kept.held_out), self.accumulate)
+
     def epoch_steps(self) -> float | None:
+        """Return the optimizer steps of an epoch; None for data without length."""
         batches = length(self.loader)
         return None if batches is None else batches / self.accumulate
 
     def evaluates_training_loss(self) -> bool:
+        """Whether the training loss is what is minimised."""
         return self.val_step is None
 
     def caveats(self) -> tuple[str, ...]:
+        """Say what there was to judge by, and what LBFGS makes of a rate."""
         lbfgs = (_LBFGS,) if isinstance(self.optimizer, torch.optim.LBFGS) else ()
         return (*lbfgs, *self.kept.caveats)
 
     @contextmanager
     def preserved(self) -> Iterator[None]:
+        """Snapshot everything a step may change, and put it back in the end."""
         roots = (self.model, self.optimizer, self.loss_fn, self.train_step, self.val_step)
         loaders = [loader for loader in (self.loader, self.val_loader) if loader is not None]
         data = [state for loader in loaders for state in data_of(loader)]

@@ -35,7 +35,7 @@ from lrfinder.judge import Judge
 from lrfinder.kept import KeptBatches
 from lrfinder.processes import TrainerProcesses
 from lrfinder.state import Snapshot, interrupts_deferred
-from lrfinder.trainee import all_finite
+from lrfinder.trainee import Footprint, all_finite
 from lrfinder.writeback import configured_lrs, own_lrs, peaks_to_come, rates_to_come, reference_lr, set_lr
 
 __all__ = ["TrainerTrainee"]
@@ -159,7 +159,7 @@ class TrainerTrainee:
                 raise UnsupportedError(
                     "training_step must return a loss for every held-out batch in eval mode too, to be judged by it:"
                     f" give monitor=, or method='range' ({type(error).__name__}: {str(error)[:80]})"
-                )
+                ) from error
         for replay in (self._kept.training, self._kept.held_out):
             replay.shorten(self.processes.least(len(replay)))
         self._batches = self._kept.training
@@ -186,6 +186,10 @@ class TrainerTrainee:
     def make_room(self) -> bool:
         """Move the snapshot to host memory, if it was on a device."""
         return self._snapshot.to_host()
+
+    def footprint(self) -> Footprint:
+        """Return what probing takes."""
+        return Footprint(self._snapshot.nbytes, self._kept.bytes, len(self._kept.held_out), self._accumulate)
 
     def epoch_steps(self) -> float | None:
         """Return the optimizer steps of an epoch; None for data without length."""

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from targets import fresh, unread
+
+from lrfinder.cli import main
+
+__all__ = ["fresh", "unread"]
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -54,22 +61,29 @@ def test_the_readme_holds_the_two_commands_that_ci_runs():
     ]
 
 
-def test_the_command_lines_of_the_readme_are_understood(tmp_path):
-    lines = [line.split("#")[0].split() for block in blocks(ROOT / "README.md", "bash") for line in block.splitlines()]
-    ours = [words[1:] for words in lines if words and words[0] == "lrfinder"]
-    assert ours
-    (tmp_path / "curve.csv").write_text(
+def command_lines(page):
+    """The command lines of a page, on the example under a name that no other test imports it by."""
+    code = "\n".join(blocks(page, "bash")).replace("train.py:", "their_train.py:")
+    lines = [shlex.split(line, comments=True) for line in code.splitlines()]
+    return [words[1:] for words in lines if words[:1] == ["lrfinder"]]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "command-line.md"], ids=lambda page: page.name)
+def test_the_command_lines_of_a_page_are_understood(page, fresh, unread, capsys):
+    shutil.copy(ROOT / "examples" / "train.py", "their_train.py")
+    Path("curve.csv").write_text(
         "lr,loss\n" + "".join(f"{10 ** (i / 9 - 5)},{2 - i / 40 if i < 36 else 2 + (i - 36)}\n" for i in range(45))
     )
     for name, end in (("run1", 1.0), ("run2", 0.1)):
         lrs = [1e-3 * (1 - (1 - end) * i / 400) for i in range(401)]
         rows = [f"{10 * i},{lr},{3 + (i + 1) ** -0.5 + 100 * lr}\n" for i, lr in enumerate(lrs)]
-        (tmp_path / f"{name}.csv").write_text("step,lr,loss\n" + "".join(rows))
-    for words in ours:
-        done = subprocess.run(
-            [sys.executable, "-m", "lrfinder", *words], capture_output=True, text=True, cwd=tmp_path, check=False
-        )
-        assert done.returncode == 0, (words, done.stderr)
+        Path(f"{name}.csv").write_text("step,lr,loss\n" + "".join(rows))
+    lines = command_lines(page)
+    assert len(lines) >= 4
+    for words in lines:
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        assert end.value.code == 0, (words, capsys.readouterr().err)
 
 
 def test_malicious_releases_of_lightning_are_excluded_everywhere():

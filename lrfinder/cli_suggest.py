@@ -1,0 +1,258 @@
+"""`lrfinder suggest`: its options, and what it prints and writes."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lrfinder.cli_suggest_parser import DEFAULTS, add_parser
+from lrfinder.cli_target import build, chosen, config_arguments, facts, search_of
+from lrfinder.errors import InputError
+from lrfinder.files import check_writable, read_curve, replace_file
+from lrfinder.terminal import shown
+
+if TYPE_CHECKING:
+    from lrfinder.journal import Journal
+    from lrfinder.optimizers import OptimizerChoice
+    from lrfinder.settings import Settings
+    from lrfinder.subject import Search, Subject
+    from lrfinder.suggestion import Suggestion
+
+__all__ = ["add_parser", "run"]
+
+Found = list[tuple[str, "Suggestion"]]
+"""Names of optimizers, and what was suggested for each."""
+
+_TRAINING = (
+    "target", "data", "config", "epochs", "optimizer", "seed", "accelerator", "devices", "precision", "strategy",
+    "method", "budget", "min_lr", "max_lr", "monitor", "mode", "journal", "dry_run", "write_config",
+)  # fmt: skip
+"""Options that decide how to train, and go with no recorded curve."""
+
+
+def run(options: argparse.Namespace, command: str) -> int:
+    """Search, write, print; return the exit code."""
+    _check(options)
+    if options.curve is not None:
+        found, interrupted, speaks = [("", _from_curve(options))], False, True
+    elif options.dry_run:
+        return _dry_run(options)
+    else:
+        found, interrupted, speaks = _searched(options, command)
+    if speaks:
+        _write(found, options, command)
+        _print(found, options)
+    if interrupted:
+        return 130
+    return 0 if any(suggestion.lr is not None for _, suggestion in found) else 1
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Complain before anything is loaded.
+
+    Raises:
+        InputError: files that cannot be written or are named twice, or options that do not go together.
+    """
+    _check_files(options)
+    if options.curve is not None:
+        for name in _TRAINING:
+            value = getattr(options, name)
+            if value != DEFAULTS.get(name) and value not in (None, [], False):
+                what = "a target" if name == "target" else _flag(name)
+                got = value[0] if isinstance(value, list) else value
+                raise InputError(f"{what} is for training and may not be given with --curve, got {got}")
+        for name, value in options.dotted:
+            raise InputError(f"--{name} is for training and may not be given with --curve, got {value}")
+    if options.write_config is not None and not options.config:
+        raise InputError("--write-config must be given with a --config to take after, got none")
+    if options.write_config is not None and options.optimizer:
+        raise InputError(f"--write-config must be given without --optimizer, got {options.optimizer[0]}")
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    read = [path for path in (options.curve, *options.config) if path is not None]
+    written = {
+        name: [path] if name in ("out", "write_config") else _paths(path, options)
+        for name in ("report", "plot", "out", "journal", "write_config")
+        if (path := getattr(options, name)) is not None
+    }
+    for name, paths in written.items():
+        for path in paths:
+            check_writable(path, _flag(name))
+    paths = [os.path.abspath(path) for path in (*read, *(path for paths in written.values() for path in paths))]
+    if len(set(paths)) < len(paths):
+        raise InputError(
+            "--curve, --report, --plot, --out and --journal must name different files, and so must --config and"
+            f" --write-config, got {', '.join(paths)}"
+        )
+    if options.plot is not None and not options.plot.lower().endswith(".png"):
+        raise InputError(f"--plot must name a .png file, got {options.plot}")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _searched(options: argparse.Namespace, command: str) -> tuple[Found, bool, bool]:
+    """Search with every optimizer; return what was found, whether Ctrl-C ended it, and whether to print it here."""
+    search = search_of(options)
+    quiet = options.quiet or os.environ.get("LOCAL_RANK", "0") != "0"  # one process of several is enough
+    found: Found = []
+    choices, speaks = chosen(options), True
+    if options.target is None and not options.config and not quiet:
+        print("No target given: tuning a small network on the bundled handwritten digits.", file=sys.stderr)
+    for index, choice in enumerate(choices, start=1):
+        if len(choices) > 1 and choice is not None and not quiet:
+            print(f"Optimizer {index} of {len(choices)}: {choice.name}", file=sys.stderr)
+        try:
+            subject = build(options, search, choice)
+            suggestion = _suggested(subject, search, options, choice, quiet)
+            speaks = subject.speaks
+        except KeyboardInterrupt:
+            if not found:
+                raise
+            return found, True, speaks
+        environment = {"seed": options.seed, "command": command}
+        found.append(("" if choice is None else choice.name, suggestion.with_environment(**environment)))
+        if suggestion.interrupted:
+            return found, True, speaks
+    return found, False, speaks
+
+
+def _suggested(
+    subject: Subject, search: Search, options: argparse.Namespace, choice: OptimizerChoice | None, quiet: bool
+) -> Suggestion:
+    def journal(settings: Settings) -> Journal:
+        from lrfinder.journal import Journal
+
+        path = dict(zip(options.optimizer, _paths(options.journal, options), strict=False)).get(
+            "" if choice is None else choice.name, options.journal
+        )
+        opened = Journal(path, {**settings.to_dict(), **facts(options, choice)})
+        if opened.resumed and not quiet:
+            print(f"Going on from {path}: {opened.resumed} results.", file=sys.stderr)
+        return opened
+
+    return subject.suggest(search, journal if options.journal is not None else None, not quiet)
+
+
+def _dry_run(options: argparse.Namespace) -> int:
+    search = search_of(options)
+    choices = chosen(options)
+    subject = build(options, search, choices[0])
+    estimate = subject.estimate(search)
+    if not subject.speaks:
+        return 0
+    if options.json:
+        print(json.dumps({**estimate.to_dict(), "searches": len(choices)}, indent=2, allow_nan=False))
+        return 0
+    print(shown(estimate.lines(), sys.stdout))
+    if len(choices) > 1:
+        print(f"Searches  {len(choices)} like this one: {', '.join(options.optimizer)}")
+    return 0
+
+
+def _from_curve(options: argparse.Namespace) -> Suggestion:
+    from lrfinder.bracket import suggest
+    from lrfinder.choice import choose, evidence_of
+    from lrfinder.suggestion import Suggestion
+
+    curve, document = read_curve(options.curve)
+    horizon = document.get("horizon")
+    if horizon is not None and (isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1):
+        raise InputError(f"{options.curve}: horizon must be a positive whole number or null, got {horizon!r:.60}")
+    steps = options.steps if options.steps is not None else horizon
+    again = None
+    if document.get("probes"):
+        before = Suggestion.from_dict(document, options.curve)
+        if (evidence := evidence_of(before)) is not None:
+            again = choose(evidence, steps=steps)
+            environment = {**again.environment, **before.environment}
+            again = dataclasses.replace(again, interrupted=before.interrupted, environment=environment)
+    return search_of(options).for_policy(again or suggest(curve, steps=steps))
+
+
+def _write(found: Found, options: argparse.Namespace, command: str) -> None:
+    from lrfinder.findings import Findings
+    from lrfinder.report import report_html, report_png
+
+    if options.write_config is not None and found[0][1].lr is not None:
+        _write_config(found[0][1], options)
+    if options.out is not None:
+        replace_file(options.out, _document(found, options))
+    findings = {name: Findings.of(suggestion) for name, suggestion in found}
+    if options.plot is not None:
+        for path, (name, suggestion) in zip(_paths(options.plot, options), found, strict=False):  # fewer after Ctrl-C
+            replace_file(path, report_png(suggestion, findings[name]))
+    for path, (name, suggestion) in zip(_paths(options.report, options), found, strict=False):
+        replace_file(path, report_html(suggestion, command, findings[name]))
+    if len(options.optimizer) > 1:
+        from lrfinder.comparison_report import comparison_html
+
+        replace_file(options.report, comparison_html(dict(found), command))
+
+
+def _write_config(suggestion: Suggestion, options: argparse.Namespace) -> None:
+    from lrfinder.patched_config import write_config
+
+    *before, source = options.config
+    arguments = config_arguments(options, search_of(options), None)
+    write_config(
+        source, options.write_config, suggestion,
+        before=before, monitor=options.monitor, mode=options.mode, **arguments,
+    )  # fmt: skip
+
+
+def _print(found: Found, options: argparse.Namespace) -> None:
+    best = found[0][1]
+    if options.json:
+        print(_document(found, options), end="")
+    elif len(options.optimizer) > 1:
+        from lrfinder.comparison import compare
+
+        comparison = compare(found)
+        best = comparison.best.suggestion
+        if not options.code:
+            print(comparison.table())
+            print(shown(comparison.lines(), sys.stdout), end="\n\n")
+            print(f"With {comparison.best.name}:")
+            print(shown(best.lines(), sys.stdout))
+    elif not options.code:
+        print(shown(best.lines(), sys.stdout))
+    if options.code:
+        _print_code(best)
+    if not options.quiet:
+        aside = sys.stderr if options.json or options.code else sys.stdout
+        for path in dict.fromkeys((options.report, *_paths(options.report, options)[: len(found)])):
+            print(f"Report    {path}", file=aside)
+        if options.write_config is not None and best.lr is not None:
+            print(f"Config    {options.write_config}", file=aside)
+
+
+def _print_code(suggestion: Suggestion) -> None:
+    if suggestion.lr is None:
+        print(shown(suggestion.lines(), sys.stderr), file=sys.stderr)
+    elif suggestion.policy is None:
+        print(f"# {suggestion.headline()}; your own scheduler is kept\nlr = {suggestion.lr!r}")
+    else:
+        print(suggestion.code(), end="")
+
+
+def _document(found: Found, options: argparse.Namespace) -> str:
+    from lrfinder.comparison import compare
+
+    document = compare(found).to_dict() if len(options.optimizer) > 1 else found[0][1].to_dict()
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def _paths(path: str, options: argparse.Namespace) -> list[str]:
+    """Return a path for each of several optimizers: ``report.html`` becomes ``report-sgd.html``."""
+    whole = Path(path)
+    if len(options.optimizer) < 2:
+        return [path]
+    return [str(whole.with_name(f"{whole.stem}-{name}{whole.suffix}")) for name in dict.fromkeys(options.optimizer)]

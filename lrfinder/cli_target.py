@@ -1,0 +1,225 @@
+"""From the options of `lrfinder suggest` to what is to be tuned: the demo, somebody's code, or a configuration."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lrfinder.arguments import did_you_mean, literal
+from lrfinder.errors import InputError
+from lrfinder.schedules import POLICIES
+from lrfinder.subject import Search, Subject, seeded
+from lrfinder.target import Target
+
+if TYPE_CHECKING:
+    from lrfinder.optimizers import OptimizerChoice
+
+__all__ = ["Dotted", "build", "chosen", "config_arguments", "facts", "search_of", "split_dotted"]
+
+Dotted = list[tuple[str, str]]
+"""Options with dots in their names, without the two dashes, and their values, in order."""
+
+_DOTTED = re.compile(r"--([A-Za-z_]\w*(?:\.\w+)+\+?)(?:=(.*))?", re.DOTALL)
+_OWN = ("init", "data", "optimizer", "trainer")
+_TRAINERS = ("accelerator", "devices", "precision", "strategy")
+_DEMO_STEPS = 430
+"""What the example trains."""
+
+
+def split_dotted(arguments: Sequence[str]) -> tuple[list[str], Dotted]:
+    """Take options such as ``--init.hidden 256``, whose names only the target knows, out of the arguments.
+
+    Raises:
+        InputError: one has no value.
+    """
+    rest: list[str] = []
+    dotted: Dotted = []
+    words = iter(arguments)
+    for word in words:
+        match = _DOTTED.fullmatch(word)
+        if match is None:
+            rest.append(word)
+            continue
+        value = match[2] if match[2] is not None else next(words, None)
+        if value is None or (match[2] is None and value.startswith("--")):
+            raise InputError(f"--{match[1]} must be given a value, got {'none' if value is None else value}")
+        dotted.append((match[1], value))
+    return rest, dotted
+
+
+def search_of(options: argparse.Namespace) -> Search:
+    """Return what to do, checked before anything heavy is loaded.
+
+    Raises:
+        InputError: options that do not go together, or break a rule.
+    """
+    _check_pointed(options)
+    if options.steps is not None and options.epochs is not None:
+        raise InputError(f"--steps and --epochs must not both be given, got {options.steps} and {options.epochs}")
+    demo = options.target is None and not options.config and options.curve is None
+    steps = options.steps or _DEMO_STEPS if demo else options.steps
+    if options.policy not in (None, "auto", "keep", *POLICIES):
+        known = ("auto", "keep", *POLICIES)
+        raise InputError(
+            f"--policy must be one of {', '.join(known)}, got {options.policy!r}{did_you_mean(options.policy, known)}"
+        )
+    search = Search(
+        options.method, options.budget, options.min_lr, options.max_lr, steps, options.epochs, options.monitor,
+        options.mode, options.policy,
+    )  # fmt: skip
+    settings = search.settings(steps)
+    if len(options.optimizer) > 1 and settings.budget.seconds is not None:
+        raise InputError(
+            f"--budget must be steps or a share to compare optimizers, got {options.budget!r}: probes of different"
+            " lengths do not compare"
+        )
+    return search
+
+
+def _check_pointed(options: argparse.Namespace) -> None:
+    """Complain of options for what was not given."""
+    pointed = options.target is not None or options.config
+    for name in ("data", "epochs", *_TRAINERS):
+        if not pointed and getattr(options, name) is not None:
+            raise InputError(f"--{name} must be given with a target or --config, got {getattr(options, name)!r}")
+    for name, _ in options.dotted:
+        owner = name.partition(".")[0]
+        if owner == "init" and options.config:
+            raise InputError(f"--{name} must be given as --model.{name[5:]} with --config")
+        if owner not in _OWN and not options.config:
+            raise InputError(f"--{name} must be given with --config")
+        if owner != "optimizer" and not pointed:
+            raise InputError(f"--{name} must be given with a target")
+
+
+def chosen(options: argparse.Namespace) -> list[OptimizerChoice | None]:
+    """Return the optimizers asked for; none stands for the one there is.
+
+    Raises:
+        InputError: there is no such optimizer, or an option that none of them takes.
+    """
+    texts = _under("optimizer", options.dotted) if options.optimizer or not options.config else {}
+    if not options.optimizer:
+        if texts:
+            raise InputError(f"--optimizer.{next(iter(texts))} must be given with --optimizer NAME")
+        return [None]
+    from lrfinder.optimizers import choices
+
+    if options.target is not None and (target := Target.parse(options.target)).is_file:
+        seeded(options.seed)
+        target.find()  # what stands beside it can be named then, too
+    return list(choices(options.optimizer, texts))
+
+
+def build(options: argparse.Namespace, search: Search, choice: OptimizerChoice | None) -> Subject:
+    """Build what is to be tuned, with the generators at the seed, so that it is the same for every optimizer.
+
+    Raises:
+        InputError: what the options point at cannot be tuned.
+        TargetError: the code raises.
+    """
+    if options.config:
+        return _from_config(options, search, choice)
+    return _demo(options.seed, choice) if options.target is None else _from_code(options, search, choice)
+
+
+def _from_code(options: argparse.Namespace, search: Search, choice: OptimizerChoice | None) -> Subject:
+    from lrfinder.trainer_subject import TrainerSubject, is_lightning, loaders_of, new_trainer
+
+    target = Target.parse(options.target)
+    data = None if options.data is None else Target.parse(options.data, "--data")
+    seeded(options.seed)
+    for one in (target, data):
+        if one is not None:
+            one.find()
+    seeded(options.seed)  # again: only the first optimizer's build follows an import
+    made = target.build(_under("init", options.dotted), "--init")
+    if is_lightning(made, "LightningDataModule"):
+        raise InputError(f"target must be a model, got the data {target.text}: give it as --data")
+    if not is_lightning(made):
+        return _plain(made, options, choice)
+    texts = _under("data", options.dotted)
+    if data is None and texts:
+        raise InputError(f"--data.{next(iter(texts))} must be given with --data FILE.py:NAME")
+    loaders = {} if data is None else loaders_of(data.build(texts, "--data"), data.text)
+    given = {name: literal(text) for name, text in _asked_of_trainer(options)}
+    trainer = new_trainer(made, options.target, search, given, has_data=data is not None)
+    return TrainerSubject(trainer, made, loaders, options.target, choice)
+
+
+def _plain(made: object, options: argparse.Namespace, choice: OptimizerChoice | None) -> Subject:
+    from lrfinder.plain import PlainSubject
+
+    subject = PlainSubject.of(made, options.target, choice)
+    given = [name for name in ("data", *_TRAINERS) if getattr(options, name) is not None]
+    given += [name for name, _ in options.dotted if name.startswith(("data.", "trainer."))]
+    if given:
+        raise InputError(f"--{given[0]} must be left out for {options.target}, which is no LightningModule")
+    return subject
+
+
+def facts(options: argparse.Namespace, choice: OptimizerChoice | None) -> dict[str, Any]:
+    """Return what, besides the settings, makes two searches the same one: for a journal."""
+    import torch
+
+    known: dict[str, Any] = {"seed": options.seed, "torch": torch.__version__}
+    more = {
+        "target": options.target,
+        "data": options.data,
+        "config": options.config or None,
+        "options": [list(pair) for pair in options.dotted] or None,
+        "epochs": options.epochs,
+        "optimizer": None if choice is None else choice.name,
+        "monitor": options.monitor and [options.monitor, options.mode],
+    }
+    return {**known, **{name: value for name, value in more.items() if value is not None}}
+
+
+def _demo(seed: int, choice: OptimizerChoice | None) -> Subject:
+    import torch
+
+    from lrfinder.demo import digits_demo
+    from lrfinder.plain import PlainSubject
+
+    torch.set_num_threads(1)  # for a network this small, more threads only wait for each other
+    return PlainSubject.of(digits_demo(seed), "the demo", choice)
+
+
+def _from_config(options: argparse.Namespace, search: Search, choice: OptimizerChoice | None) -> Subject:
+    from lrfinder.config import load_config
+    from lrfinder.trainer_subject import TrainerSubject
+
+    made = load_config(options.config, **config_arguments(options, search, choice))
+    data = {} if made.datamodule is None else {"datamodule": made.datamodule}
+    return TrainerSubject(made.trainer, made.module, data, options.config[-1], choice)
+
+
+def config_arguments(options: argparse.Namespace, search: Search, choice: OptimizerChoice | None) -> dict[str, Any]:
+    """Return the overrides and classes with which the configurations are read, as `load_config` takes them."""
+    seeded(options.seed)
+    arguments: dict[str, Any] = {}
+    for argument, name, text in (("target", "model", options.target), ("--data", "datamodule", options.data)):
+        if text is not None:
+            arguments[f"{name}_class"] = Target.parse(text, argument).find()
+    seeded(options.seed)
+    # With an --optimizer, options of that name are for it, and not for the configuration's.
+    left = "trainer." if choice is None else ("trainer.", "optimizer.")
+    overrides = [f"--{name}={value}" for name, value in options.dotted if not name.startswith(left)]
+    overrides += [f"--trainer.{name}={value}" for name, value in _asked_of_trainer(options)]
+    if search.steps is not None:  # as long as that, however many epochs the configuration has
+        overrides += [f"--trainer.max_steps={search.steps}", "--trainer.max_epochs=-1"]
+    elif search.epochs is not None:
+        overrides += [f"--trainer.max_epochs={search.epochs}"]
+    return {**arguments, "overrides": overrides}
+
+
+def _asked_of_trainer(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """Return the options of the Trainer, those with names of their own first."""
+    named = [(name, getattr(options, name)) for name in _TRAINERS if getattr(options, name) is not None]
+    return [*named, *_under("trainer", options.dotted).items()]
+
+
+def _under(prefix: str, dotted: Dotted) -> dict[str, str]:
+    return {name.removeprefix(f"{prefix}."): value for name, value in dotted if name.startswith(f"{prefix}.")}

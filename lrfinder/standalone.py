@@ -1,0 +1,144 @@
+"""A search in a Lightning Trainer that never trains: `fit` is left before its first step."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from lrfinder.callback import LRFinder, OpenJournal
+from lrfinder.callback_base import Callback
+from lrfinder.errors import InputError, UnsupportedError
+from lrfinder.internals import internals
+from lrfinder.progress import progress_bar
+from lrfinder.suggestion import Suggestion
+
+__all__ = ["ask_within", "quiet", "suggest_within"]
+
+Answer = TypeVar("Answer")
+
+
+def suggest_within(
+    trainer: Any,
+    module: Any,
+    datamodule: Any = None,
+    *,
+    finder: LRFinder,
+    train_dataloaders: Any = None,
+    val_dataloaders: Any = None,
+    journal: OpenJournal | None = None,
+) -> Suggestion:
+    """Return what the finder would suggest at the start of this fit; no step is taken, and nothing is written back.
+
+    Ctrl-C once there is an answer gives it, with ``interrupted`` set; before, it passes through.
+
+    Args:
+        trainer: as it would train. Callbacks of its own are set up, and see nothing else.
+        module: the LightningModule.
+        datamodule: the LightningDataModule, where there is one.
+        finder: how to search; another LRFinder among the callbacks does not search.
+        train_dataloaders: as `Trainer.fit` takes them.
+        val_dataloaders: as `Trainer.fit` takes them.
+        journal: opens a file to record results in; a search that was killed goes on from it. One process only.
+
+    Raises:
+        InputError: nothing can be probed.
+        UnsupportedError: the set-up cannot be probed exactly.
+    """
+
+    def search(trainer: Any, module: Any) -> Suggestion:
+        if journal is not None and trainer.world_size > 1:
+            raise InputError(f"journal must be None with several processes, got {trainer.world_size} processes")
+        with progress_bar(finder.progress and trainer.is_global_zero) as bar:
+            return finder.search(trainer, module, bar, journal).suggestion
+
+    loaders = {"train_dataloaders": train_dataloaders, "val_dataloaders": val_dataloaders}
+    return ask_within(trainer, module, search, datamodule=datamodule, **loaders)
+
+
+def ask_within(trainer: Any, module: Any, question: Callable[[Any, Any], Answer], **data: Any) -> Answer:
+    """Start a fit, put a question to ``(trainer, module)`` where the first step would be taken, and leave.
+
+    Args:
+        trainer: its callbacks are as before afterwards.
+        module: the LightningModule.
+        question: is asked at `on_train_start`, when loaders and optimizers are in place.
+        data: as `Trainer.fit` takes them.
+
+    Raises:
+        InputError: the fit never gets to its first step.
+        UnsupportedError: it trains in processes that it starts itself, which cannot answer.
+    """
+    asking = _Asking(question, internals(trainer, "utilities.exceptions")._TunerExitException)
+    if trainer.fast_dev_run:
+        raise InputError("fast_dev_run must be off to search, got on")
+    callbacks, sanity, on_ctrl_c = trainer.callbacks, trainer.num_sanity_val_steps, signal.getsignal(signal.SIGINT)
+    trainer.callbacks, trainer.num_sanity_val_steps = [asking, *callbacks], 0
+    try:
+        trainer.fit(module, **{name: value for name, value in data.items() if value is not None})
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, on_ctrl_c)  # Lightning makes an exit of Ctrl-C, and ignores it from then on
+        raise KeyboardInterrupt from None
+    finally:
+        trainer.callbacks, trainer.num_sanity_val_steps = callbacks, sanity
+    if asking.error is not None:
+        raise asking.error
+    if asking.answers:
+        return asking.answers[0]  # type: ignore[no-any-return]  # the question is what says
+    if getattr(trainer.strategy.launcher, "is_interactive_compatible", False):
+        raise UnsupportedError(f"a search needs strategy='ddp', got {type(trainer.strategy).__name__} that spawns")
+    raise InputError("training must have a first step, got none: check max_steps, max_epochs, limits and data")
+
+
+class _Asking(Callback):
+    """Asks, and ends the fit as Lightning's own tuners do: no other callback hears of a start, an error or an end."""
+
+    def __init__(self, question: Callable[[Any, Any], Any], leave: type[Exception]) -> None:
+        self.question, self.leave = question, leave
+        self.answers: list[Any] = []
+        self.error: BaseException | None = None
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Come before all others; no LRFinder searches besides."""
+        others = (one for one in trainer.callbacks if one is not self and not isinstance(one, LRFinder))
+        trainer.callbacks = [self, *others]
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Ask."""
+        try:
+            self.answers.append(self.question(trainer, pl_module))
+        except BaseException as error:
+            self.error = error
+        raise self.leave
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep back Lightning's remarks on hardware, workers and log intervals: nothing is being trained."""
+    logs = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning")]
+    levels = [log.level for log in logs]
+    with warnings.catch_warnings():
+        for text in _REMARKS:
+            warnings.filterwarnings("ignore", text)
+        for log in logs:
+            log.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for log, level in zip(logs, levels, strict=True):
+                log.setLevel(level)
+
+
+_REMARKS = (
+    "The '.*' does not have many workers",
+    "The number of training batches",
+    "You defined a `validation_step` but have no `val_dataloader`",
+    "`max_epochs` was not set",
+    "GPU available but not used",
+    ".*isinstance.treespec, LeafSpec.",
+)
