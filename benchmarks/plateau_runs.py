@@ -29,7 +29,6 @@ PATIENCES = (3, 10, 20, 40)
 NAMES = ("digits-mlp-dropout-momentum", "digits-cnn-adam", "digits-gru-rmsprop", "digits-autoencoder-adam",
          "diabetes-mlp-adamw", "python-transformer-adamw", "python-gru-nadam", "python-ngram-muon",
          "python-ngram-sgd")  # fmt: skip
-LATEST = 0.6
 
 Control = Callable[[int, torch.Tensor, Run], float]
 """Step just taken, its loss, the run: what to multiply the peak rate by from now on."""
@@ -74,7 +73,8 @@ METHODS: dict[str, Callable[[], Control]] = {
     **{f"ReduceLROnPlateau {p}": (lambda p=p: reduce_on_plateau(p)) for p in PATIENCES},
     "detector, factor 0.1": lambda: detected(0.1),
     "detector, anneal": lambda: detected(None),
-    "detector, anneal, latest 60%": lambda: detected(None, LATEST),
+    "detector, anneal, latest 60%": lambda: detected(None, 0.6),
+    "detector, anneal, latest 30%": lambda: detected(None, 0.3),
     "wsd": lambda: follow(Policy("wsd", STEPS)),
     "linear": lambda: follow(Policy("linear", STEPS)),
     "cosine": lambda: follow(Policy("cosine", STEPS)),
@@ -130,7 +130,8 @@ def report(path: Path) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     loss = {(row["task"], row["seed"], row["method"]): row["loss"] for row in rows}
     first = {(row["task"], row["seed"], row["method"]): row["falls"] for row in rows}
-    cells = sorted({(row["task"], row["seed"]) for row in rows}, key=lambda cell: (NAMES.index(cell[0]), cell[1]))
+    cells = [(name, seed) for name in NAMES for seed in SEEDS]
+    cells = [cell for cell in cells if all((*cell, method) in loss for method in METHODS)]
     reducers = [f"ReduceLROnPlateau {p}" for p in PATIENCES]
     best = {cell: min(loss[(*cell, name)] for name in reducers) for cell in cells}
     columns = ["constant", "ReduceLROnPlateau 10", "its best patience", *[m for m in METHODS if m[0] in "dwlc"][1:]]

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace, command: str) -> int:
     """Search, write, print; return the exit code."""
     _check(options)
     if options.curve is not None:
-        found, interrupted, speaks = [("", _from_curve(options))], False, True
+        found, interrupted, speaks = [("", _from_curve(options).with_environment(command=command))], False, True
     elif options.dry_run:
         return _dry_run(options)
     else:

@@ -63,4 +63,5 @@ def lrfinder(capsys, fresh):
 @pytest.fixture
 def unread(monkeypatch):
     """Write pages without drawing them, where a test is not about them."""
-    monkeypatch.setattr("lrfinder.report.report_html", lambda suggestion, command: command)
+    monkeypatch.setattr("lrfinder.report.report_html", lambda suggestion, command, findings: command)
+    monkeypatch.setattr("lrfinder.comparison_report.comparison_html", lambda suggestions, command: command)

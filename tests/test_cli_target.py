@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import sys
-import types
+import json
+from pathlib import Path
 
-import lightning.pytorch as pl
 import pytest
 import torch
 from targets import EXAMPLE, PLAIN, fresh, lrfinder, unread, write
@@ -106,35 +105,25 @@ def test_every_optimizer_begins_with_the_same_weights(lrfinder):
     assert torch.equal(one, other)
 
 
-def test_a_configuration_is_left_to_lightning(lrfinder, monkeypatch):
-    """The functions of `lrfinder.config`, as this module calls them."""
-    calls = []
-
-    def load_config(paths, overrides, **classes):
-        import train
-
-        calls.append((list(paths), list(overrides), classes))
-        options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-        trainer = pl.Trainer(max_steps=500, accelerator="cpu", enable_model_summary=False, **options)
-        return types.SimpleNamespace(trainer=trainer, module=train.LitModel(), datamodule=train.Data())
-
-    def write_config(source, out, suggestion):
-        calls.append((source, out, suggestion.lr))
-
-    stub = types.SimpleNamespace(load_config=load_config, write_config=write_config)
-    monkeypatch.setitem(sys.modules, "lrfinder.config", stub)
-    words = ["--config", "a.yaml", "--model.hidden", "3", "--optimizer.lr=1", "--steps", "500", "--precision", "32"]
-    code, out, _ = lrfinder(f"{EXAMPLE}:LitModel", *words, "--budget", "60", "--write-config", "out.yaml")
-    import train
-
-    (paths, overrides, classes), written = calls
+def test_a_configuration_of_lightningcli_in_and_out(lrfinder):
+    """The rate found goes where the configuration has its own, and the steps asked for with it."""
+    for name in ("config.yaml", "lit_digits.py"):
+        write(name, (Path(EXAMPLE).parent / name).read_text())
+    words = ["--config", "config.yaml", "--model.init_args.hidden", "16", "--steps", "200", "--precision", "32"]
+    code, out, _ = lrfinder(*words, "--budget", "60", "--write-config", "out.yaml", "--out", "out.json", "--quiet")
     assert code == 0
-    assert paths == ["a.yaml"]
-    assert overrides == [
-        "--model.hidden=3", "--optimizer.lr=1", "--trainer.precision=32", "--trainer.max_steps=500",
-        "--trainer.max_epochs=-1",
-    ]  # fmt: skip
-    assert classes == {"model_class": train.LitModel}
-    assert written[:2] == ("a.yaml", "out.yaml")
-    assert f"Peak LR   {written[2]:.3g}\n" in out
-    assert out.endswith("Config    out.yaml\n")
+    before, after = (Path(name).read_text() for name in ("config.yaml", "out.yaml"))
+    found = json.loads(Path("out.json").read_text())
+    assert "    lr: 0.01  # a guess\n" in before
+    assert f"    lr: {found['lr']!r}  # a guess\n" in after
+    assert "    hidden: 16\n" in after
+    assert "max_steps: 200\n" in after
+    assert f"Peak LR   {found['lr']:.3g}\n" in out
+
+
+def test_what_a_configuration_lacks_is_said(lrfinder):
+    write("config.yaml", "trainer:\n  max_epochs: 1\n")
+    code, _, err = lrfinder("--config", "config.yaml", "--write-config", "out.yaml", "--quiet")
+    assert code == 2
+    assert "model" in err
+    assert not Path("out.yaml").exists()
