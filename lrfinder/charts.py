@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from lrfinder.course_plot import draw_losses, draw_rates
@@ -17,10 +17,13 @@ from lrfinder.svg import STAND_INS, Chart, drawn
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
+    from lrfinder.detector import Detector
     from lrfinder.findings import Findings
+    from lrfinder.plateau import Plateau
+    from lrfinder.plateau_scan import Scan
     from lrfinder.suggestion import Suggestion
 
-__all__ = ["TITLES", "Drawing", "charts", "drawings", "texts_of", "with_legend"]
+__all__ = ["TITLES", "Drawing", "charts", "drawings", "texts_of", "training_chart", "with_legend"]
 
 
 class Drawing(Protocol):
@@ -51,6 +54,17 @@ def charts(findings: Findings) -> dict[str, Chart]:
         name: drawn(functools.partial(draw, colours=STAND_INS), (_WIDTH, _height(name, findings)), texts[name])
         for name, draw in drawings(findings).items()
     }
+
+
+def training_chart(training: Detector | Scan, plateaus: Sequence[Plateau]) -> Chart:
+    """Return the chart of a training and its plateaus."""
+    from lrfinder.plateau_plot import plot_plateaus
+
+    def draw(figure: Figure) -> None:
+        plot_plateaus(training, figure.subplots(), palette=STAND_INS)
+
+    told = "; ".join(map(str, plateaus)) or "no plateau was found"
+    return drawn(draw, (2 * _WIDTH, 3.6), f"Loss of the training against steps: {told}.")
 
 
 def _height(name: str, findings: Findings) -> float:

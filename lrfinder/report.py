@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lrfinder.branches import STAGES
-from lrfinder.charts import TITLES, charts, drawings
+from lrfinder.charts import TITLES, charts, drawings, training_chart
 from lrfinder.findings import Findings
 from lrfinder.plot import Palette
 from lrfinder.svg import figure_style, picture_of
 from lrfinder.verdict import Verdict
 
 if TYPE_CHECKING:
+    from lrfinder.detector import Detector
+    from lrfinder.plateau import Plateau
+    from lrfinder.plateau_scan import Scan
     from lrfinder.suggestion import Suggestion
 
 __all__ = ["Spent", "notebook_html", "render", "report_html", "report_png", "report_values"]
@@ -32,20 +35,34 @@ class Spent(NamedTuple):
     seconds: float | None
 
 
-def report_html(suggestion: Suggestion, command: str | None = None, findings: Findings | None = None) -> str:
+def report_html(
+    suggestion: Suggestion,
+    command: str | None = None,
+    findings: Findings | None = None,
+    *,
+    training: Detector | Scan | None = None,
+) -> str:
     """Return a self-contained HTML page: answer, evidence, policies, caveats, cost, how to repeat it, raw numbers.
 
     Args:
         suggestion: what to show; every string in it is escaped.
         command: the command line that made it; by default the one that the suggestion remembers, if any.
         findings: those of the suggestion, where they were worked out already.
+        training: what became of it, and its plateaus: `PlateauDetector.detector`, or a log that was looked through.
 
     Raises:
         InputError: the probes of the suggestion do not belong together.
     """
     values = report_values(findings or Findings.of(suggestion), command)
     title = f"Learning rate: {suggestion.headline()}"
-    return render("report.html", values, charts=charts(values["findings"]), title=title)
+    drawn = charts(values["findings"])
+    plateaus: tuple[Plateau, ...] = ()
+    if training is not None:
+        from lrfinder.plateau_plot import plateau_view
+
+        plateaus = plateau_view(training).plateaus
+        drawn["training"] = training_chart(training, plateaus)
+    return render("report.html", values, charts=drawn, plateaus=plateaus, title=title)
 
 
 def notebook_html(suggestion: Suggestion) -> str:

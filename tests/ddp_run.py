@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from runs import Net, SetByHand, finder, fit, loader
 
-from lrfinder import Policy
+from lrfinder import PlateauDetector, Policy
 
 
 def rank():
@@ -93,6 +93,10 @@ FITS = {
         {"policy": Policy("wsd", 12)},
         {"module": lambda lr: Net(lr, lambda net: torch.optim.SGD(net.parameters(), lr=net.lr))},
     ),
+    "plateau": (
+        {"plateau": PlateauDetector("decay", factor=0.5, min_steps=24, delta=10.0)},
+        {"max_epochs": 7, "accumulate_grad_batches": 1},
+    ),
     "failing": ({}, {"module": Failing}),
     "judged": ({"monitor": "val_accuracy", "mode": "max"}, {"module": Judged}),
 }
@@ -118,7 +122,8 @@ def compare(name, folder, devices):
         _, by_hand = run(folder / "by hand" / name, [later] if later.rates else [], devices, **first)
     with (folder / f"{name}.{rank()}.pickle").open("wb") as file:
         found = {epoch: suggestion.to_dict() for epoch, suggestion in callback.suggestions.items()}
-        pickle.dump({"found": found, "lr": lr, "tuned": tuned, "by hand": by_hand}, file)
+        events = [] if callback.plateau is None else callback.plateau.events
+        pickle.dump({"found": found, "lr": lr, "tuned": tuned, "by hand": by_hand, "events": events}, file)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from runs import assert_same, without_functions
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
 
 SCRIPT = Path(__file__).parent / "ddp_run.py"
-FITS = ("sgd", "adamw", "uneven", "choosy", "timed", "again", "views", "schedule")
+FITS = ("sgd", "adamw", "uneven", "choosy", "timed", "again", "views", "schedule", "plateau")
 FAILURES = ("failing", "judged")
 RANKS = (0, 1, 2)
 
@@ -58,6 +58,17 @@ def test_training_is_as_by_hand_in_every_process(done, name, rank):
     run = done[0][name][rank]
     tuned, by_hand = (without_functions(run[way]) for way in ("tuned", "by hand"))
     assert_same(tuned, by_hand)
+
+
+def test_every_process_sees_the_same_plateau_and_decays_in_the_same_step(done):
+    runs = done[0]["plateau"]
+    rates = [[rates for _, rates, *_ in run["tuned"]["steps"]] for run in runs]
+    losses = [[loss for loss, *_ in run["tuned"]["steps"]] for run in runs]
+    assert losses[0] != losses[1] != losses[2]
+    assert runs[0]["events"] == runs[1]["events"] == runs[2]["events"] != ()
+    assert rates[0] == rates[1] == rates[2]
+    at = runs[0]["events"][0].step
+    assert rates[0][at][0] == pytest.approx(0.5 * rates[0][at - 1][0])
 
 
 def test_the_losses_are_means_over_the_processes(done):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import html
 import importlib
 import re
 from html.parser import HTMLParser
@@ -11,7 +12,7 @@ import pytest
 from curves import pure_noise, synthetic
 from scripted import evidence, valley
 
-from lrfinder import Curve, Reason, suggest
+from lrfinder import Curve, Detector, Reason, find_plateaus, suggest
 from lrfinder.choice import choose
 from lrfinder.findings import Findings
 from lrfinder.fit import fit_range
@@ -259,3 +260,17 @@ def test_whatever_is_missing_there_is_a_page(change):
     assert f"{searched().lr:.3g}" in text
     assert "None" not in text
     assert ("interrupted" in text) is ("interrupted" in change)
+
+
+def test_a_page_shows_the_plateaus_of_the_training():
+    detector = Detector(min_steps=24)
+    for i in range(300):
+        detector.update(3 - 2 * min(i / 60, 1) + 0.001 * (i % 7))
+    (found,) = detector.events
+    page = report_html(suggest(synthetic()), training=detector)
+    assert "How the training went" in page
+    assert page.count(html.escape(str(found))) == 2  # in the list, and in the text alternative of the chart
+    falling = find_plateaus([3 - i / 100 for i in range(100)])
+    page = report_html(suggest(synthetic()), training=falling)
+    assert "No plateau was found" in page
+    assert "How the training went" not in report_html(suggest(synthetic()))
