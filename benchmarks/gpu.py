@@ -21,6 +21,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lrfinder import Detector
+from lrfinder.plateau import next_look
 from lrfinder.trainer import TrainerTrainee
 
 ROOT = Path(__file__).parent.parent
@@ -78,6 +80,32 @@ def seconds_per_step():
     return timing.probing, timing.training
 
 
+def detector_cost():
+    """Return the seconds of a training step alone and followed by a `Detector`, and at how many steps it was read."""
+    data = torch.randn(128, 256, device="cuda"), torch.randint(10, (128,), device="cuda")
+    module = Module().cuda()
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
+    count, found = 2000, {}
+    for name in ("warm", "alone", "followed"):
+        detector, looks = Detector(), 0
+        torch.cuda.synchronize()
+        begun = time.perf_counter()
+        for step in range(1, count + 1):
+            looking = next_look(step - 1) == step and step >= detector.min_steps
+            looks += looking
+            optimizer.zero_grad()
+            loss = module.training_step(data, 0)
+            loss.backward()
+            optimizer.step()
+            if name == "followed":
+                torch.cuda.set_sync_debug_mode("default" if looking else "error")
+                detector.update(loss, 1e-3)
+        torch.cuda.set_sync_debug_mode("default")
+        torch.cuda.synchronize()
+        found[name] = (time.perf_counter() - begun) / count
+    return {"alone": found["alone"], "followed": found["followed"], "steps": count, "reads": looks}
+
+
 def main():
     if not torch.cuda.is_available():
         sys.exit("benchmarks/gpu.py needs CUDA, which this machine has not")
@@ -100,6 +128,7 @@ def main():
         "seconds per probe step": probing,
         "seconds per step of training": training,
         "probe over training": round(probing / training, 2),
+        "seconds per step with a plateau detector": detector_cost(),
     }
     print(json.dumps(report, indent=1))
     sys.exit(tests.returncode)

@@ -2,6 +2,8 @@
 
     python benchmarks/plateau_runs.py run benchmarks/out/plateau.jsonl    # twenty minutes on one core
     python benchmarks/plateau_runs.py report benchmarks/out/plateau.jsonl
+    python benchmarks/plateau_runs.py worth benchmarks/oracle.jsonl       # two minutes
+    python benchmarks/plateau_runs.py picture docs/images/plateau.png
 
 Every run trains 2,500 steps from the same weights on the same batches at the peak rate that the oracle found best for a
 constant rate with a late decay. ReduceLROnPlateau (factor 0.1) sees the validation loss every 25 steps, a hundred times
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +23,9 @@ import torch
 from oracle_grid import best_octave
 from tasks import TASKS, Run, build
 
+from lrfinder import find_plateaus
 from lrfinder.detector import Detector
+from lrfinder.plateau_plot import plateau_png
 from lrfinder.schedules import Policy
 
 STEPS, EVERY = 2_500, 25
@@ -87,20 +92,17 @@ def train(name: str, seed: int, control: Control) -> tuple[float, list[int]]:
     octave = best_octave(name, STEPS if task.long else 500)
     run = build(task, seed)
     peaks = [2.0**octave * group["lr"] / run.optimizer.defaults["lr"] for group in run.optimizer.param_groups]
-    step, multiplier, falls = 0, 1.0, []
+    multiplier, falls = 1.0, []
     run.model.train()
-    while True:
-        for batch in run._batches():
-            for group, peak in zip(run.optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * multiplier
-            loss = run.train_step(batch)
-            step += 1
-            if step == STEPS:
-                return run.validate(), falls
-            new = control(step, loss, run)
-            if new < multiplier:
-                falls.append(step)
-            multiplier = new
+    for step, batch in enumerate(run.batches(STEPS), start=1):
+        for group, peak in zip(run.optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak * multiplier
+        loss = run.train_step(batch)
+        new = control(step, loss, run)
+        if new < multiplier:
+            falls.append(step)
+        multiplier = new
+    return run.validate(), falls
 
 
 def run_all(path: Path) -> None:
@@ -157,12 +159,52 @@ def report(path: Path) -> None:
     print(f"\nBest single patience over all cells: {most}.")
 
 
+def worth(path: Path) -> None:
+    """What annealing over the last 40% saves at an unchanged peak, as shares of the gain so far and of the noise."""
+    best: dict[tuple[str, int, str], dict[int, float]] = defaultdict(dict)
+    for line in path.read_text().splitlines():
+        task, steps, schedule, seed, octave, loss = json.loads(line)
+        if seed == 0 and loss is not None:
+            best[task, steps, schedule][octave] = loss
+    print("| task | steps | saved | of the gain | of the noise |\n|---|---|---|---|---|")
+    shares = []
+    for task in TASKS:
+        for steps in (500, 2500) if task.long else (500,):
+            annealed = best[task.name, steps, "wsd"]
+            octave = min(annealed, key=annealed.__getitem__)
+            run = build(task, 0, 2.0**octave)
+            start = run.validate()
+            losses = [float(run.train_step(batch)) for batch in run.batches(steps)]
+            end = run.validate()
+            saved, noise = end - annealed[octave], float(np.std(losses[-steps // 4 :]))
+            shares.append((saved / (start - end), saved / noise))
+            print(f"| {task.name} | {steps} | {saved:+.4f} | {shares[-1][0]:+.2%} | {shares[-1][1]:+.2f} |", flush=True)
+    saving = [share for share in shares if share[0] > 0]
+    for name, which in (("of the gain", 0), ("of the noise", 1)):
+        quartiles = np.quantile([share[which] for share in saving], [0.25, 0.5, 0.75])
+        print(f"Where it saves anything ({len(saving)} of {len(shares)}), quartiles {name}: {quartiles.round(4)}")
+
+
+def picture(path: Path, name: str = "digits-autoencoder-adam", seed: int = 0) -> None:
+    """Draw one run at a constant rate, and what the detector sees in it."""
+    losses: list[float] = []
+    train(name, seed, lambda step, loss, run: losses.append(float(loss)) or 1.0)
+    scan = find_plateaus(losses, min_rows=256)
+    print(scan)
+    for one in scan.plateaus:
+        now, then, end = (float(np.mean(losses[at - 100 : at])) for at in (one.step, one.step + one.ahead, len(losses)))
+        print(
+            f"From step {one.step} on it gained {now - then:.4f} in {one.ahead} steps, and {then - end:.4f} after that."
+        )
+    path.write_bytes(plateau_png(scan))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("run", "report"))
+    parser.add_argument("command", choices=("run", "report", "worth", "picture"))
     parser.add_argument("record", type=Path)
     options = parser.parse_args()
-    (run_all if options.command == "run" else report)(options.record)
+    {"run": run_all, "report": report, "worth": worth, "picture": picture}[options.command](options.record)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import argparse
 import copy
 import functools
 import inspect
+import itertools
 import json.decoder
 import json.encoder
 import math
@@ -87,6 +88,11 @@ class Run:
                     return math.inf
                 if step == steps:
                     return self.validate()
+
+    def batches(self, steps: int) -> Iterator[list[Tensor]]:
+        """So many batches, over as many epochs as it takes."""
+        passes = itertools.chain.from_iterable(self._batches() for _ in itertools.count())
+        return itertools.islice(passes, steps)
 
     def _batches(self) -> Iterator[list[Tensor]]:
         """The very batches of the loader, without its overhead."""

@@ -111,7 +111,12 @@ class Blocks:
 
     def _move(self, device: torch.device) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64  # Apple's devices know no float64
-        self._values, self._table = (held.to(device, dtype) for held in (self._values, self._table))
+        if self.steps:
+            self._values, self._table = (held.to(device, dtype) for held in (self._values, self._table))
+        else:  # without a copy, which would wait for the device
+            self._values, self._table = (
+                torch.zeros(held.shape, device=device, dtype=dtype) for held in (self._values, self._table)
+            )
 
     def _begin_to_condense(self) -> None:
         self._groups = 1

@@ -33,9 +33,9 @@ _MOST_MISSING = 0.1
 """Share of a window's blocks that may hold no finite value."""
 
 _SHARE_OF_GAIN = 0.01
-"""Of what training has gained so far: about what annealing saves of it, in the median (docs/plateau.md)."""
+"""Of what training has gained so far; annealing saves 0.2 to 5% of it (quartiles, docs/plateau.md)."""
 _SHARE_OF_NOISE = 0.2
-"""Of the standard deviation of a loss: annealing saves the more, the more noise there is."""
+"""Of the standard deviation of a loss; annealing saves 0.2 to 0.9 of it: the more, the more noise there is."""
 _TO_SD = 1.4826
 """Median absolute deviation to standard deviation, of Gaussian noise."""
 _RESOLUTION = 1e-7
@@ -154,9 +154,9 @@ def tolerance(run: Record, window: Record, start: ArrayLike) -> Array:
     """Return the gain that is not worth waiting for, about what annealing the learning rate saves at once.
 
     The larger of a hundredth of what training has gained since its start, and of a fifth of the noise: the standard
-    deviation of a loss, told from how much neighbouring blocks differ, so that the trend is not in it. In the
-    benchmark's tasks annealing saves, in the median, a hundredth of the gain, and where batches are noisy a tenth to
-    four fifths of their noise (docs/plateau.md).
+    deviation of a loss, told from how much neighbouring blocks differ, so that the trend is not in it. Where annealing
+    saves anything in the benchmark's tasks, it saves 0.2 to 5% of the gain and 0.2 to 0.9 of the noise (quartiles,
+    docs/plateau.md).
 
     Args:
         run: since its start.
@@ -209,8 +209,8 @@ class Plateau:
         skipped = f"; {self.skipped} values were not finite" if self.skipped else ""
         return (
             f"plateau after {self.step} {self.unit}: {self.ahead} more{rate} are expected to improve on"
-            f" {self.level:.4g} by {self.gain:.2g}, at most {self.gain_high:.2g}, no more than {self.delta:.2g} (p ="
-            f" {self.p_value:.1g}, from {self.since} on){skipped}"
+            f" {self.level:.4g} by {self.gain:.2g}, by {self.gain_high:.2g} at most; the tolerance is {self.delta:.2g}"
+            f" (p = {self.p_value:.1g}, from {self.since} on){skipped}"
         )
 
     def to_dict(self) -> dict[str, Any]:

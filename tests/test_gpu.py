@@ -8,6 +8,8 @@ import torch
 from runs import LIGHTNINGS_REMARKS, Net, by_hand, finder, fit, loader, optimizers
 from torch import nn
 
+from lrfinder import Detector
+from lrfinder.plateau import next_look
 from lrfinder.state import Snapshot
 from lrfinder.trainer import TrainerTrainee
 
@@ -101,3 +103,20 @@ def test_a_snapshot_that_does_not_fit_on_the_device_is_kept_by_the_host():
     model.weight.data.zero_()
     snapshot.restore()
     assert torch.equal(model.weight, expected)
+
+
+def test_the_detector_never_waits_for_the_gpu_but_to_look():
+    steps = 3000
+    losses = torch.linspace(3, 1, steps, device="cuda").split(1)
+    detector = Detector()
+    for step, loss in enumerate(losses, start=1):
+        looks = next_look(step - 1) == step and step >= detector.min_steps
+        torch.cuda.set_sync_debug_mode("default" if looks else "error")
+        try:
+            detector.update(loss, 0.1)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    on_host = Detector()
+    on_host.extend(torch.linspace(3, 1, steps).tolist())
+    assert detector.events == ()
+    torch.testing.assert_close(detector.record().mean, on_host.record().mean)

@@ -92,6 +92,6 @@ def test_the_record_goes_through_json_and_reads_well():
     found = Plateau(400, 200, 200, -0.01, 0.02, 0.03, 0.004, 1.5, 0.01, 3, (0.1, 0.2))
     assert Plateau.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     assert str(found) == (
-        "plateau after 400 steps: 200 more at learning rate 0.1 are expected to improve on 1.5 by -0.01, at most 0.02,"
-        " no more than 0.03 (p = 0.004, from 200 on); 3 values were not finite"
+        "plateau after 400 steps: 200 more at learning rate 0.1 are expected to improve on 1.5 by -0.01, by 0.02 at"
+        " most; the tolerance is 0.03 (p = 0.004, from 200 on); 3 values were not finite"
     )
