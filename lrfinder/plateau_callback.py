@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -98,6 +98,7 @@ class PlateauDetector(Callback):
         self._batches = 0
         self._rates: list[Any] = []
         self._told = False
+        self._missed = 0  # ends of epochs at which the metric was not there
         self._step = 0
         self._per_step: bool | None = None  # whether the metric is logged per step; None before the first
         self._last: Any = None
@@ -169,21 +170,20 @@ class PlateauDetector(Callback):
         if self.monitor is not None:
             self._take_logged(trainer, pl_module)
             return
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if loss is None:
             if not self._told and not pl_module.automatic_optimization:
                 self._told = True
                 _warn(trainer, "sees no plateaus: training_step returns no loss. Give PlateauDetector(monitor=...)")
             return
-        if isinstance(loss, Tensor):  # by hand it may be a number; many of half precision do not add up in it
-            loss = loss.detach().to(torch.promote_types(loss.dtype, torch.float32))
+        loss = loss.detach().to(torch.promote_types(loss.dtype, torch.float32))  # many of half do not add up in it
         self._sum, self._batches = self._sum + loss, self._batches + 1
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
         # Lightning divides the losses it hands on by the batches that it accumulates, also where the last are fewer.
         parts = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
-        mean = self._sum * (parts / self._batches)
+        mean = torch.as_tensor(self._sum) * (parts / self._batches)
         self._sum, self._batches = 0.0, 0
         self._take(trainer, pl_module, mean)
 
@@ -221,14 +221,16 @@ class PlateauDetector(Callback):
             if self._is_new(value):
                 self.detector.unit = unit
                 self._take(trainer, module, value)
-        elif not self._told and _all_is_logged(trainer, unit):
-            self._told = True
+        elif _all_is_logged(trainer, unit):
+            self._missed += 1
+            if self._missed != 2:  # what the module logs in on_train_epoch_end is there an epoch later
+                return
             names = ", ".join(sorted(trainer.callback_metrics)) or "none"
             _warn(
                 trainer, f"sees no plateaus: monitor must name a metric that is logged ({names}), got {self.monitor!r}"
             )
 
-    def _take(self, trainer: Any, module: Any, value: Tensor | float) -> None:
+    def _take(self, trainer: Any, module: Any, value: Tensor) -> None:
         event = self.detector.update(value, self._rates)
         if event is None or self._installed is not None:
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-
 from types import SimpleNamespace
 
 import lightning.pytorch as pl
@@ -421,16 +420,6 @@ def test_a_logger_that_fails_does_not_end_the_run(caplog):
     assert "PlateauDetector: Failing did not take the plateau: no space left" in caplog.text
 
 
-def test_a_loss_that_is_a_number_by_hand():
-    class Numbers(Scripted):
-        def training_step(self, batch, batch_idx):
-            return {"loss": super().training_step(batch, batch_idx).item()}
-
-    callback = PlateauDetector(min_steps=24)
-    train(Numbers(manual=True), callback, steps=200)
-    assert first(callback) == by_hand(FALLING[:200])[0].step
-
-
 def test_many_losses_of_half_precision_are_added_up_in_single():
     class Half(Scripted):
         def training_step(self, batch, batch_idx):
@@ -453,6 +442,16 @@ def test_a_metric_of_training_is_not_read_again_at_every_validation():
         callback = PlateauDetector(monitor="mean")
         train(Epochs(), callback, **options, **validated)
         assert (callback.detector.steps, callback.detector.unit) == (10, "epochs")
+
+
+def test_a_metric_that_is_logged_last_is_read_an_epoch_later():
+    class Late(Scripted):
+        def on_train_epoch_end(self):
+            self.log("late", torch.tensor(1.0))
+
+    callback = PlateauDetector(monitor="late")
+    train(Late(), callback, batches=2, max_epochs=5, steps=-1)
+    assert callback.detector.steps == 4
 
 
 def test_what_is_counted_is_said():
