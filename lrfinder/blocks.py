@@ -59,6 +59,7 @@ class Blocks:
         steps: values so far, those that were not finite included.
     """
 
+    @torch.inference_mode(False)  # tensors made in inference mode could not be written to out of it
     def __init__(self, shape: tuple[int, ...] = ()) -> None:
         """Start with nothing.
 
@@ -109,14 +110,14 @@ class Blocks:
             self.steps += groups * GROUP
             values = values[groups * GROUP :]
 
+    @torch.inference_mode(False)
     def _move(self, device: torch.device) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64  # Apple's devices know no float64
+        held = (self._values, self._table)
         if self.steps:
-            self._values, self._table = (held.to(device, dtype) for held in (self._values, self._table))
-        else:  # without a copy, which would wait for the device
-            self._values, self._table = (
-                torch.zeros(held.shape, device=device, dtype=dtype) for held in (self._values, self._table)
-            )
+            self._values, self._table = (one.to(device, dtype, non_blocking=True) for one in held)
+        else:  # a copy would have to wait for the device, and a rate that changes all the time begins window on window
+            self._values, self._table = (torch.zeros(one.shape, dtype=dtype, device=device) for one in held)
 
     def _begin_to_condense(self) -> None:
         self._groups = 1

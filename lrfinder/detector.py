@@ -219,7 +219,8 @@ class Detector:
     def _delta(self, window: Record) -> float | None:
         if self.delta is not None or self.worth is None:
             return self.delta
-        return self.worth * abs(float(np.nanmedian(window.mean[-LEAST_STEPS:])))
+        level = float(np.nanmedian(window.mean[-LEAST_STEPS:]))
+        return self.worth * level if level > 0 else None  # a share of nothing, or of less, means nothing
 
     @property
     def _sign(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["accumulated", "begun", "horizon", "schedules_to_come", "steps_left"]
+__all__ = ["accumulated", "begun", "horizon", "schedules_to_come", "steps_left", "steps_to_come"]
 
 
 def begun(trainer: Any) -> bool:
@@ -30,6 +30,20 @@ def steps_left(trainer: Any) -> float:
         by_hand = not trainer.lightning_module.automatic_optimization  # then the steps of all optimizers count
         left = min(left, (trainer.max_steps - trainer.global_step) / (len(trainer.optimizers) if by_hand else 1))
     return left
+
+
+def steps_to_come(trainer: Any) -> float:
+    """Return the optimizer steps to come, from anywhere in an epoch, with one optimizer that Lightning steps.
+
+    Infinite where training has no end, or none that is known.
+    """
+    steps, batches = math.inf, trainer.num_training_batches
+    if trainer.max_epochs not in (None, -1) and math.isfinite(batches):
+        begun_batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        each = _steps_of_epoch(trainer)
+        rest = each - begun_batches // accumulated(trainer) if begun_batches < batches else 0
+        steps = rest + (_epochs_asked(trainer) - 1) * each
+    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps - trainer.global_step)
 
 
 def horizon(trainer: Any) -> int | None:

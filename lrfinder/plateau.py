@@ -29,6 +29,10 @@ _FIRST, _LAST = 5, 40
 """Looks are made from 2**5 to 2**40 steps: their number is known, whatever the run."""
 _TESTS = _PER_DOUBLING * (_LAST - _FIRST) * len(_WINDOWS)
 """Tests that share the rate of false alarms between them (Bonferroni)."""
+_STILL = 0.5
+"""Share of neighbours that are equal to the last digit from which on values are taken to be rounded."""
+_MOVES = 9
+"""Latest differences, the largest of which tells the step of rounding: early ones may be many steps at once."""
 _MOST_MISSING = 0.1
 """Share of a window's blocks that may hold no finite value."""
 
@@ -103,20 +107,41 @@ def outlook(record: Record, ahead: float, delta: ArrayLike, alpha: float) -> Out
         if blocks > record.mean.shape[-1]:
             break
         series, usable = _filled(record.mean[..., -blocks:])
-        one = _tested(slope_of(series), ahead / record.length, np.asarray(delta, dtype=np.float64), alpha, blocks)
+        hidden = _rounding(record, series) / blocks
+        one = _tested(
+            slope_of(series), hidden, ahead / record.length, np.asarray(delta, dtype=np.float64), alpha, blocks
+        )
         better = usable & ~(one.high >= best.high)  # of nothing, NaN
         best = Outlook(*(np.where(better, new, old) for new, old in zip(one, best, strict=True)))
     return best
 
 
-def _tested(slope: Slope, ahead: float, delta: Array, alpha: float, blocks: int) -> Outlook:
+def _tested(slope: Slope, hidden: Array, ahead: float, delta: Array, alpha: float, blocks: int) -> Outlook:
     gain, error = -slope.value * ahead, slope.error * ahead
+    most = gain + hidden * ahead
     with np.errstate(divide="ignore", invalid="ignore"):
-        distance = np.where(gain == delta, 0.0, (gain - delta) / error)
-    p_value = np.where((error == 0) & (gain <= delta), 0.0, stdtr(slope.dof, distance))
-    high = gain + error * stdtrit(slope.dof, 1 - alpha / _TESTS)
+        distance = np.where(most == delta, 0.0, (most - delta) / error)
+    p_value = np.where((error == 0) & (most <= delta), 0.0, stdtr(slope.dof, distance))
+    high = most + error * stdtrit(slope.dof, 1 - alpha / _TESTS)
     many = np.full(gain.shape, blocks, dtype=np.int64)
     return Outlook(gain, high, np.minimum(_TESTS * p_value, 1.0), many, slope.level, slope.level_error)
+
+
+def _rounding(record: Record, series: Array) -> Array:
+    """Return the steps, (...,), in which the values of a window move that stand still from block to block otherwise.
+
+    A loss written with few digits is a staircase: on a stair there is no noise to tell how much of a slope is hidden.
+    It is at most one step within the window. 0 where most neighbours differ, or all that is known is one number.
+    """
+    steps = np.zeros(series.shape[:-1])
+    still = (np.diff(series) == 0).mean(-1) > _STILL
+    for i in np.ndindex(*steps.shape):
+        if still[i]:
+            moves = np.abs(np.diff(record.mean[i]))
+            moves = moves[moves > 0][-_MOVES:]
+            # A step that falls into a block shows as two.
+            steps[i] = moves.max() * (1 if record.length == 1 else 2) if moves.size else 0.0
+    return steps
 
 
 def _filled(mean: Array) -> tuple[Array, NDArray[np.bool_]]:
@@ -128,7 +153,7 @@ def _filled(mean: Array) -> tuple[Array, NDArray[np.bool_]]:
     filled = np.where(missing, 0.0, mean)
     place = np.arange(mean.shape[-1])
     for i in np.ndindex(*mean.shape[:-1]):
-        if usable[i]:
+        if not missing[i].all():
             filled[i] = np.interp(place, place[~missing[i]], mean[i][~missing[i]])
     return filled, usable
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from lrfinder.callback_base import Callback
 from lrfinder.detector import Detector
 from lrfinder.errors import InputError
+from lrfinder.horizon import steps_to_come
 from lrfinder.install import Installed, install
 from lrfinder.internals import say, warn
 from lrfinder.plateau import LEAST_STEPS, Plateau
@@ -37,7 +38,8 @@ class PlateauDetector(Callback):
     Args:
         on_plateau: "advise" does nothing more; "decay" lowers the learning rate; "stop" ends the training; a function
             is called with trainer, module and `Plateau`.
-        factor: of "decay", in (0, 1): multiplies every learning rate, and what schedulers make of it, at every plateau.
+        factor: of "decay", in (0, 1): multiplies every learning rate, and what schedulers make of it, at every plateau
+            until that gains less than the tolerance.
             By default the rates are annealed, linearly to zero over the remaining steps, in place of any scheduler.
         latest: share of the training, in (0, 1), from which on the rates are annealed even without a plateau; None to
             leave them. Where the end of training is known, not to anneal at all is what costs most.
@@ -97,9 +99,15 @@ class PlateauDetector(Callback):
         self._batches = 0
         self._rates: list[Any] = []
         self._told = False
+        self._missed = 0  # ends of epochs at which the metric was not there
         self._step = 0
         self._per_step: bool | None = None  # whether the metric is logged per step; None before the first
         self._last: Any = None
+
+    @property
+    def state_key(self) -> str:
+        """Under which a checkpoint keeps its state: one may watch the loss and another a metric."""
+        return self._generate_state_key(monitor=self.monitor, mode=self._asked["mode"])
 
     @property
     def events(self) -> tuple[Plateau, ...]:
@@ -120,6 +128,11 @@ class PlateauDetector(Callback):
         if stage == "fit" and trainer.global_step == 0:  # a checkpoint is read later
             self._forget()
 
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Forget the fit before; what the checkpoint holds of ours is read next."""
+        if trainer.state.fn == "fit":
+            self._forget()
+
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Put back the annealing of a fit that goes on, before Lightning restores its state from the checkpoint."""
         if self._installed is not None:
@@ -129,8 +142,14 @@ class PlateauDetector(Callback):
         """Complain now of what could not be done at the end of a long run."""
         if self.on_plateau == "decay" and self.factor is None:
             _check_annealing(trainer)
-        self.detector.average = None if trainer.world_size == 1 else trainer.strategy.reduce
+        if trainer.world_size > 1:  # NCCL takes nothing from the host, where a metric may be kept
+            strategy = trainer.strategy
+            self.detector.average = lambda tensor: strategy.reduce(tensor.to(strategy.root_device))
         self._step = trainer.global_step
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Let one process alone look from now on: the others would not answer."""
+        self.detector.average = None
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Note the rates of the step: schedulers change them before it ends."""
@@ -141,7 +160,7 @@ class PlateauDetector(Callback):
         known = len(self.events)
         self._take_step(trainer, pl_module, outputs)
         if self.latest is not None and self._installed is None:
-            whole = trainer.estimated_stepping_batches
+            whole = trainer.global_step + steps_to_come(trainer)
             if trainer.global_step >= self.latest * whole:
                 _say(trainer, f"no plateau in {trainer.global_step} of {whole:g} steps")
                 self._anneal(trainer)
@@ -158,7 +177,8 @@ class PlateauDetector(Callback):
                 self._told = True
                 _warn(trainer, "sees no plateaus: training_step returns no loss. Give PlateauDetector(monitor=...)")
             return
-        self._sum, self._batches = self._sum + loss.detach(), self._batches + 1
+        loss = loss.detach().to(torch.promote_types(loss.dtype, torch.float32))  # many of half do not add up in it
+        self._sum, self._batches = self._sum + loss, self._batches + 1
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
@@ -171,12 +191,11 @@ class PlateauDetector(Callback):
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Read a metric that validation logs, where that does not come once in an epoch."""
         if not trainer.sanity_checking and trainer.state.fn == "fit" and not _once_in_an_epoch(trainer):
-            self._take_of_epoch(trainer, pl_module)
+            self._take_of_epoch(trainer, pl_module, "validations")
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Read a metric of the epoch."""
-        if _once_in_an_epoch(trainer):
-            self._take_of_epoch(trainer, pl_module)
+        self._take_of_epoch(trainer, pl_module, "epochs")
 
     def _take_logged(self, trainer: Any, module: Any) -> None:
         """Take the metric where it is logged per step, which the first step tells."""
@@ -186,21 +205,27 @@ class PlateauDetector(Callback):
         if self._per_step is None:
             self._per_step = value is not None
             if not self._per_step:
-                self.detector.unit = "epochs"
                 self.detector.min_steps = LEAST_STEPS if self._min_steps is None else self._min_steps
-        # What was not logged in this step stands there from the one before, in the same memory.
-        if value is not None and (self._last is None or value.data_ptr() != self._last.data_ptr()):
-            self._last = value
+        if value is not None and self._is_new(value):
             self._take(trainer, module, value)
 
-    def _take_of_epoch(self, trainer: Any, module: Any) -> None:
+    def _is_new(self, value: Tensor) -> bool:
+        """Whether it was logged since the last time: if not, the one before stands there, in the same memory."""
+        known, self._last = self._last, value
+        return known is None or value.data_ptr() != known.data_ptr()
+
+    def _take_of_epoch(self, trainer: Any, module: Any, unit: str) -> None:
         if self.monitor is None or self._per_step:
             return
         value = trainer.callback_metrics.get(self.monitor)
         if value is not None:
-            self._take(trainer, module, value)
-        elif not self._told:
-            self._told = True
+            if self._is_new(value):
+                self.detector.unit = unit
+                self._take(trainer, module, value)
+        elif _all_is_logged(trainer, unit):
+            self._missed += 1
+            if self._missed != 2:  # what the module logs in on_train_epoch_end is there an epoch later
+                return
             names = ", ".join(sorted(trainer.callback_metrics)) or "none"
             _warn(
                 trainer, f"sees no plateaus: monitor must name a metric that is logged ({names}), got {self.monitor!r}"
@@ -223,15 +248,23 @@ class PlateauDetector(Callback):
         if self.factor is None:
             self._anneal(trainer)
             return
+        if len(self.events) > 1 and self._gained() < self.events[-1].delta:
+            _say(trainer, "left the learning rate as it is: the last time that it was lowered gained too little")
+            return
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
         reference = reference_lr(configured_lrs(trainer.optimizers, schedulers))
         apply_lr(trainer.optimizers, reference * self.factor, schedulers, reference)
         self.detector.restart()
         _say(trainer, f"multiplied the learning rate by {self.factor:g}")
 
+    def _gained(self) -> float:
+        """Return how much better the last plateau is than the one before."""
+        before, after = self.events[-2:]
+        return (after.level - before.level) * (1 if self.detector.mode == "max" else -1)
+
     def _anneal(self, trainer: Any) -> None:
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
-        left = int(trainer.estimated_stepping_batches - trainer.global_step)
+        left = int(steps_to_come(trainer))
         if left < 1:
             return
         peaks = tuple(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
@@ -253,7 +286,9 @@ class PlateauDetector(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.detector.load_state_dict(state_dict["detector"])
-        self.detector.unit, self.detector.min_steps = state_dict["unit"], state_dict["min_steps"]
+        self.detector.unit = state_dict["unit"]
+        if self._min_steps is None:
+            self.detector.min_steps = state_dict["min_steps"]
         self._per_step, installed = state_dict["per_step"], state_dict["installed"]
         self._installed = None if installed is None else Installed.from_dict(installed)
 
@@ -271,13 +306,21 @@ def _check_annealing(trainer: Any) -> None:
     rule = "factor must be given with on_plateau decay, since annealing needs"
     if not trainer.lightning_module.automatic_optimization or len(trainer.optimizers) != 1:
         raise InputError(f"{rule} one optimizer and automatic optimization, got factor = None")
-    if not math.isfinite(trainer.estimated_stepping_batches):
+    if not math.isfinite(steps_to_come(trainer)):
         raise InputError(f"{rule} a training of known length (max_epochs, max_steps), got factor = None")
 
 
 def _once_in_an_epoch(trainer: Any) -> bool:
     """Whether a metric of validation is there when a training epoch ends."""
     return not trainer.enable_validation or (trainer.val_check_interval == 1.0 and trainer.check_val_every_n_epoch == 1)
+
+
+def _all_is_logged(trainer: Any, unit: str) -> bool:
+    """Whether every metric has had its time, now that the first epoch or validation ends."""
+    every = trainer.check_val_every_n_epoch
+    if trainer.enable_validation and every is None:  # validation minds no epochs, of which there may be one, endless
+        return unit == "validations"
+    return unit == "epochs" and (not trainer.enable_validation or (trainer.current_epoch + 1) % every == 0)
 
 
 def _show(module: Any, count: int) -> None:
@@ -287,4 +330,7 @@ def _show(module: Any, count: int) -> None:
 def _log(trainer: Any, event: Plateau) -> None:
     names = ("gain", "gain_high", "delta", "p_value", "level")
     for logger in trainer.loggers:
-        logger.log_metrics({f"plateau/{name}": getattr(event, name) for name in names}, step=trainer.global_step)
+        try:
+            logger.log_metrics({f"plateau/{name}": getattr(event, name) for name in names}, step=trainer.global_step)
+        except Exception as error:  # no reason to lose the run
+            _say(trainer, f"{type(logger).__name__} did not take the plateau: {error}")

@@ -39,6 +39,13 @@ def test_blocks_are_means_of_equal_length_and_few(n):
     np.testing.assert_allclose(means(blocks), expected, rtol=1e-12)
 
 
+def test_blocks_made_in_inference_mode_can_be_added_to_out_of_it():
+    with torch.inference_mode():
+        blocks = filled([torch.tensor(1.0)])
+    blocks.add(torch.tensor(2.0))
+    assert means(blocks).tolist() == [1, 2]
+
+
 def test_memory_does_not_grow():
     few, many = (filled([1.0] * n).state_dict() for n in (300, 20_000))
     assert len(few["values"]) == len(many["values"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrfinder import Detector, InputError
 from lrfinder.plateau import next_look
@@ -47,6 +48,19 @@ def test_slow_progress_is_no_plateau(seed):
     losses = 3 - 0.005 * np.arange(n) / 100 + 0.3 * np.random.default_rng(seed).standard_normal(n)
     blocks = losses.reshape(-1, 10).mean(1)  # a tenth of the steps, the same noise in their sum
     assert events_of(blocks, delta=0.05).events == ()  # gains 0.064 in the 128 steps after the first look, then more
+
+
+@pytest.mark.parametrize("digits", [1, 2])
+@pytest.mark.parametrize("exponent", [0.1, 0.3, 0.5])
+def test_a_stair_of_a_rounded_loss_is_no_plateau(digits, exponent):
+    falling = lambda step: 3 * step**-exponent
+    for found in events_of(np.round(falling(np.arange(1.0, STEPS + 1)), digits)).events:
+        assert falling(found.step) - falling(1.5 * found.step) <= found.delta
+
+
+def test_a_rounded_loss_that_stands_still_is_one():
+    assert [1000 < found.step < 2200 for found in events_of(np.round(run_of(sd=0.001), 3)).events] == [True]
+    assert [found.step < 2200 for found in events_of(np.round(run_of(sd=0), 3)).events] == [True]
 
 
 @pytest.mark.parametrize(
@@ -188,6 +202,36 @@ def test_the_host_reads_only_when_it_looks():
     expected = [step for step in range(1, STEPS + 1) if next_look(step - 1) == step and step >= 256]
     assert looks == expected
     assert len(looks) < 8 * math.log2(STEPS)
+
+
+class Waiting(TorchDispatchMode):
+    """Counts the copies from the host to a device that wait for it. A read of a meta tensor is an error by itself."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._to_copy.default and kwargs.get("device", args[0].device) != args[0].device:
+            self.count += not kwargs.get("non_blocking")
+        if func is torch.ops.aten.copy_.default and args[0].device != args[1].device:
+            self.count += not (kwargs.get("non_blocking") or args[2:])
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize("lr", [lambda i: 0.1, lambda i: 0.1 * 0.9**i], ids=["constant", "falling"])
+def test_no_step_waits_for_the_device(lr):
+    detector, loss = Detector(min_steps=100_000), torch.ones((), device="meta")
+    with Waiting() as waiting:
+        for i in range(1000):
+            detector.update(loss, lr(i))
+    assert waiting.count == 0
+    again = Detector(min_steps=100_000)
+    again.load_state_dict(events_of(run_of()[:500]).state_dict())
+    with Waiting() as waiting:
+        again.update(loss)
+        assert waiting.count == 0
+        torch.ones(1).to("meta")
+        assert waiting.count == 1  # the check can fail
 
 
 def test_the_check_of_reads_can_fail():

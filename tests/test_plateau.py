@@ -34,6 +34,12 @@ def test_the_next_look_is_ahead_and_not_far(step):
     assert next_look(look - 1) == look
 
 
+def test_blocks_that_were_lost_are_not_taken_for_zeros():
+    run = Record(np.linspace(-5, -5.5, 200) + 0.001 * np.random.default_rng(0).standard_normal(200), 1)
+    lost = Record(np.where((np.arange(200) < 60) & (np.arange(200) % 3 > 0), np.nan, run.mean), 1)
+    assert tolerance(lost, lost, -5.0) == pytest.approx(tolerance(run, run, -5.0), rel=0.05)
+
+
 def test_a_flat_stretch_passes_and_a_falling_one_does_not():
     flat = outlook(noisy(0.0), 500, 1.0, 0.05)
     assert flat.p_value < 0.001

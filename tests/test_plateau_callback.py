@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import numpy as np
@@ -12,9 +13,10 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from runs import LIGHTNINGS_REMARKS, Manual, Net, finder, fit, loader, scheduled
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lrfinder import Detector, InputError, LRFinder, PlateauDetector
+from lrfinder.horizon import steps_to_come
 
 pytestmark = LIGHTNINGS_REMARKS
 
@@ -118,6 +120,14 @@ def test_a_factor_is_applied_at_every_plateau_and_once_at_each():
     assert rates[-1] == pytest.approx(np.array([0.1, 0.2]) * 0.1 ** len(steps))
 
 
+def test_a_rate_is_not_lowered_for_ever():
+    """At every lower rate there is a plateau again; once that gained nothing, it is enough."""
+    module, callback = Scripted(), PlateauDetector("decay", factor=0.1, min_steps=24)
+    train(module, callback, steps=900)
+    assert len(callback.events) > 1
+    assert module.rates[-1] == pytest.approx([0.01])
+
+
 def test_a_scheduler_of_the_module_goes_on_from_the_lower_rate(tmp_path):
     module = scheduled(lambda optimizer, lr: torch.optim.lr_scheduler.StepLR(optimizer, 10_000))
     act = PlateauDetector("decay", factor=0.5)
@@ -163,7 +173,7 @@ def test_manual_optimization_and_a_step_without_a_loss():
     module = Scripted(manual=True)
     train(module, callback, steps=200)
     assert first(callback) == by_hand(FALLING[:200])[0].step
-    assert module.rates[-1] == [0.1 * 0.5 ** len(callback.events)]
+    assert module.rates[-1] == [0.05]
 
     class Silent(Scripted):
         def training_step(self, batch, batch_idx):
@@ -350,3 +360,131 @@ def test_beside_early_stopping_and_a_step_that_is_left_out(tmp_path):
     callback = PlateauDetector()
     fit(tmp_path, [callback, EarlyStopping("val_loss")], module=Skipping, loaders=loader)
     assert callback.detector.steps == 26  # 13 of 16 batches an epoch
+
+
+def test_the_steps_to_come_are_known_at_any_time():
+    seen = []
+
+    class Counting(pl.Callback):
+        def on_train_batch_end(self, trainer, *args):
+            seen.append(trainer.global_step + steps_to_come(trainer))
+
+        def on_train_epoch_end(self, trainer, module):
+            seen.append(trainer.global_step + steps_to_come(trainer))
+
+    trainer = train(Scripted(), Counting(), batches=20, accumulate_grad_batches=3, max_epochs=2, steps=-1)
+    assert set(seen) == {trainer.global_step} == {14}
+    seen.clear()
+    trainer = train(Scripted(), Counting(), batches=20, accumulate_grad_batches=3, max_epochs=2, steps=10)
+    assert set(seen) == {10}
+
+
+def test_a_second_fit_on_fewer_batches_is_annealed_to_its_own_end():
+    """Its steps before were of other epochs than those that are left."""
+    module, callback = Scripted(), PlateauDetector("decay", latest=0.9, min_steps=24)
+    trainer = train(Scripted(3 - np.log(1 + np.arange(300)) / 3), batches=100, max_epochs=2, steps=-1)
+    trainer.fit_loop.max_epochs = 12
+    trainer.callbacks.append(callback)
+    trainer.fit(module, DataLoader(TensorDataset(torch.zeros(30, 1))))
+    rates = np.array(module.rates)[:, 0]
+    assert len(rates) == 300
+    at = np.flatnonzero(rates < 0.1)[0] - 1
+    np.testing.assert_allclose(rates[at:], 0.1 * (1 - np.arange(300 - at) / (300 - at)), rtol=1e-9)
+
+
+def test_annealing_needs_data_of_known_length():
+    class Endless(IterableDataset):
+        def __iter__(self):
+            return iter(torch.zeros(20, 1))
+
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=3, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, limit_val_batches=0, callbacks=[PlateauDetector("decay", latest=0.5)],
+    )  # fmt: skip
+    with pytest.raises(InputError, match="annealing needs a training of known length"):
+        trainer.fit(Scripted(), DataLoader(Endless()))
+
+
+def test_one_for_the_loss_and_one_for_a_metric(tmp_path):
+    watched = [PlateauDetector(), PlateauDetector(monitor="val"), PlateauDetector(monitor="quality", mode="max")]
+    keep = ModelCheckpoint(tmp_path, save_last=True, every_n_train_steps=20)
+    options = {"enable_checkpointing": True, "default_root_dir": tmp_path, "limit_val_batches": 1}
+    train(Scripted(logged=True), *watched, keep, steps=60, **options)
+    states = torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"]
+    assert [states[one.state_key]["detector"]["run"]["steps"] for one in watched] == [60, 2, 60]
+
+
+def test_a_logger_that_fails_does_not_end_the_run(caplog):
+    class Failing(pl.loggers.logger.DummyLogger):
+        def log_metrics(self, metrics, step=None, **_):
+            if "plateau/gain" in metrics:
+                raise OSError("no space left")
+
+    callback = PlateauDetector(min_steps=24)
+    with caplog.at_level(logging.INFO):
+        trainer = train(Scripted(), callback, logger=Failing())
+    assert callback.events
+    assert trainer.global_step == 300
+    assert "PlateauDetector: Failing did not take the plateau: no space left" in caplog.text
+
+
+def test_many_losses_of_half_precision_are_added_up_in_single():
+    class Half(Scripted):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx).bfloat16()
+
+    callback = PlateauDetector()
+    train(Half([2.3125]), callback, steps=4, batches=128, accumulate_grad_batches=128)
+    assert callback.detector.record().mean == pytest.approx([2.3125] * 4, rel=1e-3)
+
+
+def test_a_metric_of_training_is_not_read_again_at_every_validation():
+    class Epochs(Scripted):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            self.log("mean", loss.detach(), on_step=False, on_epoch=True)
+            return loss
+
+    options = {"batches": 4, "limit_val_batches": 1, "max_epochs": 10, "steps": -1}
+    for validated in ({"val_check_interval": 0.25}, {"check_val_every_n_epoch": 2}, {}):
+        callback = PlateauDetector(monitor="mean")
+        train(Epochs(), callback, **options, **validated)
+        assert (callback.detector.steps, callback.detector.unit) == (10, "epochs")
+
+
+def test_a_metric_that_is_logged_last_is_read_an_epoch_later():
+    class Late(Scripted):
+        def on_train_epoch_end(self):
+            self.log("late", torch.tensor(1.0))
+
+    callback = PlateauDetector(monitor="late")
+    train(Late(), callback, batches=2, max_epochs=5, steps=-1)
+    assert callback.detector.steps == 4
+
+
+def test_what_is_counted_is_said():
+    for validated, unit in (({"val_check_interval": 0.5}, "validations"), ({}, "epochs")):
+        callback = PlateauDetector(monitor="val")
+        train(Scripted(), callback, batches=4, limit_val_batches=1, max_epochs=3, steps=-1, **validated)
+        assert callback.detector.unit == unit
+
+
+def test_processes_average_on_their_devices_and_not_after_the_end():
+    """NCCL takes nothing from the host, and a single process that looks after training would wait for the others."""
+    strategy = SimpleNamespace(root_device=torch.device("meta"), reduce=lambda tensor: tensor)
+    trainer, callback = SimpleNamespace(world_size=2, strategy=strategy, global_step=0), PlateauDetector()
+    callback.on_train_start(trainer, None)
+    assert callback.detector.average(torch.ones(1)).device.type == "meta"
+    callback.on_train_end(trainer, None)
+    assert callback.detector.average is None
+
+
+def test_a_checkpoint_settles_no_argument_and_leaves_nothing_of_the_fit_before():
+    kept = PlateauDetector().state_dict()
+    callback = PlateauDetector(min_steps=100)
+    for loss in FALLING:
+        callback.update(loss)
+    callback.on_load_checkpoint(SimpleNamespace(state=SimpleNamespace(fn="fit")), None, {})
+    assert callback.detector.steps == 0
+    callback.load_state_dict(kept)
+    assert callback.detector.min_steps == 100
