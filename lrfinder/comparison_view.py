@@ -143,7 +143,8 @@ def _finding(entries: Sequence[Entry], obstacles: Sequence[str]) -> str:
         return f"{lowest}, by more than {SIGMAS:g} standard errors of the difference."
     behind = [other.label for other in others if not other.tied]
     rest = f" {_listed(behind)} ended higher by more than that." if behind else ""
-    return f"{lowest}, with no detectable difference from {_listed(tied)} (less than {SIGMAS:g} standard errors, or 0.5%).{rest}"
+    close = f"(less than {SIGMAS:g} standard errors, or 0.5%)"
+    return f"{lowest}, with no detectable difference from {_listed(tied)} {close}.{rest}"
 
 
 def _differing(environments: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, tuple[Any, ...]], ...]:
