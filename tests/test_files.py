@@ -247,7 +247,5 @@ def test_a_folder_without_permission_is_known_beforehand(monkeypatch):
 def test_a_comparison_is_no_curve(tmp_path):
     path = tmp_path / "both.json"
     path.write_text('{"schema_version": 1, "comparison": []}')
-    with pytest.raises(
-        InputError, match=r"both\.json: must hold one result, got a comparison of several"
-    ):
+    with pytest.raises(InputError, match=r"both\.json: must hold one result, got a comparison of several"):
         read_curve(path)
