@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrfinder.cli_suggest_parser import DEFAULTS, add_parser
-from lrfinder.cli_target import build, chosen, config_arguments, facts, search_of
+from lrfinder.cli_target import build, chosen, config_arguments, facts, search_of, seed_of
 from lrfinder.errors import InputError
 from lrfinder.files import check_writable, read_curve, replace_file
+from lrfinder.target import Target, without_byte_code
 from lrfinder.terminal import shown
 
 if TYPE_CHECKING:
@@ -33,20 +34,24 @@ _TRAINING = (
     "method", "budget", "min_lr", "max_lr", "monitor", "mode", "journal", "dry_run", "write_config",
 )  # fmt: skip
 """Options that decide how to train, and go with no recorded curve."""
+_WRITTEN = ("report", "plot", "out", "journal", "write_config")
 
 
 def run(options: argparse.Namespace, command: str) -> int:
     """Search, write, print; return the exit code."""
     _check(options)
-    if options.curve is not None:
-        found, interrupted, speaks = [("", _from_curve(options).with_environment(command=command))], False, True
-    elif options.dry_run:
-        return _dry_run(options)
-    else:
-        found, interrupted, speaks = _searched(options, command)
-    if speaks:
-        _write(found, options, command)
-        _print(found, options)
+    with without_byte_code():
+        if options.curve is not None:
+            found, interrupted, speaks = [("", _from_curve(options).with_environment(command=command))], False, True
+        elif options.dry_run:
+            return _dry_run(options)
+        else:
+            found, interrupted, speaks = _searched(options, command)
+        if speaks:
+            _write(found, options, command)
+            _print(found, options)
+            if options.write_config is not None:  # last: if that cannot be, the answer is there all the same
+                _write_config(found[0][1], options)
     if interrupted:
         return 130
     return 0 if any(suggestion.lr is not None for _, suggestion in found) else 1
@@ -62,7 +67,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.curve is not None:
         for name in _TRAINING:
             value = getattr(options, name)
-            if value != DEFAULTS.get(name) and value not in (None, [], False):
+            if value != DEFAULTS.get(name) and value is not False and value not in (None, []):
                 what = "a target" if name == "target" else _flag(name)
                 got = value[0] if isinstance(value, list) else value
                 raise InputError(f"{what} is for training and may not be given with --curve, got {got}")
@@ -72,23 +77,32 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError("--write-config must be given with a --config to take after, got none")
     if options.write_config is not None and options.optimizer:
         raise InputError(f"--write-config must be given without --optimizer, got {options.optimizer[0]}")
+    if options.write_config is not None and options.policy == "plateau" and options.monitor is None:
+        raise InputError("--policy plateau must be given with a --monitor to follow, for --write-config, got none")
 
 
 def _check_files(options: argparse.Namespace) -> None:
-    read = [path for path in (options.curve, *options.config) if path is not None]
+    targets = [Target.parse(*given) for given in ((options.target,), (options.data, "--data")) if given[0] is not None]
+    code = {os.path.abspath(target.where) for target in targets if target.is_file}
+    read = [*(path for path in (options.curve, *options.config) if path is not None), *code]
+    for name in _WRITTEN:
+        if (path := getattr(options, name)) is not None:
+            check_writable(path, _flag(name))
     written = {
         name: [path] if name in ("out", "write_config") else _paths(path, options)
-        for name in ("report", "plot", "out", "journal", "write_config")
+        for name in _WRITTEN
         if (path := getattr(options, name)) is not None
     }
+    if len(options.optimizer) > 1:
+        written["report"].append(options.report)  # the comparison
     for name, paths in written.items():
         for path in paths:
             check_writable(path, _flag(name))
     paths = [os.path.abspath(path) for path in (*read, *(path for paths in written.values() for path in paths))]
     if len(set(paths)) < len(paths):
         raise InputError(
-            "--curve, --report, --plot, --out and --journal must name different files, and so must --config and"
-            f" --write-config, got {', '.join(paths)}"
+            "--curve, --report, --plot, --out and --journal must name different files, and so must --config,"
+            f" --write-config and what is imported, got {', '.join(paths)}"
         )
     if options.plot is not None and not options.plot.lower().endswith(".png"):
         raise InputError(f"--plot must name a .png file, got {options.plot}")
@@ -117,7 +131,7 @@ def _searched(options: argparse.Namespace, command: str) -> tuple[Found, bool, b
             if not found:
                 raise
             return found, True, speaks
-        environment = {"seed": options.seed, "command": command}
+        environment = {"seed": seed_of(options) if subject.seed is None else subject.seed, "command": command}
         found.append(("" if choice is None else choice.name, suggestion.with_environment(**environment)))
         if suggestion.interrupted:
             return found, True, speaks
@@ -135,7 +149,9 @@ def _suggested(
         )
         opened = Journal(path, {**settings.to_dict(), **facts(options, choice)})
         if opened.resumed and not quiet:
-            print(f"Going on from {path}: {opened.resumed} results.", file=sys.stderr)
+            from tqdm.auto import tqdm
+
+            tqdm.write(f"Going on from {path}: {opened.resumed} results.", file=sys.stderr)  # above the bar
         return opened
 
     return subject.suggest(search, journal if options.journal is not None else None, not quiet)
@@ -181,8 +197,6 @@ def _write(found: Found, options: argparse.Namespace, command: str) -> None:
     from lrfinder.findings import Findings
     from lrfinder.report import report_html, report_png
 
-    if options.write_config is not None and found[0][1].lr is not None:
-        _write_config(found[0][1], options)
     if options.out is not None:
         replace_file(options.out, _document(found, options))
     findings = {name: Findings.of(suggestion) for name, suggestion in found}
@@ -200,12 +214,19 @@ def _write(found: Found, options: argparse.Namespace, command: str) -> None:
 def _write_config(suggestion: Suggestion, options: argparse.Namespace) -> None:
     from lrfinder.patched_config import write_config
 
+    aside = sys.stderr if options.json or options.code else sys.stdout
+    if suggestion.lr is None:
+        if not options.quiet:
+            print(f"Config    {options.write_config} is not written: there is no rate to put there", file=aside)
+        return
     *before, source = options.config
     arguments = config_arguments(options, search_of(options), None)
     write_config(
         source, options.write_config, suggestion,
         before=before, monitor=options.monitor, mode=options.mode, **arguments,
     )  # fmt: skip
+    if not options.quiet:
+        print(f"Config    {options.write_config}", file=aside)
 
 
 def _print(found: Found, options: argparse.Namespace) -> None:
@@ -230,8 +251,6 @@ def _print(found: Found, options: argparse.Namespace) -> None:
         aside = sys.stderr if options.json or options.code else sys.stdout
         for path in dict.fromkeys((options.report, *_paths(options.report, options)[: len(found)])):
             print(f"Report    {path}", file=aside)
-        if options.write_config is not None and best.lr is not None:
-            print(f"Config    {options.write_config}", file=aside)
 
 
 def _print_code(suggestion: Suggestion) -> None:

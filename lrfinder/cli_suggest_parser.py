@@ -23,7 +23,6 @@ exit codes: 0 suggestion, 1 refused, 2 bad input, 130 interrupted
 DEFAULTS: dict[str, Any] = {
     "method": "probe",
     "min_lr": 1e-7,
-    "seed": 0,
     "mode": "min",
     "report": "lrfinder-report.html",
 }
@@ -79,7 +78,7 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
     add("--accelerator", metavar="A", help="as --devices, --precision, --strategy, --trainer.NAME")
     for name in _BESIDE_ACCELERATOR:
         add(f"--{name}", metavar=name[0].upper(), help="as Lightning's Trainer takes it")
-    add("--seed", type=seed, default=DEFAULTS["seed"], metavar="N", help="of weights and batches (%(default)s)")
+    add("--seed", type=seed, metavar="N", help="of weights and batches (0, or that of --config)")
 
 
 def _add_search(group: argparse._ArgumentGroup) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrfinder.arguments import did_you_mean, literal
@@ -16,12 +18,13 @@ from lrfinder.target import Target
 if TYPE_CHECKING:
     from lrfinder.optimizers import OptimizerChoice
 
-__all__ = ["Dotted", "build", "chosen", "config_arguments", "facts", "search_of", "split_dotted"]
+__all__ = ["Dotted", "build", "chosen", "config_arguments", "facts", "search_of", "seed_of", "split_dotted"]
 
 Dotted = list[tuple[str, str]]
 """Options with dots in their names, without the two dashes, and their values, in order."""
 
-_DOTTED = re.compile(r"--([A-Za-z_]\w*(?:\.\w+)+\+?)(?:=(.*))?", re.DOTALL)
+_DOTTED = re.compile(r"--([A-Za-z_]\w*(?:\.\w+)+\+?|model|lr_scheduler|seed_everything|ckpt_path)(?:=(.*))?", re.DOTALL)
+"""With dots, and those of LightningCLI without."""
 _OWN = ("init", "data", "optimizer", "trainer")
 _TRAINERS = ("accelerator", "devices", "precision", "strategy")
 _DEMO_STEPS = 430
@@ -108,7 +111,7 @@ def chosen(options: argparse.Namespace) -> list[OptimizerChoice | None]:
     from lrfinder.optimizers import choices
 
     if options.target is not None and (target := Target.parse(options.target)).is_file:
-        seeded(options.seed)
+        seeded(seed_of(options))
         target.find()  # what stands beside it can be named then, too
     return list(choices(options.optimizer, texts))
 
@@ -122,7 +125,7 @@ def build(options: argparse.Namespace, search: Search, choice: OptimizerChoice |
     """
     if options.config:
         return _from_config(options, search, choice)
-    return _demo(options.seed, choice) if options.target is None else _from_code(options, search, choice)
+    return _demo(seed_of(options), choice) if options.target is None else _from_code(options, search, choice)
 
 
 def _from_code(options: argparse.Namespace, search: Search, choice: OptimizerChoice | None) -> Subject:
@@ -130,11 +133,11 @@ def _from_code(options: argparse.Namespace, search: Search, choice: OptimizerCho
 
     target = Target.parse(options.target)
     data = None if options.data is None else Target.parse(options.data, "--data")
-    seeded(options.seed)
+    seeded(seed_of(options))
     for one in (target, data):
         if one is not None:
             one.find()
-    seeded(options.seed)  # again: only the first optimizer's build follows an import
+    seeded(seed_of(options))  # again: only the first optimizer's build follows an import
     made = target.build(_under("init", options.dotted), "--init")
     if is_lightning(made, "LightningDataModule"):
         raise InputError(f"target must be a model, got the data {target.text}: give it as --data")
@@ -164,11 +167,12 @@ def facts(options: argparse.Namespace, choice: OptimizerChoice | None) -> dict[s
     """Return what, besides the settings, makes two searches the same one: for a journal."""
     import torch
 
-    known: dict[str, Any] = {"seed": options.seed, "torch": torch.__version__}
+    known: dict[str, Any] = {"seed": seed_of(options), "torch": torch.__version__}
     more = {
+        **{name: getattr(options, name) for name in _TRAINERS},
         "target": options.target,
         "data": options.data,
-        "config": options.config or None,
+        "config": [[path, hashlib.sha256(Path(path).read_bytes()).hexdigest()] for path in options.config] or None,
         "options": [list(pair) for pair in options.dotted] or None,
         "epochs": options.epochs,
         "optimizer": None if choice is None else choice.name,
@@ -189,25 +193,31 @@ def _demo(seed: int, choice: OptimizerChoice | None) -> Subject:
 
 def _from_config(options: argparse.Namespace, search: Search, choice: OptimizerChoice | None) -> Subject:
     from lrfinder.config import load_config
-    from lrfinder.trainer_subject import TrainerSubject
+    from lrfinder.standalone import quiet
+    from lrfinder.trainer_subject import TrainerSubject, check_loader
 
-    made = load_config(options.config, **config_arguments(options, search, choice))
+    with quiet():
+        made = load_config(options.config, **config_arguments(options, search, choice))
     data = {} if made.datamodule is None else {"datamodule": made.datamodule}
-    return TrainerSubject(made.trainer, made.module, data, options.config[-1], choice)
+    name = options.config[-1]
+    check_loader(made.module, name, has_data=bool(data), remedy="add a data section, or give --data FILE.py:NAME")
+    return TrainerSubject(made.trainer, made.module, data, name, choice, made.seed)
 
 
 def config_arguments(options: argparse.Namespace, search: Search, choice: OptimizerChoice | None) -> dict[str, Any]:
     """Return the overrides and classes with which the configurations are read, as `load_config` takes them."""
-    seeded(options.seed)
+    seeded(seed_of(options))
     arguments: dict[str, Any] = {}
     for argument, name, text in (("target", "model", options.target), ("--data", "datamodule", options.data)):
         if text is not None:
             arguments[f"{name}_class"] = Target.parse(text, argument).find()
-    seeded(options.seed)
+    seeded(seed_of(options))
     # With an --optimizer, options of that name are for it, and not for the configuration's.
     left = "trainer." if choice is None else ("trainer.", "optimizer.")
     overrides = [f"--{name}={value}" for name, value in options.dotted if not name.startswith(left)]
     overrides += [f"--trainer.{name}={value}" for name, value in _asked_of_trainer(options)]
+    if options.seed is not None:
+        overrides += [f"--seed_everything={options.seed}"]
     if search.steps is not None:  # as long as that, however many epochs the configuration has
         overrides += [f"--trainer.max_steps={search.steps}", "--trainer.max_epochs=-1"]
     elif search.epochs is not None:
@@ -219,6 +229,12 @@ def _asked_of_trainer(options: argparse.Namespace) -> list[tuple[str, str]]:
     """Return the options of the Trainer, those with names of their own first."""
     named = [(name, getattr(options, name)) for name in _TRAINERS if getattr(options, name) is not None]
     return [*named, *_under("trainer", options.dotted).items()]
+
+
+def seed_of(options: argparse.Namespace) -> int:
+    """Return the seed of what is not seeded by a configuration."""
+    seed: int | None = options.seed
+    return 0 if seed is None else seed
 
 
 def _under(prefix: str, dotted: Dotted) -> dict[str, str]:

@@ -12,17 +12,15 @@ from numpy.typing import NDArray
 
 from lrfinder.branches import STAGES
 from lrfinder.curve import SCHEMA_VERSION, number_to_json
+from lrfinder.difference import Difference, alike, standard_error
 from lrfinder.errors import InputError
 from lrfinder.probe import Outcome
 from lrfinder.suggestion import Suggestion
 
 __all__ = ["Comparison", "Entry", "compare"]
 
-_SIGMAS = 2.0
 _FAR = 20.0
 """A horizon so many times the longest probe is far, as in `lrfinder.choice`."""
-_MATERIAL = 0.005
-"""A smaller share of the loss decides nothing, as between policies (`lrfinder.ranking`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +51,7 @@ class Entry:
     @property
     def error(self) -> float | None:
         """Standard error of `loss` over the held-out batches; None with a single one."""
-        return None if self.best is None else _error(self.best.loss)
+        return None if self.best is None else standard_error(self.best.loss)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as the suggestion's JSON document, with ``optimizer`` and ``held_out`` added."""
@@ -159,17 +157,17 @@ def compare(found: Sequence[tuple[str, Suggestion]]) -> Comparison:
     if not found:
         raise InputError("suggestions to compare must be at least one, got none")
     measured = [(name, suggestion, _longest(suggestion)) for name, suggestion in found]
-    alike = len({best.probe.steps for _, _, best in measured if best is not None}) == 1
-    measured.sort(key=lambda one: (one[1].lr is None, one[2].mean if alike and one[2] is not None else math.inf))
+    # What was refused has no place in the order, and hinders none.
+    lengths = {best.probe.steps for _, suggestion, best in measured if best is not None and suggestion.lr is not None}
+    comparable = len(lengths) == 1
+    measured.sort(key=lambda one: (one[1].lr is None, one[2].mean if comparable and one[2] is not None else math.inf))
     first = measured[0][2]
     paired = _same_start([suggestion for _, suggestion in found])
     entries = []
-    for index, (name, suggestion, best) in enumerate(measured):
-        behind = error = None
-        if alike and best is not None and first is not None and suggestion.lr is not None:
-            behind, error = _behind(best, first, paired)
-        small = behind is not None and first is not None and abs(behind) < _MATERIAL * abs(first.mean)
-        tied = index > 0 and behind is not None and (small or (error is not None and behind < _SIGMAS * error))
+    for name, suggestion, best in measured:
+        behind, error, tied = None, None, False
+        if comparable and best is not None and first is not None and suggestion.lr is not None:
+            behind, error, tied = Difference.of(best, first, paired)
         entries.append(Entry(name, suggestion, best, behind, error, tied))
     return Comparison(tuple(entries), tuple(_caveats(entries, paired)))
 
@@ -182,22 +180,10 @@ def _longest(suggestion: Suggestion) -> Outcome | None:
     return min(finite, key=lambda one: one.mean, default=None)
 
 
-def _behind(one: Outcome, first: Outcome, paired: bool) -> tuple[float, float | None]:
-    behind = one.mean - first.mean
-    if paired and one.loss.size == first.loss.size:
-        return behind, _error(one.loss - first.loss)
-    errors = [_error(outcome.loss) for outcome in (one, first)]
-    return behind, None if None in errors else math.hypot(*(error or 0.0 for error in errors))
-
-
-def _error(values: Any) -> float | None:
-    return float(np.std(values, ddof=1)) / math.sqrt(values.size) if values.size > 1 else None
-
-
 def _same_start(suggestions: Sequence[Suggestion]) -> bool:
     """Whether all saw the same losses before any step: those of the same weights on the same batches."""
     first, *others = [_before_any_step(suggestion) for suggestion in suggestions]
-    return all(one.size == first.size and np.allclose(one, first, rtol=1e-4, equal_nan=True) for one in others)
+    return all(alike(one, first) for one in others)
 
 
 def _before_any_step(suggestion: Suggestion) -> NDArray[np.float64]:
@@ -212,7 +198,8 @@ def _caveats(entries: Sequence[Entry], paired: bool) -> list[str]:
             "The optimizers did not start from the same weights on the same batches: the seed does not decide"
             " all that is built. Differences are not paired."
         )
-    lengths = {entry.best.probe.steps for entry in entries if entry.best is not None}
+    answered = [entry for entry in entries if entry.suggestion.lr is not None]
+    lengths = {entry.best.probe.steps for entry in answered if entry.best is not None}
     if len(lengths) > 1:
         return [*caveats, f"The longest probes took from {min(lengths)} to {max(lengths)} steps: no order is implied."]
     horizon = entries[0].suggestion.horizon

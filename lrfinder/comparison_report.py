@@ -14,7 +14,7 @@ from lrfinder.svg import SERIES, STAND_INS, drawn, figure_style, label, picture_
 if TYPE_CHECKING:
     from lrfinder.suggestion import Suggestion
 
-__all__ = ["comparison_html", "comparison_png", "comparison_rows"]
+__all__ = ["comparison_commands", "comparison_html", "comparison_png", "comparison_rows"]
 
 
 def comparison_html(suggestions: Mapping[str, Suggestion], command: str | None = None) -> str:
@@ -33,7 +33,7 @@ def comparison_html(suggestions: Mapping[str, Suggestion], command: str | None =
     view = SideBySide.of(suggestions)
     size = (4.8, 4.0 + 0.34 * len(view.entries))
     chart = drawn(lambda figure: draw_comparison(view, figure, STAND_INS, SERIES), size, text_of(view))
-    commands = {entry.label: entry.suggestion.environment.get("command") for entry in view.entries}
+    commands = comparison_commands(view, command)
     values = {"view": view, "rows": comparison_rows(view), "chart": chart, "command": command, "commands": commands}
     return render("comparison.html", values, title=f"Learning rates: {len(view.entries)} results side by side")
 
@@ -49,6 +49,16 @@ def comparison_png(suggestions: Mapping[str, Suggestion]) -> bytes:
         figure.suptitle(lowest, fontsize="x-large")
         draw_comparison(view, figure, Palette())
         return picture_of(figure, "png", dpi=130)
+
+
+def comparison_commands(view: SideBySide, command: str | None) -> list[tuple[str, str]]:
+    """Return what made the results, beside ``command``: labels, and the command line that is theirs."""
+    found: dict[str, list[str]] = {}
+    for entry in view.entries:
+        made_by = entry.suggestion.environment.get("command")
+        if made_by and made_by != command:
+            found.setdefault(str(made_by), []).append(entry.label)
+    return [(", ".join(labels), made_by) for made_by, labels in found.items()]
 
 
 def comparison_rows(view: SideBySide) -> list[tuple[str, list[str]]]:
@@ -99,4 +109,5 @@ def _behind(entry: Entry) -> str:
     if entry.behind == 0.0:
         return "lowest"
     told = ", no detectable difference" if entry.tied else ""
-    return f"{entry.behind:+.2g} ± {entry.behind_error:.1g}{told}"
+    error = "" if entry.behind_error is None else f" ± {entry.behind_error:.1g}"
+    return f"{entry.behind:+.2g}{error}{told}"

@@ -6,9 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from lrfinder.choice import evidence_of
+from lrfinder.difference import SIGMAS, Difference, alike, standard_error
 from lrfinder.errors import InputError
 from lrfinder.landscape import fit_landscape
 from lrfinder.probe import Outcome
@@ -16,9 +15,6 @@ from lrfinder.probes_plot import Rung, rung_view
 from lrfinder.suggestion import Suggestion
 
 __all__ = ["Entry", "SideBySide"]
-
-_SIGMAS = 2.0
-"""A paired difference of fewer standard errors is not told apart."""
 
 
 class Entry(NamedTuple):
@@ -31,7 +27,8 @@ class Entry(NamedTuple):
         rung: the longest probes and their fit; None without probes.
         untrained: held-out loss of the starting state; NaN where unknown.
         behind: how much higher its best probe ended than the best of all, paired; None where that cannot be compared.
-        behind_error: standard error of that; 0 where unknown.
+        behind_error: standard error of that; None where unknown.
+        tied: whether that is no detectable difference.
     """
 
     label: str
@@ -40,19 +37,13 @@ class Entry(NamedTuple):
     rung: Rung | None
     untrained: float
     behind: float | None = None
-    behind_error: float = 0.0
+    behind_error: float | None = None
+    tied: bool = False
 
     @property
     def loss_error(self) -> float | None:
         """Standard error of the best probe's loss; None where unknown."""
-        if self.best is None or self.best.loss.size < 2:
-            return None
-        return float(self.best.loss.std(ddof=1) / math.sqrt(self.best.loss.size))
-
-    @property
-    def tied(self) -> bool:
-        """Whether no difference from the best one can be told."""
-        return self.behind is not None and self.behind < _SIGMAS * self.behind_error
+        return None if self.best is None else standard_error(self.best.loss)
 
 
 class SideBySide(NamedTuple):
@@ -113,7 +104,7 @@ def _obstacles(measured: Sequence[Entry]) -> list[str]:
         found.append(f"they are for trainings of different lengths ({_listed([*map(str, known), *unknown])} steps)")
     if len(lengths) > 1:
         found.append(f"their longest probes differ in length ({_listed(list(map(str, sorted(lengths))))} steps)")
-    if not all(one.shape == untrained[0].shape and np.allclose(one, untrained[0], rtol=1e-5) for one in untrained):
+    if not all(alike(one, untrained[0]) for one in untrained):
         means = [f"{entry.untrained:.4g}" for entry in measured]
         found.append(
             f"before training they differ in held-out loss ({_listed(means)} on average): another model, other initial"
@@ -133,9 +124,8 @@ def _ranked(entries: Sequence[Entry], measured: Sequence[Entry]) -> list[Entry]:
     for entry in ordered:
         if entry.best is None or first is None:
             continue
-        difference = entry.best.loss - first.loss
-        error = float(difference.std(ddof=1)) / math.sqrt(difference.size) if difference.size > 1 else 0.0
-        found.append(entry._replace(behind=float(difference.mean()), behind_error=error))
+        behind, error, tied = Difference.of(entry.best, first)
+        found.append(entry._replace(behind=behind, behind_error=error, tied=tied))
     ranked = {entry.label for entry in found}
     return found + [entry for entry in entries if entry.label not in ranked]
 
@@ -147,13 +137,14 @@ def _finding(entries: Sequence[Entry], obstacles: Sequence[str]) -> str:
     tied = [other.label for other in others if other.tied]
     steps = first.rung.steps if first.rung is not None else 0
     lowest = f"After {steps} steps {first.label} ended lowest"
+    if any(other.behind_error is None and not other.tied for other in others):
+        return f"{lowest}; how sure that is cannot be told from one held-out value."
     if not tied:
-        return f"{lowest}, by more than {_SIGMAS:g} standard errors of the difference."
+        return f"{lowest}, by more than {SIGMAS:g} standard errors of the difference."
     behind = [other.label for other in others if not other.tied]
     rest = f" {_listed(behind)} ended higher by more than that." if behind else ""
-    return (
-        f"{lowest}, with no detectable difference from {_listed(tied)} (less than {_SIGMAS:g} standard errors).{rest}"
-    )
+    close = f"(less than {SIGMAS:g} standard errors, or 0.5%)"
+    return f"{lowest}, with no detectable difference from {_listed(tied)} {close}.{rest}"
 
 
 def _differing(environments: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, tuple[Any, ...]], ...]:

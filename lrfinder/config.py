@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 from lrfinder.errors import InputError
 from lrfinder.files import read_text
 from lrfinder.lightning_cli import check_installed, run
+from lrfinder.target import look_here
 from lrfinder.yamltext import found, loaded
 
 __all__ = ["Configured", "is_under_fit", "load_config", "parse_config", "read_config"]
@@ -62,7 +62,7 @@ def load_config(
         InputError: a file cannot be read, LightningCLI does not take it, a class cannot be imported or built, or
             training would not begin at its start (``ckpt_path``, ``fast_dev_run``); jsonargparse is not installed.
     """
-    _find_classes_here()
+    look_here()
     sources = [_Source(path, path, read_config(path)[1]) for path in paths]
     built = _run(sources, overrides, model_class, datamodule_class, build=True)
     section = built.config["fit"]
@@ -98,7 +98,7 @@ def parse_config(
     Raises:
         InputError: as there.
     """
-    _find_classes_here()
+    look_here()
     contents = [(path, read_config(path)[1]) for path in (paths if text is None else paths[:-1])]
     sources = [_Source(path, os.path.abspath(path), data) for path, data in contents]
     folder = os.curdir
@@ -191,12 +191,6 @@ def _names(sources: Sequence[_Source], overrides: Sequence[str], section: str) -
 
 def _called(sources: Sequence[_Source]) -> str:
     return ", ".join(source.name for source in sources)
-
-
-def _find_classes_here() -> None:
-    """Import from the present folder, as `python train.py` in it would; for good, since data loaders import later."""
-    if (here := os.getcwd()) not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
 
 
 @contextmanager

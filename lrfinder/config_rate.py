@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrfinder.errors import InputError
 from lrfinder.snippet import constructed_from
-from lrfinder.yamltext import Place, found
+from lrfinder.yamltext import Place, dotted, found
 
 if TYPE_CHECKING:
     from lrfinder.suggestion import Suggestion
@@ -39,7 +39,7 @@ def rate_setting(whole: Mapping[str, Any], suggestion: Suggestion, attribute: st
     now, searched = found(whole, place), suggestion.environment.get("configured_lr")
     if isinstance(searched, float) and not math.isclose(float(now), searched, rel_tol=1e-6):
         raise InputError(
-            f"{'.'.join(map(str, place))} must be the learning rate that the search started from, {searched:g}, got"
+            f"{dotted(place)} must be the learning rate that the search started from, {searched:g}, got"
             f" {now}: name the argument of the model that is, or set it yourself"
         )
     return place, suggestion.lr

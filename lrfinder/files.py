@@ -139,6 +139,8 @@ def json_object(text: str, name: str) -> dict[str, Any]:
 
 def _curve_from_json(text: str, name: str) -> tuple[Curve, Mapping[str, Any]]:
     document = json_object(text, name)
+    if "comparison" in document:
+        raise InputError(f"{name}: must hold one result, got a comparison of several: lrfinder report shows those")
     if "curves" not in document:
         return Curve.from_dict(document, name), {}
     version = document.get("schema_version")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.comparison_report import comparison_rows
+from lrfinder.comparison_report import comparison_commands, comparison_rows
 from lrfinder.comparison_view import SideBySide
 from lrfinder.findings import Findings
 from lrfinder.report import report_values
@@ -58,7 +58,10 @@ def comparison_markdown(suggestions: Mapping[str, Suggestion], command: str | No
         texts = [f"Refused. {reason.value}"] if reason is not None else []
         lines += [f"### {_escaped(entry.label)}", ""]
         lines += [*(f"- {_escaped(text)}" for text in (*texts, *entry.suggestion.caveats)), ""]
-    return "\n".join([*lines, "## How to repeat it", "", *_code(command)]).rstrip() + "\n"
+    lines += ["## How to repeat it", "", *_code(command)]
+    for labels, made_by in comparison_commands(view, command):
+        lines += [f"### {_escaped(labels)}", "", *_code(made_by)]
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def _answer(suggestion: Suggestion, verdict: Verdict, groups: str) -> list[str]:

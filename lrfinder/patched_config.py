@@ -13,7 +13,7 @@ from lrfinder.errors import InputError
 from lrfinder.files import check_writable, replace_file
 from lrfinder.install import checked_policy
 from lrfinder.lightning_cli import OWN
-from lrfinder.yamltext import Place, append, drop, found, loaded, put
+from lrfinder.yamltext import Place, append, dotted, drop, found, loaded, put
 
 if TYPE_CHECKING:
     from lrfinder.suggestion import Suggestion
@@ -202,7 +202,7 @@ def _check_taken(got: dict[str, Any], wanted: dict[str, Any], entry: dict[str, A
     if changed:
         raise InputError(
             "the configuration must be read by LightningCLI as it was, but for the suggestion, got another"
-            f" {', '.join(map(_dotted, changed))}: set it yourself"
+            f" {', '.join(map(dotted, changed))}: set it yourself"
         )
 
 
@@ -238,7 +238,3 @@ def _with(whole: Mapping[Any, Any], place: Place, value: Any) -> dict[Any, Any]:
 def _is_ours(callback: Any) -> bool:
     path = callback.get("class_path") if isinstance(callback, dict) else callback
     return isinstance(path, str) and re.fullmatch(rf"(lrfinder\.(\w+\.)*)?({'|'.join(OWN)})", path) is not None
-
-
-def _dotted(place: Place) -> str:
-    return ".".join(map(str, place))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrfinder.charts import TITLES, Drawing, drawings
 from lrfinder.comparison_plot import draw_comparison
-from lrfinder.comparison_report import comparison_rows
+from lrfinder.comparison_report import comparison_commands, comparison_rows
 from lrfinder.comparison_view import SideBySide
 from lrfinder.findings import Findings
 from lrfinder.plot import Palette
@@ -77,6 +77,7 @@ def comparison_pdf(suggestions: Mapping[str, Suggestion], command: str | None = 
         told = [*([f"refused. {reason.value}"] if reason is not None else []), *entry.suggestion.caveats]
         rest += [f"{entry.label}: {text}" for text in told]
     rest += [f"Made by: {command}"] if command else []
+    rest += [f"{labels}: {made_by}" for labels, made_by in comparison_commands(view, command)]
 
     def draw(figure: Any, colours: Palette) -> None:
         draw_comparison(view, figure, colours)

@@ -58,6 +58,7 @@ class PlainSubject:
     name: str
     notes: tuple[str, ...] = ()
     speaks: bool = True
+    seed: None = None
 
     @classmethod
     def of(cls, made: object, name: str, choice: OptimizerChoice | None = None) -> PlainSubject:

@@ -75,6 +75,9 @@ def ask_within(trainer: Any, module: Any, question: Callable[[Any, Any], Answer]
     asking = _Asking(question, internals(trainer, "utilities.exceptions")._TunerExitException)
     if trainer.fast_dev_run:
         raise InputError("fast_dev_run must be off to search, got on")
+    launcher = internals(trainer, "strategies.launchers.multiprocessing")._MultiProcessingLauncher
+    if isinstance(trainer.strategy.launcher, launcher):
+        raise UnsupportedError(f"a search needs strategy='ddp', got {type(trainer.strategy).__name__} that spawns")
     callbacks, sanity, on_ctrl_c = trainer.callbacks, trainer.num_sanity_val_steps, signal.getsignal(signal.SIGINT)
     trainer.callbacks, trainer.num_sanity_val_steps = [asking, *callbacks], 0
     try:
@@ -90,8 +93,6 @@ def ask_within(trainer: Any, module: Any, question: Callable[[Any, Any], Answer]
         raise asking.error
     if asking.answers:
         return asking.answers[0]  # type: ignore[no-any-return]  # the question is what says
-    if getattr(trainer.strategy.launcher, "is_interactive_compatible", False):
-        raise UnsupportedError(f"a search needs strategy='ddp', got {type(trainer.strategy).__name__} that spawns")
     raise InputError("training must have a first step, got none: check max_steps, max_epochs, limits and data")
 
 

@@ -66,6 +66,10 @@ class Subject(Protocol):
     def speaks(self) -> bool:
         """Whether this process is the one to print and write."""
 
+    @property
+    def seed(self) -> int | None:
+        """What it seeded everything with by itself; None where it did not."""
+
     def suggest(
         self, search: Search, journal: Callable[[Settings], Journal] | None = None, shown: bool = False
     ) -> Suggestion:

@@ -18,7 +18,7 @@ from lrfinder.arguments import arguments_for, did_you_mean
 from lrfinder.blame import blame
 from lrfinder.errors import InputError
 
-__all__ = ["Target", "imported"]
+__all__ = ["Target", "imported", "look_here", "without_byte_code"]
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,7 @@ def imported(name: str) -> ModuleType:
         InputError: there is no such module.
         TargetError: it raises when it is imported.
     """
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    look_here()
     try:
         with blame(f"{name} cannot be imported"), _as_a_script(name):
             return importlib.import_module(name)
@@ -109,6 +108,22 @@ def imported(name: str) -> ModuleType:
         if error.name is None or not (name + ".").startswith(missing + "."):
             raise
         raise InputError(f"there is no module {missing}: give FILE.py:NAME, or run where {missing} is") from None
+
+
+def look_here() -> None:
+    """Import from the working folder too; for good, since data loaders import later."""
+    if "" not in sys.path and (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
+
+
+@contextmanager
+def without_byte_code() -> Iterator[None]:
+    """Let imports, which somebody's code may do at any time, leave nothing beside what they import."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -146,9 +161,8 @@ def _relative(path: Path) -> str:
 
 @contextmanager
 def _as_a_script(name: str) -> Iterator[None]:
-    """Hide our arguments from the code, and write no byte code beside it; an exit is an error."""
-    arguments, cached = sys.argv, sys.dont_write_bytecode
-    sys.argv, sys.dont_write_bytecode = [name], True
+    """Hide our arguments from the code; an exit is an error."""
+    arguments, sys.argv = sys.argv, [name]
     try:
         yield
     except SystemExit as end:
@@ -157,7 +171,7 @@ def _as_a_script(name: str) -> Iterator[None]:
             " if __name__ == '__main__'"
         ) from None
     finally:
-        sys.argv, sys.dont_write_bytecode = arguments, cached
+        sys.argv = arguments
 
 
 def _names_in_file(path: Path) -> str:

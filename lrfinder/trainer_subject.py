@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from lrfinder.optimizers import OptimizerChoice
     from lrfinder.suggestion import Suggestion
 
-__all__ = ["TrainerSubject", "is_lightning", "loaders_of", "new_trainer"]
+__all__ = ["TrainerSubject", "check_loader", "is_lightning", "loaders_of", "new_trainer"]
 
 _ROOTS = ("lightning.pytorch", "pytorch_lightning")
+_DATA = "give --data FILE.py:NAME, a LightningDataModule or a function that returns a DataLoader"
 _OURS = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
 
 
@@ -36,6 +37,7 @@ class TrainerSubject:
         data: keyword arguments of `fit`: ``datamodule``, or ``train_dataloaders`` and ``val_dataloaders``.
         name: what it is called in errors.
         choice: an optimizer to put in place of the module's own.
+        seed: of its configuration; None without.
     """
 
     trainer: Any
@@ -43,6 +45,7 @@ class TrainerSubject:
     data: Mapping[str, Any]
     name: str
     choice: OptimizerChoice | None = None
+    seed: int | None = None
 
     @property
     def speaks(self) -> bool:
@@ -120,12 +123,8 @@ def new_trainer(module: Any, name: str, search: Search, options: Mapping[str, An
     Raises:
         InputError: there is nothing to train on, or Lightning does not take an option.
     """
-    root = importlib.import_module(_root(module, "LightningModule") or _ROOTS[0])
-    if not has_data and type(module).train_dataloader is root.LightningModule.train_dataloader:
-        raise InputError(
-            f"{name} has no train_dataloader: give --data FILE.py:NAME, a LightningDataModule or a function that"
-            " returns a DataLoader"
-        )
+    check_loader(module, name, has_data)
+    root = _package(module)
     if ours := [option for option in options if option in _OURS]:
         raise InputError(f"--trainer.{ours[0]} must be left out: nothing is shown or written while searching")
     length = {"max_steps": search.steps or -1, "max_epochs": search.epochs or -1}
@@ -133,6 +132,26 @@ def new_trainer(module: Any, name: str, search: Search, options: Mapping[str, An
 
     with blame("Lightning's Trainer cannot be made"), quiet():
         return root.Trainer(**{**length, **options, **_OURS})
+
+
+def check_loader(module: Any, name: str, has_data: bool, remedy: str = _DATA) -> None:
+    """Complain where there is nothing to train on.
+
+    Args:
+        module: the LightningModule.
+        name: what to call it.
+        has_data: whether there are data beside those of the module.
+        remedy: what to do.
+
+    Raises:
+        InputError: there are none at all.
+    """
+    if not has_data and type(module).train_dataloader is _package(module).LightningModule.train_dataloader:
+        raise InputError(f"{name} has no train_dataloader: {remedy}")
+
+
+def _package(module: Any) -> Any:
+    return importlib.import_module(_root(module, "LightningModule") or _ROOTS[0])
 
 
 def _root(found: object, kind: str) -> str | None:

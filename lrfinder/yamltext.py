@@ -15,7 +15,7 @@ import yaml
 
 from lrfinder.errors import InputError
 
-__all__ = ["Place", "append", "drop", "found", "loaded", "put"]
+__all__ = ["Place", "append", "dotted", "drop", "found", "loaded", "put"]
 
 Place = Sequence[str | int]
 """Keys of mappings and indices of sequences that lead from the top of a document to a value."""
@@ -81,7 +81,7 @@ def append(text: str, place: Place, value: Any) -> str:
     nodes, rest = _way(text, place)
     node = nodes[-1]
     if rest or not isinstance(node, yaml.SequenceNode) or not node.value:
-        raise InputError(f"{_dotted(place)} must be a list that is not empty, to append to")
+        raise InputError(f"{dotted(place)} must be a list that is not empty, to append to")
     if node.flow_style:
         new = _inserted(text, _end(text, node.value[-1]), f", {_flow(text, value)}")
     else:
@@ -98,7 +98,7 @@ def drop(text: str, place: Place) -> str:
     nodes, rest = _way(text, place)
     index, (items, item) = place[-1], nodes[-2:]
     if rest or not isinstance(index, int) or not isinstance(items, yaml.SequenceNode):
-        raise InputError(f"{_dotted(place)} must be an item of a list, to be removed")
+        raise InputError(f"{dotted(place)} must be an item of a list, to be removed")
     start, end = item.start_mark.index, _end(text, item)
     if items.flow_style:
         if index + 1 < len(items.value):
@@ -280,11 +280,12 @@ def _checked(text: str, new: str, place: Place, change: Any) -> str:
         got = None
     if repr(got) != repr(expected):  # by their texts, since a NaN is not equal to itself
         raise InputError(
-            f"{_dotted(place)} must be a value of its own, to be set without touching others: one that is shared by"
+            f"{dotted(place)} must be a value of its own, to be set without touching others: one that is shared by"
             " anchor, or laid out in an unusual way, is yours to change"
         )
     return new
 
 
-def _dotted(place: Place) -> str:
+def dotted(place: Place) -> str:
+    """Return a place as it is written on a command line."""
     return ".".join(map(str, place))

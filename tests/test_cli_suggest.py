@@ -253,6 +253,12 @@ BAD = {
     "t.py:M --write-config o.yaml": "--write-config must be given with a --config to take after, got none",
     "--config a.yaml --write-config o.yaml --optimizer sgd": "--write-config must be given without --optimizer",
     "--config a.yaml --write-config ./a.yaml": "--curve, --report, --plot, --out and --journal must name different",
+    "--config a.yaml --write-config o.yaml --policy plateau": "--policy plateau must be given with a --monitor to",
+    "t.py:M --out ./t.py": "--curve, --report, --plot, --out and --journal must name different files",
+    "--optimizer sgd --optimizer adam --out lrfinder-report.html": "--curve, --report, --plot, --out and --journal",
+    "--optimizer sgd --optimizer adam --report .": "--report must name a file, got the folder .",
+    "--curve c.csv --seed 0": "--seed is for training and may not be given with --curve, got 0",
+    "--seed_everything 1": "--seed_everything must be given with --config",
     "--optimizer sgd --optimizer sgd": "--optimizer must name each optimizer once, got sgd twice",
     "--report missing/r.html --optimizer sgd --optimizer adam": "--report: the folder missing does not exist",
 }

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,78 @@ def test_a_configuration_of_lightningcli_in_and_out(lrfinder):
     assert "    hidden: 16\n" in after
     assert "max_steps: 200\n" in after
     assert f"Peak LR   {found['lr']:.3g}\n" in out
+
+
+def configured(**changes):
+    """Write the example's configuration with lines replaced, and what it imports."""
+    write("lit_digits.py", (Path(EXAMPLE).parent / "lit_digits.py").read_text())
+    text = (Path(EXAMPLE).parent / "config.yaml").read_text()
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    return write("config.yaml", text)
+
+
+def test_a_configuration_says_nothing_of_its_own_and_leaves_no_byte_code(lrfinder, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    code, _, err = lrfinder("--config", configured(), "--dry-run")
+    assert (code, err) == (0, "")
+    assert sorted(os.listdir()) == ["config.yaml", "lit_digits.py"]
+    assert not sys.dont_write_bytecode
+
+
+@pytest.mark.parametrize(("words", "seed"), [([], 1), (["--seed", "3"], 3)])
+def test_the_seed_of_a_configuration_holds_unless_one_is_given(lrfinder, words, seed):
+    _, out, _ = lrfinder("--config", configured(), "--budget", "200", "--json", "--write-config", "out.yaml", *words)
+    assert json.loads(out)["environment"]["seed"] == seed
+    assert f"seed_everything: {seed}\n" in Path("out.yaml").read_text()
+
+
+def test_an_answer_that_the_configuration_cannot_hold_is_given_all_the_same(lrfinder):
+    path = configured()
+    code = Path("lit_digits.py").read_text().replace("lr=self.hparams.lr,", "lr=2 * self.hparams.lr,")
+    Path("lit_digits.py").write_text(code)
+    words = ["--config", path, "--budget", "60", "--write-config", "out.yaml", "--out", "out.json", "--quiet"]
+    code, out, err = lrfinder(*words)
+    assert code == 2
+    assert out.startswith("Peak LR   ")
+    assert err.startswith("lrfinder: model.init_args.lr must be the learning rate that the search started from, 0.02")
+    assert json.loads(Path("out.json").read_text())["status"] == "ok"
+    assert not Path("out.yaml").exists()
+
+
+def test_a_refusal_writes_no_configuration_and_says_so(lrfinder):
+    words = ["--config", configured(), "--budget", "60", "--max-lr", "1e-6", "--write-config", "out.yaml"]
+    code, out, _ = lrfinder(*words)
+    assert code == 1
+    assert out.endswith("Config    out.yaml is not written: there is no rate to put there\n")
+    assert not Path("out.yaml").exists()
+
+
+def test_options_of_lightningcli_without_a_dot_are_passed_on(lrfinder):
+    path = configured(**{"trainer:\n": "ckpt_path: last\ntrainer:\n"})
+    code, _, err = lrfinder("--config", path, "--dry-run")
+    assert (code, "add --ckpt_path null" in err) == (2, True)
+    assert lrfinder("--config", path, "--dry-run", "--ckpt_path", "null")[0] == 0
+
+
+def test_a_journal_belongs_to_one_trainer_and_one_configuration(lrfinder):
+    words = ["--config", configured(), "--budget", "60", "--journal", "j.jsonl", "--quiet"]
+    assert lrfinder(*words)[0] == 0
+    code, _, err = lrfinder(*words, "--precision", "32")
+    assert (code, "belongs to a search with precision = None, got precision = '32'" in err) == (2, True)
+    configured(**{"max_epochs: 10": "max_epochs: 10\n  gradient_clip_val: 1.0"})
+    code, _, err = lrfinder(*words)
+    assert (code, "belongs to a search with config = " in err) == (2, True)
+
+
+def test_a_configuration_without_data_is_told_what_to_add(lrfinder):
+    text = (Path(EXAMPLE).parent / "config.yaml").read_text()
+    path = configured()
+    Path(path).write_text(text[: text.index("data:")] + text[text.index("trainer:") :])
+    code, _, err = lrfinder("--config", path, "--quiet")
+    assert code == 2
+    assert err == "lrfinder: config.yaml has no train_dataloader: add a data section, or give --data FILE.py:NAME\n"
 
 
 def test_what_a_configuration_lacks_is_said(lrfinder):

@@ -76,6 +76,16 @@ def test_what_was_refused_comes_last_and_is_told():
     assert compare([("bad", refused(good))]).verdict == "Every search was refused."
 
 
+def test_a_refusal_with_shorter_probes_hinders_no_order():
+    short = found()
+    longest = max(one.probe.steps for one in short.probes)
+    short = dataclasses.replace(short, probes=tuple(one for one in short.probes if one.probe.steps < longest))
+    comparison = compare([("b", found(0.4)), ("short", refused(short)), ("a", found())])
+    assert [entry.name for entry in comparison.entries] == ["a", "b", "short"]
+    assert comparison.entries[1].behind == pytest.approx(0.4)
+    assert not any("no order is implied" in caveat for caveat in comparison.caveats)
+
+
 def test_one_held_out_value_says_how_far_and_not_how_sure():
     one, other = found(batches=1), found(0.5, batches=1)
     comparison = compare([("a", one), ("b", other)])

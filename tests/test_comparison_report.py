@@ -9,7 +9,8 @@ from test_report import EVIL, Page, fetched
 
 from lrfinder import suggest
 from lrfinder.choice import choose
-from lrfinder.comparison_report import comparison_html, comparison_png
+from lrfinder.comparison_report import comparison_commands, comparison_html, comparison_png
+from lrfinder.comparison_view import SideBySide
 
 FAST = choose(evidence(valley(-6.0), noise=0.001), steps=500).with_environment(command="lrfinder suggest --seed 1")
 SLOW = choose(evidence(valley(-3.0, shift=0.1), noise=0.001), steps=500)
@@ -30,6 +31,11 @@ def test_a_page_has_a_column_per_result_the_lowest_first():
     for one in THREE.values():
         for caveat in one.caveats:
             assert caveat in words
+
+
+def test_what_one_command_made_is_told_once():
+    view = SideBySide.of({"a": FAST, "b": FAST, "c": SLOW, "d": SLOW.with_environment(command="x")})
+    assert comparison_commands(view, "x") == [("a, b", "lrfinder suggest --seed 1")]
 
 
 def test_a_page_needs_nothing_else_and_escapes_everything():

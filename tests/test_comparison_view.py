@@ -46,7 +46,8 @@ def test_a_difference_within_its_noise_is_no_difference():
     assert view.comparable
     assert [entry.tied for entry in view.entries] == [False, True, False]
     assert view.finding == (
-        "After 40 steps other ended lowest, with no detectable difference from one (less than 2 standard errors)."
+        "After 40 steps other ended lowest, with no detectable difference from one"
+        " (less than 2 standard errors, or 0.5%)."
         " far ended higher by more than that."
     )
 

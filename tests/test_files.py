@@ -242,3 +242,10 @@ def test_a_folder_without_permission_is_known_beforehand(monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root, who runs tests in containers, may do anything
     with pytest.raises(InputError, match="--out: x cannot be written, choose another path or fix its permissions"):
         check_writable("x", "--out")
+
+
+def test_a_comparison_is_no_curve(tmp_path):
+    path = tmp_path / "both.json"
+    path.write_text('{"schema_version": 1, "comparison": []}')
+    with pytest.raises(InputError, match=r"both\.json: must hold one result, got a comparison of several"):
+        read_curve(path)

@@ -69,3 +69,5 @@ def test_results_side_by_side():
     assert "Not ranked: fewer than two of them have an answer from probes. Read each by itself." in text
     assert f"| {ANSWER.lr:.3g} " in text
     assert "lrfinder report x y" in text
+    one = comparison_markdown({"a|b": ANSWER.with_environment(command="lrfinder suggest")}, "lrfinder report x")
+    assert one.endswith("### a\\|b\n\n```text\nlrfinder suggest\n```\n")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from runs import LIGHTNINGS_REMARKS, Counting, Net, loader
 
-from lrfinder import InputError, LRFinder
+from lrfinder import InputError, LRFinder, UnsupportedError
 from lrfinder.journal import Journal
 from lrfinder.standalone import ask_within, suggest_within
 
@@ -48,6 +48,12 @@ def test_it_is_what_the_callback_would_suggest_and_nothing_is_trained():
     assert (module.lr, module.record, module.seen) == (0.01, [], 0)
     assert all(torch.equal(one, other) for one, other in zip(module.parameters(), net().parameters(), strict=True))
     assert os.listdir() == []
+
+
+def test_processes_that_are_spawned_cannot_answer():
+    spawning = trainer(strategy="ddp_spawn", devices=2)
+    with pytest.raises(UnsupportedError, match=r"^a search needs strategy='ddp', got DDPStrategy that spawns$"):
+        suggest_within(spawning, net(), finder=finder(), train_dataloaders=loader())
 
 
 def test_other_callbacks_see_neither_start_nor_end():
