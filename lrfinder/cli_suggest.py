@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lrfinder.cli_suggest_parser import DEFAULTS, add_parser
 from lrfinder.cli_target import build, chosen, config_arguments, facts, search_of, seed_of
 from lrfinder.errors import InputError
-from lrfinder.files import check_writable, read_curve, replace_file
+from lrfinder.files import check_writable, is_device, read_curve, replace_file
 from lrfinder.target import Target, without_byte_code
 from lrfinder.terminal import shown
 
@@ -98,7 +98,10 @@ def _check_files(options: argparse.Namespace) -> None:
     for name, paths in written.items():
         for path in paths:
             check_writable(path, _flag(name))
-    paths = [os.path.abspath(path) for path in (*read, *(path for paths in written.values() for path in paths))]
+    paths = [
+        os.path.abspath(path)
+        for path in (*read, *(path for paths in written.values() for path in dict.fromkeys(paths)))
+    ]
     if len(set(paths)) < len(paths):
         raise InputError(
             "--curve, --report, --plot, --out and --journal must name different files, and so must --config,"
@@ -274,4 +277,6 @@ def _paths(path: str, options: argparse.Namespace) -> list[str]:
     whole = Path(path)
     if len(options.optimizer) < 2:
         return [path]
+    if is_device(whole):
+        return [path] * len(options.optimizer)
     return [str(whole.with_name(f"{whole.stem}-{name}{whole.suffix}")) for name in dict.fromkeys(options.optimizer)]

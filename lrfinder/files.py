@@ -13,7 +13,16 @@ from typing import Any
 from lrfinder.curve import SCHEMA_VERSION, Curve
 from lrfinder.errors import InputError
 
-__all__ = ["check_writable", "excerpt", "json_object", "read_curve", "read_text", "replace_file", "write_curve_csv"]
+__all__ = [
+    "check_writable",
+    "excerpt",
+    "is_device",
+    "json_object",
+    "read_curve",
+    "read_text",
+    "replace_file",
+    "write_curve_csv",
+]
 
 _MAX_BYTES = 64 * 2**20  # a curve is a few kB; a larger file is the wrong file
 
@@ -58,7 +67,7 @@ def replace_file(path: str | Path, content: str | bytes) -> None:
     # A path that is not UTF-8 reaches us as lone surrogates, which no encoder takes.
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     try:
-        if _is_device(path):
+        if is_device(path):
             path.write_bytes(data)
         else:
             _replace(path.resolve() if path.is_symlink() else path, data)
@@ -77,9 +86,9 @@ def check_writable(path: str | Path, argument: str) -> None:
         if path.is_dir():
             raise InputError(f"{argument} must name a file, got the folder {path}")
         folder = (path.resolve() if path.is_symlink() else path).parent
-        if not folder.is_dir() and not _is_device(path):
+        if not folder.is_dir() and not is_device(path):
             raise InputError(f"{argument}: the folder {folder} does not exist, create it first")
-        written = [path] if _is_device(path) else [folder, path] if path.exists() else [folder]
+        written = [path] if is_device(path) else [folder, path] if path.exists() else [folder]
         if not all(os.access(place, os.W_OK) for place in written):
             raise InputError(f"{argument}: {path} cannot be written, choose another path or fix its permissions")
     except OSError as error:
@@ -98,7 +107,8 @@ def _replace(path: Path, data: bytes) -> None:
             temporary.unlink()
 
 
-def _is_device(path: Path) -> bool:
+def is_device(path: Path) -> bool:
+    """Whether it is there and neither a file nor a folder, such as ``/dev/null``."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 

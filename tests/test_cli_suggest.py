@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from targets import EXAMPLE, PLAIN, fresh, lrfinder, unread, write
 
 from lrfinder import Suggestion, find_lr
 from lrfinder.cli import main
+from lrfinder.cli_suggest import _paths
 from lrfinder.cli_target import build
 from lrfinder.estimate import Estimate
 
@@ -116,6 +118,12 @@ def test_optimizers_are_compared_at_equal_budget(lrfinder, plain, unread):
     assert sorted(os.listdir()) == [
         "a folder", "r-adamw.html", "r-sgd.html", "r.html", "result.json",
     ]  # fmt: skip
+
+
+def test_a_device_takes_the_pages_of_all():
+    options = argparse.Namespace(optimizer=["sgd", "adam"])
+    assert _paths(os.devnull, options) == [os.devnull, os.devnull]
+    assert _paths("other", options) == ["other-sgd", "other-adam"]
 
 
 def test_a_search_goes_on_from_a_journal_for_each_optimizer(lrfinder, plain, unread):
@@ -259,6 +267,7 @@ BAD = {
     "--optimizer sgd --optimizer adam --report .": "--report must name a file, got the folder .",
     "--curve c.csv --seed 0": "--seed is for training and may not be given with --curve, got 0",
     "--seed_everything 1": "--seed_everything must be given with --config",
+    "--optimizer sgd --optimizer SGD": "--optimizer must name each optimizer once, got sgd and SGD, which are the same",
     "--optimizer sgd --optimizer sgd": "--optimizer must name each optimizer once, got sgd twice",
     "--report missing/r.html --optimizer sgd --optimizer adam": "--report: the folder missing does not exist",
 }
