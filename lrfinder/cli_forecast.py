@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.errors import InputError
-from lrfinder.files import check_writable, replace_file
+from lrfinder.files import check_picture, replace_file
 from lrfinder.options import count, steps
 
 if TYPE_CHECKING:
@@ -62,12 +60,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Predict, draw, print; return the exit code."""
-    if options.plot is not None:
-        check_writable(options.plot, "--plot")
-        if not options.plot.lower().endswith(".png"):
-            raise InputError(f"--plot must name a .png file, got {options.plot}")
-        if os.path.abspath(options.plot) in map(os.path.abspath, (*options.runs, *options.target)):
-            raise InputError(f"--plot must not name a log, got {options.plot}")
+    check_picture(options.plot, [*options.runs, *options.target])
 
     from lrfinder.forecasts import forecast
     from lrfinder.logfile import read_loss_log

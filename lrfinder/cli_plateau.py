@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from typing import Any
 
-from lrfinder.errors import InputError
-from lrfinder.files import check_writable, replace_file
+from lrfinder.files import check_picture, replace_file
 from lrfinder.options import count
 
 __all__ = ["add_parser", "run"]
@@ -57,12 +55,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read, look, draw, print; return the exit code."""
-    if options.plot is not None:
-        check_writable(options.plot, "--plot")
-        if not options.plot.lower().endswith(".png"):
-            raise InputError(f"--plot must name a .png file, got {options.plot}")
-        if os.path.abspath(options.plot) == os.path.abspath(options.log):
-            raise InputError(f"--plot must not name the log, got {options.plot}")
+    check_picture(options.plot, [options.log])
 
     from lrfinder.metriclog import read_metric_log
 

@@ -6,7 +6,7 @@ import contextlib
 import csv
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,21 @@ def check_writable(path: str | Path, argument: str) -> None:
             raise InputError(f"{argument}: {path} cannot be written, choose another path or fix its permissions")
     except OSError as error:
         raise InputError(f"{argument}: {path} cannot be written: {error.strerror or error}") from None
+
+
+def check_picture(path: str | None, logs: Iterable[str]) -> None:
+    """Raise now if ``--plot`` could not be drawn to this path later; None draws nothing.
+
+    Raises:
+        InputError: it cannot be written, is no PNG, or is one of the ``logs``.
+    """
+    if path is None:
+        return
+    check_writable(path, "--plot")
+    if not path.lower().endswith(".png"):
+        raise InputError(f"--plot must name a .png file, got {path}")
+    if os.path.abspath(path) in map(os.path.abspath, logs):
+        raise InputError(f"--plot must not name a log, got {path}")
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -142,6 +142,8 @@ class PlateauDetector(Callback):
         """Complain now of what could not be done at the end of a long run."""
         if self.on_plateau == "decay" and self.factor is None:
             _check_annealing(trainer)
+        if self._installed is not None and self._installed.ended(trainer.global_step):
+            _warn(trainer, "trains on at a learning rate of zero: the annealing has ended")
         if trainer.world_size > 1:  # NCCL takes nothing from the host, where a metric may be kept
             strategy = trainer.strategy
             self.detector.average = lambda tensor: strategy.reduce(tensor.to(strategy.root_device))

@@ -86,7 +86,7 @@ def test_a_picture_is_written(lrfinder):
         ),
         (["metrics.csv", "--plot", "a.svg"], "--plot must name a .png file, got a.svg"),
         (["metrics.csv", "--plot", "no/a.png"], "--plot: the folder no does not exist"),
-        (["metrics.png", "--plot", "metrics.png"], "--plot must not name the log, got metrics.png"),
+        (["metrics.png", "--plot", "metrics.png"], "--plot must not name a log, got metrics.png"),
         (["metrics.csv", "--min-rows", "3"], "min_rows must be a whole number of at least 24, got min_rows = 3"),
         (["metrics.csv", "--alpha", "1"], "alpha must be a rate in (0, 0.5), got alpha = 1.0"),
         (["metrics.csv", "--ahead", "0"], "argument --ahead: must be a whole number of at least 1, got 0"),

@@ -120,6 +120,15 @@ def test_a_factor_is_applied_at_every_plateau_that_is_lower_and_once_at_each():
     assert rates[-1] == pytest.approx(np.array([0.1, 0.2]) * 0.1**3)
 
 
+def test_a_fit_that_goes_on_after_the_annealing_is_warned(tmp_path):
+    options = {"min_steps": 24}
+    trainer = train(Scripted(), callback := PlateauDetector("decay", **options), steps=200)
+    trainer.save_checkpoint(tmp_path / "done.ckpt")
+    assert callback._installed is not None
+    with pytest.warns(UserWarning, match="PlateauDetector trains on at a learning rate of zero"):
+        train(Scripted(), PlateauDetector("decay", **options), steps=220, ckpt_path=tmp_path / "done.ckpt")
+
+
 def test_a_rate_is_not_lowered_for_ever():
     """At every lower rate there is a plateau again; once that gained nothing, it is enough."""
     module, callback = Scripted(), PlateauDetector("decay", factor=0.1, min_steps=24)
