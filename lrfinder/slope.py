@@ -17,6 +17,8 @@ _TO_SD = 1.4826
 """Median absolute deviation to standard deviation, of Gaussian noise."""
 _DOUBT = 2.0
 """Standard errors by which the autocorrelation may be higher than it was measured."""
+_ROUNDING = 1e-9
+"""Share of the values below which nothing is told from rounding."""
 _BATCHES = (4, 8)
 """Lengths of the batches whose means show correlation beyond the first lag."""
 
@@ -79,7 +81,8 @@ def _pulled_in(y: Array, x: Array) -> Array:
     rest = y - line
     middle = np.median(rest, axis=-1, keepdims=True)
     reach = _CLIP * _TO_SD * np.median(np.abs(rest - middle), axis=-1, keepdims=True)
-    reach = np.where(reach > 0, reach, np.inf)  # half of them on one line: nothing to measure the others by
+    rounding = _ROUNDING * np.abs(y).max(-1, keepdims=True)
+    reach = np.where(reach > rounding, reach, np.inf)  # half of them on one line: nothing to measure the others by
     return np.asarray(np.clip(rest, middle - reach, middle + reach) + line)
 
 
