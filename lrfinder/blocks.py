@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrfinder.curve import number_from_json, number_to_json
+from lrfinder.slope import TO_SD
+
 __all__ = ["BLOCKS", "GROUP", "Blocks", "condensed"]
 
 BLOCKS = 384
@@ -17,7 +20,6 @@ GROUP = 16
 
 _CLIP = 5.0
 """Standard deviations, by the median absolute deviation, beyond which a value of a group is pulled in."""
-_TO_SD = 1.4826
 
 
 def condensed(values: Tensor) -> Tensor:
@@ -35,7 +37,7 @@ def condensed(values: Tensor) -> Tensor:
     count = finite.sum(-1, keepdim=True)
     middle = _median(values, finite, count)
     known = torch.where(finite, values, middle)
-    reach = _CLIP * _TO_SD * _median((known - middle).abs(), finite, count)
+    reach = _CLIP * TO_SD * _median((known - middle).abs(), finite, count)
     pulled = torch.maximum(torch.minimum(known, middle + reach), middle - reach)
     pulled = torch.where(finite, torch.where(reach > 0, pulled, known), torch.zeros_like(values))
     return torch.cat([pulled.sum(-1, keepdim=True), count.to(values.dtype)], -1)
@@ -159,15 +161,15 @@ class Blocks:
     def state_dict(self) -> dict[str, Any]:
         """Return all of it as JSON-ready data; NaN and infinities as text. Reads from the device."""
         held = {"values": self._values, "table": self._table}
-        return {"steps": self.steps, "groups": self._groups, **{name: _as_text(one) for name, one in held.items()}}
+        return {"steps": self.steps, "groups": self._groups, **{name: _to_json(one) for name, one in held.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave, on the device of the next value."""
         self.steps, self._groups = int(state["steps"]), int(state["groups"])
         for held, name in ((self._values, "values"), (self._table, "table")):
-            numbers = torch.tensor([float(number) for number in state[name]], dtype=torch.float64)
+            numbers = torch.tensor([number_from_json(number) for number in state[name]], dtype=torch.float64)
             held.copy_(numbers.reshape(held.shape))
 
 
-def _as_text(tensor: Tensor) -> list[float | str]:
-    return [value if abs(value) < float("inf") else str(value) for value in tensor.flatten().tolist()]
+def _to_json(tensor: Tensor) -> list[float | str]:
+    return [number_to_json(value) for value in tensor.flatten().tolist()]

@@ -208,13 +208,16 @@ class Detector:
             return None
         if self._within:
             last = self.events[-1]
-            fallen = self._sign * (last.level - found.level)
-            if fallen > last.delta + _CERTAIN * math.hypot(last.level_error, found.level_error):
+            if self.gained(last, found) > last.delta + _CERTAIN * math.hypot(last.level_error, found.level_error):
                 self.restart()  # it has gone on falling after all: there may be another plateau
         elif found.p_value <= self.alpha:
             self._within, self.events = True, (*self.events, found)
             return found
         return None
+
+    def gained(self, before: Plateau, after: Plateau) -> float:
+        """Return by how much one level is better than the other."""
+        return self._sign * (before.level - after.level)
 
     def _delta(self, window: Record) -> float | None:
         if self.delta is not None or self.worth is None:

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from lrfinder.suggestion import Suggestion
     from lrfinder.trainer import TrainerTrainee
 
-__all__ = ["Asked", "Installed", "checked_policy", "install", "scheduled", "settled", "to_install", "told"]
+__all__ = [
+    "Asked",
+    "Installed",
+    "checked_policy",
+    "in_place_of",
+    "install",
+    "scheduled",
+    "settled",
+    "to_install",
+    "told",
+]
 
 Asked = str | Policy | None
 """What to do about the schedule: "keep", "auto", the name of a policy, one with parameters, or what fits best."""
@@ -139,6 +149,12 @@ def to_install(suggestion: Suggestion, what: str | Policy, trainee: TrainerTrain
     policy = suggestion.policy
     idle = policy is None or (policy.name == "constant" and not policy.warmup_steps and not own)
     return suggestion, None if idle or suggestion.horizon is None else policy
+
+
+def in_place_of(schedulers: Sequence[Any]) -> str:
+    """Say what is replaced, as the end of a sentence; nothing where there is nothing."""
+    names = ", ".join(type(scheduler).__name__ for scheduler in schedulers)
+    return f", in place of {names}" if names else ""
 
 
 def told(

@@ -24,6 +24,7 @@ __all__ = [
     "live_data",
     "on_device",
     "say",
+    "schedulers_of",
     "silence",
     "strategy_hook",
     "unwrapped",
@@ -52,6 +53,11 @@ def say(trainer: Any, text: str, name: str = "LRFinder") -> None:
 def warn(trainer: Any, text: str, name: str = "LRFinder") -> None:
     """Warn the person, in one process only."""
     internals(trainer, "utilities.rank_zero").rank_zero_warn(f"{name} {text}")
+
+
+def schedulers_of(trainer: Any) -> list[Any]:
+    """Return the schedulers that drive the optimizers of a trainer."""
+    return [config.scheduler for config in trainer.lr_scheduler_configs]
 
 
 def check_supported(trainer: Any) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
-from lrfinder.slope import Slope, slope_of
+from lrfinder.slope import TO_SD, Slope, slope_of
 
 __all__ = ["LEAST_STEPS", "Outlook", "Plateau", "Record", "next_look", "outlook", "tolerance", "verdict"]
 
@@ -40,8 +40,6 @@ _SHARE_OF_GAIN = 0.01
 """Of what training has gained so far; annealing saves 0.2 to 5% of it (quartiles, docs/plateau.md)."""
 _SHARE_OF_NOISE = 0.2
 """Of the standard deviation of a loss; annealing saves 0.2 to 0.9 of it: the more, the more noise there is."""
-_TO_SD = 1.4826
-"""Median absolute deviation to standard deviation, of Gaussian noise."""
 _RESOLUTION = 1e-7
 """Of a number in float32: smaller gains cannot be seen."""
 
@@ -190,7 +188,7 @@ def tolerance(run: Record, window: Record, start: ArrayLike) -> Array:
     """
     early, late = _filled(run.mean)[0], _filled(window.mean)[0]
     late = late[..., -max(late.shape[-1] // 2, LEAST_STEPS) :]
-    noise = _TO_SD / math.sqrt(2) * np.median(np.abs(np.diff(late)), axis=-1) * math.sqrt(window.length)
+    noise = TO_SD / math.sqrt(2) * np.median(np.abs(np.diff(late)), axis=-1) * math.sqrt(window.length)
     now = np.median(late[..., -LEAST_STEPS:], axis=-1)
     gained = np.maximum(np.median(early[..., : early.shape[-1] // 8 or 1], axis=-1), start) - now
     floor = np.maximum(_SHARE_OF_NOISE * noise, _RESOLUTION * np.abs(now))

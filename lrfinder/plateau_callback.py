@@ -13,8 +13,8 @@ from lrfinder.callback_base import Callback
 from lrfinder.detector import Detector
 from lrfinder.errors import InputError
 from lrfinder.horizon import steps_to_come
-from lrfinder.install import Installed, install
-from lrfinder.internals import say, warn
+from lrfinder.install import Installed, in_place_of, install
+from lrfinder.internals import say, schedulers_of, warn
 from lrfinder.plateau import LEAST_STEPS, Plateau
 from lrfinder.schedules import Policy
 from lrfinder.writeback import apply_lr, configured_lrs, reference_lr
@@ -250,34 +250,24 @@ class PlateauDetector(Callback):
         if self.factor is None:
             self._anneal(trainer)
             return
-        if len(self.events) > 1 and self._gained() < self.events[-1].delta:
+        if len(self.events) > 1 and self.detector.gained(*self.events[-2:]) < self.events[-1].delta:
             _say(trainer, "left the learning rate as it is: the last time that it was lowered gained too little")
             return
-        schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+        schedulers = schedulers_of(trainer)
         reference = reference_lr(configured_lrs(trainer.optimizers, schedulers))
         apply_lr(trainer.optimizers, reference * self.factor, schedulers, reference)
         self.detector.restart()
         _say(trainer, f"multiplied the learning rate by {self.factor:g}")
 
-    def _gained(self) -> float:
-        """Return how much better the last plateau is than the one before."""
-        before, after = self.events[-2:]
-        return (after.level - before.level) * (1 if self.detector.mode == "max" else -1)
-
     def _anneal(self, trainer: Any) -> None:
-        schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
         left = int(steps_to_come(trainer))
         if left < 1:
             return
         peaks = tuple(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
+        replaced = in_place_of(schedulers_of(trainer))
         self._installed = Installed(Policy("linear", left), peaks, trainer.global_step)
         install(trainer, self._installed, trainer.global_step)
-        replaced = ", ".join(type(scheduler).__name__ for scheduler in schedulers)
-        _say(
-            trainer,
-            f"anneals the learning rate to zero over the remaining {left} steps"
-            + (f", in place of {replaced}" if replaced else ""),
-        )
+        _say(trainer, f"anneals the learning rate to zero over the remaining {left} steps{replaced}")
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps, as JSON-ready data."""

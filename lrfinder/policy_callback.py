@@ -7,8 +7,8 @@ from typing import Any
 from lrfinder.callback_base import Callback
 from lrfinder.errors import InputError
 from lrfinder.horizon import begun, horizon
-from lrfinder.install import Installed, checked_policy, install, settled
-from lrfinder.internals import say, warn
+from lrfinder.install import Installed, checked_policy, in_place_of, install, settled
+from lrfinder.internals import say, schedulers_of, warn
 from lrfinder.schedules import Policy
 from lrfinder.writeback import configured_lrs
 
@@ -59,12 +59,11 @@ class PolicyCallback(Callback):
                 "PolicyCallback must have one optimizer to drive, with automatic optimization, got"
                 f" {len(trainer.optimizers)} of {type(pl_module).__name__}: remove it from trainer.callbacks"
             )
-        own = [config.scheduler for config in trainer.lr_scheduler_configs]
+        own = schedulers_of(trainer)
         peaks = tuple(configured_lrs(trainer.optimizers, own))
-        replaced = f", in place of {', '.join(type(scheduler).__name__ for scheduler in own)}" if own else ""
         self._installed = Installed(self.policy, peaks, 0, self.monitor, self.mode)
         install(trainer, self._installed, trainer.global_step)
-        say(trainer, f"follows {self.policy.name} from {max(peaks):.3g}: {self.policy.text}{replaced}")
+        say(trainer, f"follows {self.policy.name} from {max(peaks):.3g}: {self.policy.text}{in_place_of(own)}")
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Say so where training is not as long as the policy."""

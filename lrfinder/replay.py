@@ -33,7 +33,7 @@ class Replay(Detector):
 
     def look(self) -> Plateau | None:
         """Look now, as `update` does now and then; a plateau found is an event."""
-        return self._look() if self.steps and self.window_steps >= self.min_steps else None
+        return self._look() if self.window_steps >= self.min_steps else None
 
     def ending(self) -> Plateau | None:
         """Return the `outlook` of a window long enough to be looked at."""

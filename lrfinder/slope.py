@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Slope", "slope_of"]
+__all__ = ["TO_SD", "Slope", "slope_of"]
 
 Array = NDArray[np.float64]
 
 _CLIP = 4.0
 """Standard deviations beyond which a value is pulled in; of Gaussian noise that touches one value in 16,000."""
-_TO_SD = 1.4826
+TO_SD = 1.4826
 """Median absolute deviation to standard deviation, of Gaussian noise."""
 _DOUBT = 2.0
 """Standard errors by which the autocorrelation may be higher than it was measured."""
@@ -80,7 +80,7 @@ def _pulled_in(y: Array, x: Array) -> Array:
     line = rise[..., None] / (x[-third:].mean() - x[:third].mean()) * x
     rest = y - line
     middle = np.median(rest, axis=-1, keepdims=True)
-    reach = _CLIP * _TO_SD * np.median(np.abs(rest - middle), axis=-1, keepdims=True)
+    reach = _CLIP * TO_SD * np.median(np.abs(rest - middle), axis=-1, keepdims=True)
     rounding = _ROUNDING * np.abs(y).max(-1, keepdims=True)
     reach = np.where(reach > rounding, reach, np.inf)  # half of them on one line: nothing to measure the others by
     return np.asarray(np.clip(rest, middle - reach, middle + reach) + line)

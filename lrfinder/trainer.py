@@ -27,6 +27,7 @@ from lrfinder.internals import (
     internals,
     live_data,
     on_device,
+    schedulers_of,
     silence,
     unwrapped,
     validation_loaders,
@@ -106,7 +107,7 @@ class TrainerTrainee:
 
     def schedulers(self) -> list[Any]:
         """Return the schedulers that drive the optimizers."""
-        return [config.scheduler for config in self.trainer.lr_scheduler_configs]
+        return schedulers_of(self.trainer)
 
     def set_lrs(self, lrs: Sequence[float]) -> None:
         """Set the rate of every group, over all optimizers."""
