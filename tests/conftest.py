@@ -1,4 +1,11 @@
-"""Shared by all tests: deterministic, one thread (tiny tensors lose time to more), no display."""
+"""Shared by all tests: deterministic, one thread (tiny tensors lose time to more), no display.
+
+Hypothesis draws the same examples in every run. New ones are drawn by the separate command ::
+
+    pytest --hypothesis-profile=random
+
+or with ``HYPOTHESIS_PROFILE=random``; what it finds is pinned by an ``@example`` or a test of its own.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +16,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests st
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)  # a deadline depends on the machine
+settings.register_profile("random", derandomize=False, deadline=None, print_blob=True, max_examples=300)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))  # --hypothesis-profile, read later, goes before
 
 
 @pytest.fixture(autouse=True)

@@ -82,7 +82,7 @@ def test_a_block_without_a_finite_value_has_count_zero():
 
 
 @given(st.integers(0, 700))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_it_goes_on_from_its_state(n):
     rng = np.random.default_rng(n)
     values = [float(v) if v > -2 else math.nan for v in rng.standard_normal(1000)]

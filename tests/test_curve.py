@@ -66,7 +66,7 @@ def test_a_broken_rule_is_named_with_the_value(change, message):
 
 
 @given(any_curve())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_json_gives_back_the_same_curve(curve):
     text = json.dumps(curve.to_dict(), allow_nan=False)
     back = Curve.from_dict(json.loads(text))
@@ -75,7 +75,7 @@ def test_json_gives_back_the_same_curve(curve):
 
 
 @given(any_curve())
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_nothing_but_the_two_lists_is_needed(curve):
     back = Curve.from_dict({"lr": curve.lr.tolist(), "loss": curve.loss.tolist()})
     np.testing.assert_array_equal(back.lr, curve.lr)

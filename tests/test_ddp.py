@@ -20,6 +20,8 @@ SCRIPT = Path(__file__).parent / "ddp_run.py"
 FITS = ("sgd", "adamw", "uneven", "choosy", "timed", "again", "views", "schedule", "plateau")
 FAILURES = ("failing", "judged")
 RANKS = (0, 1, 2)
+HANGS = 1200
+"""Seconds after which a run that takes a minute has hung, however slow the machine."""
 
 
 def started(folder, what, processes):
@@ -36,8 +38,8 @@ def done(tmp_path_factory):
     failures = {}
     for name in FAILURES:
         bad = started(tmp_path_factory.mktemp(name), name, 2)
-        failures[name] = bad.communicate(timeout=240)[0], bad.returncode
-    output = good.communicate(timeout=240)[0]
+        failures[name] = bad.communicate(timeout=HANGS)[0], bad.returncode
+    output = good.communicate(timeout=HANGS)[0]
     assert good.returncode == 0, output[-3000:]
     seen = {fit: [pickle.loads((folder / f"{fit}.{rank}.pickle").read_bytes()) for rank in RANKS] for fit in FITS}
     return seen, failures

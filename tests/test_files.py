@@ -26,7 +26,7 @@ def json_file(document: object, path: str = "curve.json") -> Path:
 
 
 @given(any_curve())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_csv_gives_back_the_same_numbers(curve):
     write_curve_csv(curve, "curve.csv")
     back, document = read_curve("curve.csv")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 from scripted import Quadratic
@@ -13,6 +14,28 @@ from lrfinder.settings import Settings
 
 def settings(**options):
     return Settings(**{"steps": 500, "budget": 300, **options})
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Return a trainee that alone moves the clock: a step takes a millisecond, an evaluation three."""
+    now = 0.0
+
+    class Timed(Quadratic):
+        def step(self):
+            pass_time(0.001)
+            return super().step()
+
+        def evaluate(self):
+            pass_time(0.003)
+            return super().evaluate()
+
+    def pass_time(seconds):
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    return Timed
 
 
 @pytest.mark.parametrize("place", [-12.0, -6.0, 0.0])
@@ -65,14 +88,14 @@ def test_an_early_interrupt_passes_through(step):
     assert trainee.diary[-1] == "out"
 
 
-def test_a_timed_search_goes_on_from_its_journal_too(tmp_path):
+def test_a_timed_search_goes_on_from_its_journal_too(tmp_path, timed):
     asked, path = settings(budget="1s"), tmp_path / "journal.jsonl"
-    first = find(Quadratic(), asked, journal=Journal(path, asked.to_dict()))
+    first = find(timed(), asked, journal=Journal(path, asked.to_dict()))
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:-2]))
-    again = find(Quadratic(), asked, journal=Journal(path, asked.to_dict()))
-    count = len(lines) - 5
-    assert [o.probe for o in again.probes][:count] == [o.probe for o in first.probes][:count]
+    again = find(timed(), asked, journal=Journal(path, asked.to_dict()))
+    assert len(first.probes) > 5
+    assert [o.probe for o in again.probes][: len(first.probes)] == [o.probe for o in first.probes]
 
 
 @pytest.mark.parametrize("killed_at", [20, 60, 120, 250])
@@ -109,10 +132,13 @@ def test_an_untrained_loss_that_is_not_finite_is_an_error():
         find(Quadratic(untrained=math.nan), settings())
 
 
-def test_a_time_buys_steps():
-    answer = find(Quadratic(), settings(budget="2s"))
+@pytest.mark.parametrize(("seconds", "least"), [(1, 700), (2, 1500)])
+def test_a_time_buys_steps_and_is_kept(timed, seconds, least):
+    before = time.perf_counter()
+    answer = find(timed(), settings(budget=f"{seconds}s"))
     assert answer.lr_low < 2**-6 < answer.lr_high
-    assert answer.steps_spent > 300
+    assert least < answer.steps_spent < 1000 * seconds
+    assert time.perf_counter() - before <= seconds
 
 
 def test_a_range_test_alone():

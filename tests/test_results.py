@@ -102,7 +102,7 @@ def test_junk_is_taken_or_named_with_its_file_and_field(place):
             assert any(str(key) in complaint for key in place), complaint
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20)
 @given(place=st.sampled_from(PLACES), junk=st.sampled_from(JUNK))
 def test_what_is_taken_can_be_shown(place, junk):
     found, _ = read_with(place, junk)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler as torchs
 
@@ -44,7 +44,6 @@ def test_every_policy_ends_where_it_says_and_stays_there(policy):
     assert policy(policy.total_steps + 1) == policy(10**9) == last
 
 
-@settings(deadline=None)  # the first example imports for a second
 @given(policies(most=60), st.integers(0, 70))
 def test_the_scheduler_it_builds_gives_every_group_its_rate_and_goes_on_from_a_checkpoint(policy, stop):
     def optimizer():

@@ -18,8 +18,8 @@ from lrfinder.schedules import POLICIES
 
 ANSWER = ("lr", "lr_low", "lr_high")
 
-# A fit takes a tenth of a second: few examples, the same every time.
-few = settings(max_examples=6, deadline=None, derandomize=True)
+# A fit takes a tenth of a second: few examples.
+few = settings(max_examples=6)
 
 
 @functools.cache

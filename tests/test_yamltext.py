@@ -148,7 +148,7 @@ trees = st.recursive(scalars, lambda inner: st.one_of(st.dictionaries(keys, inne
 places = st.lists(keys, min_size=1, max_size=3)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.dictionaries(keys, trees, min_size=1), st.booleans(), places, st.floats(1e-9, 10))
 def test_any_document_takes_a_rate_anywhere_and_gives_it_back(data, flow, place, lr):
     text = yaml.safe_dump(data, default_flow_style=flow, sort_keys=False) + "# the end\n"
