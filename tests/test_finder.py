@@ -3,10 +3,9 @@ from __future__ import annotations
 import math
 
 import pytest
-from scripted import Quadratic
+from scripted import Quadratic, find
 
 from lrfinder import InputError, Reason
-from lrfinder.finder import find
 from lrfinder.journal import Journal
 from lrfinder.settings import Settings
 
