@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import math
 import platform
@@ -14,7 +15,7 @@ from lrfinder.errors import checked_horizon
 from lrfinder.fit import RangeFit, fit_range
 from lrfinder.landscape import DRIFT, Drift, Landscape, fit_landscape
 from lrfinder.probe import Evidence, Outcome
-from lrfinder.ranking import Ranking, rank
+from lrfinder.ranking import rank
 from lrfinder.reason import Reason, nothing_learnt
 from lrfinder.schedules import Policy
 from lrfinder.suggestion import Suggestion
@@ -73,15 +74,15 @@ def suggest(curve: Curve, *, steps: int | None = None) -> Suggestion:
 
 
 def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT, prior: Worth = PRIOR) -> Suggestion:
-    """Suggest the peak learning rate for a training of ``steps`` steps, from probes, or refuse with a reason.
+    """Suggest the peak learning rate for a training of ``steps`` steps, or refuse with a reason.
 
-    The rate is that of least expected regret under what the probes say of the best rate at the horizon; the interval
-    holds the best rate with 90% probability. Only differences of the loss matter to the rate of a policy; which policy
-    it is goes by shares of the loss, which is taken to be zero for a perfect model.
+    A range test alone gives a bracket, see `suggest`. From probes the rate is that of least expected regret at the
+    horizon, and the interval holds the best rate with 90% probability. The rate of a policy depends on differences of
+    the loss only; which policy it is depends on shares of the loss, which is taken to be zero for a perfect model.
 
     Args:
         evidence: what was measured.
-        steps: optimizer steps of the training; None where unknown: then the answer is for one as long as the probes.
+        steps: optimizer steps of the training; None if unknown: then the answer is for one as long as the probes.
         law: how the best rate moves from the probes to the horizon.
         prior: what is believed of annealing before it is measured.
 
@@ -93,63 +94,58 @@ def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT, 
         return _bracket(evidence, horizon)
     reason = nothing_learnt(evidence)
     landscape = fit_landscape(evidence) if reason is None else None
-    if reason is None:
-        reason = _no_place(evidence, landscape)
-    lr = low = high = None
-    ranking: Ranking | None = None
-    caveats = list(evidence.curve.caveats)
-    costs: tuple[tuple[float, float], ...] = ()
-    if landscape is not None and reason is None:
-        belief = landscape.belief(horizon, law)
-        lr, low, high = belief.best(), belief.quantile(0.05), belief.quantile(0.95)
-        if horizon is not None:
-            ranking = rank(evidence, horizon, lr, blow_up=2.0**landscape.blow_up, prior=prior)
-            lr, low, high = (rate * 2**ranking.octaves for rate in (lr, low, high))
-        low, high = min(low, lr), max(high, lr)
-        costs = tuple((factor, landscape.rise(math.log2(factor))) for factor in (0.1, 0.5, 2.0, 10.0))
-        caveats += ranking.caveats if ranking is not None else ()
-        caveats += _probe_caveats(landscape, horizon, law, single=evidence.untrained.loss.size == 1)
-    return Suggestion(
-        reason=reason,
-        lr=lr,
-        lr_low=low,
-        lr_high=high,
-        param_group_lrs=() if lr is None else tuple(ratio * lr for ratio in evidence.curve.group_ratios),
-        policy=ranking.chosen.policy if ranking is not None else None if lr is None else default_policy(horizon),
-        horizon=horizon,
-        caveats=tuple(caveats),
-        environment=environment(),
-        evidence=evidence,
-        cost_of_error=costs,
-        alternatives=() if ranking is None else ranking.alternatives,
-    )
+    reason = reason or _no_place(evidence, landscape)
+    if reason is not None or landscape is None:
+        return _suggestion(evidence, horizon, reason)
+    belief = landscape.belief(horizon, law)
+    rates = (belief.best(), belief.quantile(0.05), belief.quantile(0.95))
+    costs = tuple((factor, landscape.rise(math.log2(factor))) for factor in (0.1, 0.5, 2.0, 10.0))
+    caveats = _probe_caveats(landscape, horizon, law, single=evidence.untrained.loss.size == 1)
+    if horizon is None:
+        return _suggestion(evidence, horizon, None, rates, caveats, cost_of_error=costs)
+    ranking = rank(evidence, horizon, rates[0], blow_up=2.0**landscape.blow_up, prior=prior)
+    lr, low, high = (rate * 2**ranking.octaves for rate in rates)
+    decay = {"policy": ranking.chosen.policy, "alternatives": ranking.alternatives}
+    caveats = [*ranking.caveats, *caveats]
+    return _suggestion(evidence, horizon, None, (lr, low, high), caveats, cost_of_error=costs, **decay)
 
 
 def _bracket(evidence: Evidence, horizon: int | None) -> Suggestion:
     """Suggest what a range test alone supports."""
-    curve = evidence.curve
-    fit = fit_range(curve)
+    fit = fit_range(evidence.curve)
     reason = _range_refusal(fit)
-    lr = low = high = None
-    caveats = list(curve.caveats)
-    if fit is not None and reason is None:
-        limit = fit.blow_up.lr_limit if fit.blow_up is not None else math.inf
-        lr = min(fit.lr_lowest, limit) * _BELOW_LOWEST
-        width = 10 ** (_NORMAL_90 * math.hypot(_SPREAD, min(fit.standard_error("rise"), 1.0)))
-        low, high = lr / width, min(lr * width, limit)
-        caveats += _range_caveats(fit, horizon)
-    return Suggestion(
+    if fit is None or reason is not None:
+        return _suggestion(evidence, horizon, reason)
+    limit = fit.blow_up.lr_limit if fit.blow_up is not None else math.inf
+    lr = min(fit.lr_lowest, limit) * _BELOW_LOWEST
+    width = 10 ** (_NORMAL_90 * math.hypot(_SPREAD, min(fit.standard_error("rise"), 1.0)))
+    rates = (lr, lr / width, min(lr * width, limit))
+    return _suggestion(evidence, horizon, None, rates, _range_caveats(fit, horizon))
+
+
+def _suggestion(
+    evidence: Evidence,
+    horizon: int | None,
+    reason: Reason | None,
+    rates: tuple[float, float, float] | None = None,
+    caveats: Sequence[str] = (),
+    **decay: Any,
+) -> Suggestion:
+    """Put a suggestion together; ``rates`` are the best one and the ends of the interval, None if refused."""
+    lr, low, high = rates or (None, None, None)
+    answer = Suggestion(
         reason=reason,
         lr=lr,
-        lr_low=low,
-        lr_high=high,
-        param_group_lrs=() if lr is None else tuple(ratio * lr for ratio in curve.group_ratios),
+        lr_low=None if low is None or lr is None else min(low, lr),
+        lr_high=None if high is None or lr is None else max(high, lr),
+        param_group_lrs=() if lr is None else tuple(ratio * lr for ratio in evidence.curve.group_ratios),
         policy=None if lr is None else default_policy(horizon),
         horizon=horizon,
-        caveats=tuple(caveats),
+        caveats=(*evidence.curve.caveats, *caveats),
         environment=environment(),
         evidence=evidence,
     )
+    return dataclasses.replace(answer, **decay)
 
 
 def default_policy(steps: int | None) -> Policy:

@@ -10,6 +10,7 @@ from lrfinder.writeback import set_lr
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
 
 __all__ = ["scheduled"]
 
@@ -20,7 +21,7 @@ _OF_SCHEDULERS = ("initial_lr", "max_lr", "min_lr", "swa_lr", "max_momentum", "b
 
 def scheduled(
     optimizer: Optimizer, policy: Policy, peaks: Sequence[float], mode: str = "min", position: int = 0
-) -> Any:
+) -> LRScheduler:
     """Return a scheduler that drives ``optimizer``, whatever drove it before.
 
     Args:

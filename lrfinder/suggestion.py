@@ -146,8 +146,7 @@ class Suggestion:
             InputError: the suggestion was refused, or no param group has a positive learning rate.
         """
         self.apply(optimizer)
-        scheduler: LRScheduler = scheduled(optimizer, self._policy(), configured_lrs([optimizer]))
-        return scheduler
+        return scheduled(optimizer, self._policy(), configured_lrs([optimizer]))
 
     def code(self) -> str:
         """Return the `configure_optimizers` that does the same without lrfinder, for `print`: Python, torch only.

@@ -43,23 +43,19 @@ def read_document(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     low, high = values["lr_low"], values["lr_high"]
     if values["lr"] is not None and (low is None or high is None or low > high):
         raise InputError(f"{name}: lr_low and lr_high must be in order and given with lr, got {low!r} and {high!r}")
+    fit = values["fit"] or {}
     try:
-        evidence = _evidence(values)
+        evidence = Evidence.of_probes(
+            values["curves"][0],
+            values["probes"],
+            values["steps_spent"],
+            epoch_steps=fit.get("epoch_steps"),
+            comparable=bool(fit.get("comparable", True)),
+            interrupted=values["interrupted"],
+        )
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     return {**{field: value for field, value in values.items() if field not in _MEASURED}, "evidence": evidence}
-
-
-def _evidence(values: Mapping[str, Any]) -> Evidence:
-    fit = values["fit"] or {}
-    return Evidence.of_probes(
-        values["curves"][0],
-        values["probes"],
-        values["steps_spent"],
-        epoch_steps=fit.get("epoch_steps"),
-        comparable=bool(fit.get("comparable", True)),
-        interrupted=values["interrupted"],
-    )
 
 
 def _optional_number(value: Any) -> float | None:
