@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from lrfinder import Curve, Suggestion
-from lrfinder.choice import evidence_of
 from lrfinder.fit import fit_range
 from lrfinder.landscape import fit_landscape
 from lrfinder.probe import Evidence, Outcome, Probe
@@ -59,7 +58,7 @@ def orders(rows: list[dict]) -> dict[str, list[float]]:
         found["noise alone"].append(fit.order if fit is not None else 0.0)
     for row in rows:
         if row["method"].startswith(("probe 300", "probe 250")) and "suggestion" in row:
-            fit = fit_landscape(evidence_of(Suggestion.from_dict(row["suggestion"])))
+            fit = fit_landscape(Suggestion.from_dict(row["suggestion"]).evidence)
             if fit is not None:
                 found.setdefault("real searches", []).append(fit.order)
     return found

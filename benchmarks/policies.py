@@ -27,7 +27,7 @@ from regret import BUDGETS, fit_law, without_warmup
 from scipy.stats import spearmanr
 from tasks import TASKS, build
 
-from lrfinder.choice import choose, evidence_of
+from lrfinder.choice import choose
 from lrfinder.schedules import Policy
 from lrfinder.suggestion import Suggestion
 from lrfinder.worth import Worth, features
@@ -130,7 +130,7 @@ def picks(path: Path) -> Iterator[tuple[str, tuple[str, int], Policy | None, flo
         prior = prior_of({task.name for task in TASKS} - {name})
         for row in (row for row in main if row["task"] == name):
             cell = (name, row["steps"])
-            evidence = evidence_of(Suggestion.from_dict(row["suggestion"]))
+            evidence = Suggestion.from_dict(row["suggestion"]).evidence
             found = choose(evidence, steps=row["steps"], law=drift, prior=prior)
             yield "lrfinder, laws fitted without the task", cell, found.policy, found.lr, found
             ships = choose(evidence, steps=row["steps"])

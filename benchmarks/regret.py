@@ -25,8 +25,9 @@ from tasks import TASKS, Task, build
 from torch.utils.data import DataLoader
 
 import lrfinder
-from lrfinder.choice import choose, evidence_of
-from lrfinder.finder import find
+from lrfinder import finder
+from lrfinder.choice import choose
+from lrfinder.curve import Stage
 from lrfinder.landscape import DRIFT, Drift, fit_landscape
 from lrfinder.loop import LoopTrainee
 from lrfinder.probe import Evidence
@@ -72,7 +73,7 @@ def search(
     run.loader.generator.manual_seed(seed + 1000 * draw)  # other batches, for which chance decides much
     held_out = DataLoader(run.validation, 64)
     trainee = kind(run.model, run.optimizer, task.loss, run.loader, run.train_step, val_loader=held_out)
-    return find(trainee, Settings("probe", steps, budget, anneal=anneal))
+    return choose(finder.search(trainee, Settings("probe", steps, budget, anneal=anneal)), steps=steps)
 
 
 def range_test(task: Task, steps: int, seed: int) -> Suggestion:
@@ -209,7 +210,7 @@ def fit_law(rows: list[dict]) -> Drift:
     """
     theory, cases = np.array([-0.15, 0.5, 1.0, 1.0]), []
     for row in rows:
-        landscape = fit_landscape(evidence_of(Suggestion.from_dict(row["suggestion"])))
+        landscape = fit_landscape(Suggestion.from_dict(row["suggestion"]).evidence)
         if landscape is not None and row["lr"] is not None:
             doublings = math.log2(row["steps"] / landscape.steps)
             off = place(row["task"], row["steps"]) - float(landscape.weights @ landscape.place)
@@ -224,17 +225,17 @@ def fit_law(rows: list[dict]) -> Drift:
     return Drift(*(float(value) for value in law), DRIFT.spread, DRIFT.place)
 
 
-def without_warmup(evidence: Evidence | None) -> Evidence | None:
+def without_warmup(evidence: Evidence) -> Evidence:
     """Evidence that recommends no warmup: the whole trainings here have none."""
-    branches = () if evidence is None else tuple(o for o in evidence.branches if o.probe.stage != "warmup")
-    return evidence and dataclasses.replace(evidence, branches=branches)
+    branches = tuple(o for o in evidence.branches if o.probe.stage != Stage.WARMUP)
+    return dataclasses.replace(evidence, branches=branches)
 
 
 def picks(rows: list[dict], schedule: str) -> dict[str, list[dict]]:
     """Per method, one entry a cell and seed: regret, and whether the interval held the oracle's rate."""
     longest = [r for r in rows if r["method"].startswith(f"probe {BUDGETS[r['steps']][-1]} ") and "suggestion" in r]
     for row in longest:
-        row["lr"] = choose(evidence_of(Suggestion.from_dict(row["suggestion"])), steps=row["steps"]).lr  # for a refusal
+        row["lr"] = choose(Suggestion.from_dict(row["suggestion"]).evidence, steps=row["steps"]).lr  # for a refusal
     laws = {name: fit_law([r for r in longest if r["task"] != name]) for name in {r["task"] for r in rows}}
     print("law fitted to all tasks:", fit_law(longest), "\n")
     found: dict[str, list[dict]] = {}
@@ -264,8 +265,8 @@ def picks(rows: list[dict], schedule: str) -> dict[str, list[dict]]:
             add(name, row, None)
         elif "suggestion" in row:
             suggestion = Suggestion.from_dict(row["suggestion"])
-            evidence = without_warmup(evidence_of(suggestion))
-            if evidence is None:
+            evidence = without_warmup(suggestion.evidence)
+            if not evidence.probed:
                 add_suggestion(name, row, suggestion)
                 continue
             add_suggestion(name, row, choose(evidence, steps=steps, law=laws[row["task"]]))

@@ -9,8 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lrfinder.bracket import suggest
     from lrfinder.callback import LRFinder
+    from lrfinder.choice import suggest
     from lrfinder.curve import Curve
     from lrfinder.detector import Detector
     from lrfinder.errors import InputError, LRFinderError, UnsupportedError
@@ -64,7 +64,7 @@ _HOMES = {
     "read_curve": "files",
     "read_loss_log": "logfile",
     "read_metric_log": "metriclog",
-    "suggest": "bracket",
+    "suggest": "choice",
     "write_curve_csv": "files",
 }
 

@@ -1,4 +1,4 @@
-"""`Alternative`: one decay policy and what it is predicted to give."""
+"""`Alternative`: one decay policy and what it is predicted to give; and the best peaks of other schedules."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lrfinder.errors import InputError
 from lrfinder.schedules import ENDLESS, POLICIES, Policy
+from lrfinder.worth import octaves_to_own_best
 
-__all__ = ["Alternative", "asked_for"]
+__all__ = ["Alternative", "named_policy", "peak_for", "peak_for_schedule"]
 
 
 @dataclass(frozen=True)
@@ -67,28 +71,53 @@ class Alternative:
         return cls(Policy.from_dict(data), lr, gain, low, high, str(data["reason"]), unwarmed)
 
 
-def asked_for(
-    policy: str | Policy, alternatives: Sequence[Alternative], own: Policy, lr: float, steps: int | None
-) -> tuple[Policy, float]:
-    """Return a policy that a person asks for, and its own best peak learning rate as far as it is known.
+def named_policy(name: str, alternatives: Sequence[Alternative], own: Policy, steps: int | None) -> Policy:
+    """Return the policy that a person asks for by its name.
 
     Args:
-        policy: the name of one, or one with parameters.
-        alternatives: those considered; of its name, or of its very parameters, the rate is theirs.
-        own: the one suggested; one that is asked for by name takes the same steps of warmup.
-        lr: the rate of ``own``, which any other gets.
-        steps: of the training; None where unknown.
+        name: of the policy.
+        alternatives: the policies considered; one of this name is taken as it stands.
+        own: the policy suggested; another takes the same steps of warmup.
+        steps: optimizer steps of the training; None if unknown.
 
     Raises:
         InputError: there is no such policy, or it needs ``steps`` and there are none.
     """
-    name = policy.name if isinstance(policy, Policy) else policy
-    namesakes = [alternative for alternative in alternatives if alternative.policy.name == name]
-    if isinstance(policy, Policy):
-        same = [alternative for alternative in namesakes if alternative.policy == policy]
-        return policy, (same + namesakes)[0].lr_at(policy.warmup_steps > 0) if namesakes else lr
-    if namesakes:
-        return namesakes[0].policy, namesakes[0].lr
+    for alternative in alternatives:
+        if alternative.policy.name == name:
+            return alternative.policy
     if steps is None and name in POLICIES and name not in ENDLESS:
         raise InputError(f"steps must be given for policy {name!r}, which ends after so many, got steps = None")
-    return Policy(name, steps, 0 if name == "plateau" else own.warmup_steps), lr
+    return Policy(name, steps, 0 if name == "plateau" else own.warmup_steps)
+
+
+def peak_for(policy: Policy, alternatives: Sequence[Alternative], lr: float) -> float:
+    """Return the best peak learning rate of a policy, as far as it is known.
+
+    Args:
+        policy: the policy to follow.
+        alternatives: the policies considered; the peak is that of the same policy, else of the first of its name.
+        lr: peak of the policy suggested, which any other policy gets too.
+    """
+    namesakes = [alternative for alternative in alternatives if alternative.policy.name == policy.name]
+    namesakes.sort(key=lambda alternative: alternative.policy != policy)
+    return namesakes[0].lr_at(policy.warmup_steps > 0) if namesakes else lr
+
+
+def peak_for_schedule(
+    rates: NDArray[np.float64], alternatives: Sequence[Alternative], lr: float, steps: int | None
+) -> float:
+    """Return the best peak learning rate of any schedule, moved there from that of "linear" by the convex bound.
+
+    Args:
+        rates: (k,) learning rates >= 0 in any unit, evenly spaced over the training.
+        alternatives: the policies considered.
+        lr: peak of the policy suggested, which stands if "linear" was not considered.
+        steps: optimizer steps of the training; None if unknown.
+
+    Raises:
+        InputError: this is no schedule, see `lrfinder.bound.Bound.of`.
+    """
+    octaves = octaves_to_own_best(rates / max(rates.max(initial=0.0), 1e-300), steps or 1000)
+    linear = next((one for one in alternatives if one.policy.name == "linear"), None)
+    return lr if linear is None else linear.lr_at(warmed=bool(rates[0] < 0.5 * rates.max())) * 2.0**octaves

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lrfinder.curve import Stage
 from lrfinder.probe import Evidence, Outcome, Probe
 
-__all__ = ["ANNEALED", "STAGES", "Annealed", "Warmed", "annealed", "branch_probes", "warmed"]
+__all__ = ["ANNEALED", "Annealed", "Warmed", "annealed", "branch_probes", "warmed"]
 
 ANNEALED = 0.4
 """Share of a branch, its end, over which the rate falls to zero: what the policy "wsd" does by default."""
-
-_TRUNK, _BRANCH, _WARMUP = STAGES = ("trunk", "branch", "warmup")
 
 _BELOW = 0.5
 """Octaves from the best rate of the probes, which anneal from the first step on, down to the rate of trunks: between
@@ -49,9 +48,9 @@ def branch_probes(outcomes: Sequence[Outcome], left: int, max_lr: float = math.i
         best = min(rung, key=lambda outcome: outcome.mean).probe.lr
         low, high = best * 2**-_BELOW, best * 2**_ABOVE
         if steps >= 5:
-            wanted.append([Probe(low, steps, 0.0, _TRUNK), Probe(low, steps, ANNEALED, _BRANCH)])
+            wanted.append([Probe(low, steps, 0.0, Stage.TRUNK), Probe(low, steps, ANNEALED, Stage.BRANCH)])
         if steps == lengths[0] and steps >= 10 and high <= max_lr:
-            wanted.append([Probe(high, steps, 1.0, _WARMUP, round(_WARMED * steps))])
+            wanted.append([Probe(high, steps, 1.0, Stage.WARMUP, round(_WARMED * steps))])
     probes: list[Probe] = []
     for together in wanted:
         cost = sum(probe.steps for probe in together)
@@ -83,9 +82,9 @@ class Annealed:
 def annealed(evidence: Evidence) -> tuple[Annealed, ...]:
     """Return what trunks and branches say, the shortest first; those that blew up say nothing."""
     found = []
-    for trunk in sorted((o for o in evidence.branches if o.probe.stage == _TRUNK), key=lambda o: o.probe.steps):
+    for trunk in sorted((o for o in evidence.branches if o.probe.stage == Stage.TRUNK), key=lambda o: o.probe.steps):
         steps = trunk.probe.steps
-        branch = next((o for o in evidence.branches if (o.probe.stage, o.probe.steps) == (_BRANCH, steps)), None)
+        branch = next((o for o in evidence.branches if (o.probe.stage, o.probe.steps) == (Stage.BRANCH, steps)), None)
         if branch is None or trunk.diverged or branch.diverged:
             continue
         rung = [o for o in evidence.outcomes if o.probe.steps == steps and not o.diverged and o.probe.anneal == 1]
@@ -114,7 +113,7 @@ class Warmed:
 
 def warmed(evidence: Evidence) -> Warmed | None:
     """Return what the probe with warmup says; None where there was none, or it blew up."""
-    probe = next((o for o in evidence.branches if o.probe.stage == _WARMUP and not o.diverged), None)
+    probe = next((o for o in evidence.branches if o.probe.stage == Stage.WARMUP and not o.diverged), None)
     rung = [o for o in evidence.outcomes if probe is not None and o.probe.steps == probe.probe.steps]
     best = min(rung, key=lambda o: o.mean, default=None)
     if probe is None or best is None or best.diverged:

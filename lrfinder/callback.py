@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from lrfinder.callback_base import Callback
+from lrfinder.choice import choose
 from lrfinder.curve import Curve
 from lrfinder.errors import InputError, LRFinderError
 from lrfinder.executor import Progress
-from lrfinder.finder import find
+from lrfinder.finder import search
 from lrfinder.horizon import begun, horizon
 from lrfinder.install import Asked, Installed, checked_policy, install, settled, to_install, told
 from lrfinder.internals import check_supported, say, warn
@@ -18,6 +19,7 @@ from lrfinder.journal import Journal
 from lrfinder.module_lr import held_numbers, names_of_lr, numbers, put_numbers
 from lrfinder.plateau_callback import PlateauDetector
 from lrfinder.progress import progress_bar
+from lrfinder.ranking import MATERIAL
 from lrfinder.schedules import Policy
 from lrfinder.settings import Settings
 from lrfinder.snippet import constructor
@@ -49,10 +51,6 @@ class Found(NamedTuple):
     what: str | Policy
     trainee: TrainerTrainee
     names: list[str]
-
-
-_LEAST_WORTH = 0.005
-"""Share of the loss; gains below it cannot be told from none."""
 
 
 class LRFinder(Callback):
@@ -219,7 +217,8 @@ class LRFinder(Callback):
         asked = "keep" if self.policy is None and self.plateau is not None and self.plateau.decays else self.policy
         what = settled(asked, trainer, horizon(trainer)) if self._installed is None else "keep"
         settings = self.settings(trainer)
-        suggestion = find(trainee, settings, progress, None if journal is None else journal(settings))
+        evidence = search(trainee, settings, progress, None if journal is None else journal(settings))
+        suggestion = choose(evidence, steps=settings.horizon)
         if suggestion.interrupted:
             return Found(suggestion, None, what, trainee, names)
         suggestion = trainee.processes.first(suggestion)  # they differ in seconds
@@ -302,7 +301,7 @@ def _checked_plateau(plateau: Any) -> PlateauDetector | None:
 def _worth(suggestion: Suggestion) -> float | None:
     """Return the share of the loss that the best policy saves over a constant rate; None where that cannot be told."""
     best = max((one.gain for one in suggestion.alternatives if one.gain is not None), default=0.0)
-    return best if best >= _LEAST_WORTH else None
+    return best if best >= MATERIAL else None
 
 
 def _checked_epochs(epochs: Any) -> frozenset[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
@@ -177,8 +176,7 @@ def _dry_run(options: argparse.Namespace) -> int:
 
 
 def _from_curve(options: argparse.Namespace) -> Suggestion:
-    from lrfinder.bracket import suggest
-    from lrfinder.choice import choose, evidence_of
+    from lrfinder.choice import choose, suggest
     from lrfinder.suggestion import Suggestion
 
     curve, document = read_curve(options.curve)
@@ -189,10 +187,8 @@ def _from_curve(options: argparse.Namespace) -> Suggestion:
     again = None
     if document.get("probes"):
         before = Suggestion.from_dict(document, options.curve)
-        if (evidence := evidence_of(before)) is not None:
-            again = choose(evidence, steps=steps)
-            environment = {**again.environment, **before.environment}
-            again = dataclasses.replace(again, interrupted=before.interrupted, environment=environment)
+        again = choose(before.evidence, steps=steps)
+        again = again.with_environment(**before.environment)
     return search_of(options).for_policy(again or suggest(curve, steps=steps))
 
 

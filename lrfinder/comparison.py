@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrfinder.branches import STAGES
+from lrfinder.choice import FAR
 from lrfinder.curve import SCHEMA_VERSION, number_to_json
 from lrfinder.difference import Difference, alike, standard_error
 from lrfinder.errors import InputError
@@ -18,9 +18,6 @@ from lrfinder.probe import Outcome
 from lrfinder.suggestion import Suggestion
 
 __all__ = ["Comparison", "Entry", "compare"]
-
-_FAR = 20.0
-"""A horizon so many times the longest probe is far, as in `lrfinder.choice`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +171,7 @@ def compare(found: Sequence[tuple[str, Suggestion]]) -> Comparison:
 
 def _longest(suggestion: Suggestion) -> Outcome | None:
     """Return the lowest of the longest probes that annealed from the first step on."""
-    annealed = [one for one in suggestion.probes if one.probe.steps and one.probe.stage not in STAGES]
+    annealed = suggestion.evidence.outcomes
     most = max((one.probe.steps for one in annealed), default=0)
     finite = [one for one in annealed if one.probe.steps == most and not one.diverged]
     return min(finite, key=lambda one: one.mean, default=None)
@@ -203,7 +200,7 @@ def _caveats(entries: Sequence[Entry], paired: bool) -> list[str]:
     if len(lengths) > 1:
         return [*caveats, f"The longest probes took from {min(lengths)} to {max(lengths)} steps: no order is implied."]
     horizon = entries[0].suggestion.horizon
-    if lengths and horizon is not None and horizon > _FAR * max(lengths):
+    if lengths and horizon is not None and horizon > FAR * max(lengths):
         caveats.append(
             f"The longest probes took {max(lengths)} steps, training will take {horizon}: an optimizer that is slow at"
             " first may end lower. Give a larger --budget to look further."

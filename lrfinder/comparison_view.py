@@ -6,10 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lrfinder.choice import evidence_of
 from lrfinder.difference import SIGMAS, Difference, alike, standard_error
 from lrfinder.errors import InputError
-from lrfinder.landscape import fit_landscape
 from lrfinder.probe import Outcome
 from lrfinder.probes_plot import Rung, rung_view
 from lrfinder.suggestion import Suggestion
@@ -80,13 +78,12 @@ class SideBySide(NamedTuple):
 
 
 def _entry(label: str, suggestion: Suggestion) -> Entry:
-    evidence = evidence_of(suggestion)
-    if evidence is None or not evidence.outcomes:
+    evidence = suggestion.evidence
+    if not evidence.outcomes:
         return Entry(label, suggestion, None, None, math.nan)
     longest = evidence.rungs[-1]
-    landscape = fit_landscape(evidence) if suggestion.fit is not None else None
     best = min(longest, key=lambda outcome: outcome.mean)
-    rung = rung_view(longest, landscape)
+    rung = rung_view(longest, suggestion.landscape)
     return Entry(label, suggestion, None if best.diverged else best, rung, evidence.untrained.mean)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,30 @@ from numpy.typing import ArrayLike, NDArray
 
 from lrfinder.errors import InputError
 
-__all__ = ["MIN_POINTS", "SCHEMA_VERSION", "Curve", "number_from_json", "number_to_json"]
+__all__ = ["MIN_POINTS", "SCHEMA_VERSION", "Curve", "Stage", "number_from_json", "number_to_json"]
 
 MIN_POINTS = 10
 """Fewest points a curve may have: with fewer, the six parameters of the fit have no degrees of freedom to err with."""
 
 SCHEMA_VERSION = 1
 """Of the JSON document that carries curves and suggestion; see `Suggestion.to_dict`."""
+
+
+class Stage(str, Enum):
+    """The part of a search that a curve or a probe belongs to; each member equals its text in JSON."""
+
+    RANGE = "range"
+    UNTRAINED = "untrained"
+    PROBE = "probe"
+    SHORT = "rung 1"
+    LONG = "rung 2"
+    TRUNK = "trunk"
+    BRANCH = "branch"
+    WARMUP = "warmup"
+
+    # Without it Python 3.12 formats a member as "Stage.RANGE", while 3.10 and 3.11 format it as "range".
+    __str__ = str.__str__
+
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -35,7 +53,7 @@ class Curve:
         lr: (n,) float64, strictly increasing, > 0: the learning rate of the reference param group.
         loss: (n,) float64, raw; the last values may be inf or NaN where training blew up.
         step: (n,) int64, strictly increasing: optimizer steps since the start of the test.
-        stage: what was run; "range" is a range test.
+        stage: what was run, normally `Stage.RANGE`; any other text is kept as it was read.
         seconds: wall time of the recording, >= 0; None where unknown.
         group_ratios: each param group's learning rate divided by ``lr``, >= 0.
         caveats: what the recording could not do, in sentences.
@@ -48,7 +66,7 @@ class Curve:
     lr: NDArray[np.float64]
     loss: NDArray[np.float64]
     step: NDArray[np.int64]
-    stage: str = "range"
+    stage: str = Stage.RANGE.value
     seconds: float | None = None
     group_ratios: tuple[float, ...] = (1.0,)
     caveats: tuple[str, ...] = ()
@@ -59,7 +77,7 @@ class Curve:
         loss: ArrayLike,
         step: ArrayLike | None = None,
         *,
-        stage: str = "range",
+        stage: str = Stage.RANGE,
         seconds: float | None = None,
         group_ratios: Sequence[float] = (1.0,),
         caveats: Sequence[str] = (),
@@ -78,7 +96,7 @@ class Curve:
             ("lr", lrs),
             ("loss", losses),
             ("step", steps),
-            ("stage", stage),
+            ("stage", str(stage)),
             ("seconds", seconds),
             ("group_ratios", tuple(float(ratio) for ratio in group_ratios)),
             ("caveats", tuple(caveats)),
@@ -123,7 +141,7 @@ class Curve:
                 lr=[number_from_json(value) for value in data["lr"]],
                 loss=[number_from_json(value) for value in data["loss"]],
                 step=data.get("step"),
-                stage=str(data.get("stage", "range")),
+                stage=str(data.get("stage", Stage.RANGE)),
                 seconds=None if data.get("seconds") is None else float(data["seconds"]),
                 group_ratios=[float(ratio) for ratio in data.get("group_ratios") or (1.0,)],
                 caveats=[str(caveat) for caveat in data.get("caveats") or ()],

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrfinder.probe import Outcome
+from lrfinder.ranking import MATERIAL
 
 __all__ = ["SIGMAS", "Difference", "alike", "standard_error"]
 
 SIGMAS = 2.0
 """A difference of fewer standard errors is not told apart."""
-_MATERIAL = 0.005
-"""A smaller share of the loss decides nothing, as between policies (`lrfinder.ranking`)."""
 
 
 class Difference(NamedTuple):
@@ -40,7 +39,7 @@ class Difference(NamedTuple):
         else:
             errors = [standard_error(outcome.loss) for outcome in (one, first)]
             error = None if None in errors else math.hypot(*(error or 0.0 for error in errors))
-        small = abs(mean) < _MATERIAL * abs(first.mean)
+        small = abs(mean) < MATERIAL * abs(first.mean)
         return cls(mean, error, one is not first and (small or (error is not None and mean < SIGMAS * error)))
 
 

@@ -14,7 +14,6 @@ from lrfinder.plot import Palette, bare, plain
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from lrfinder.fits import Fits
     from lrfinder.suggestion import Suggestion
 
 __all__ = ["DriftView", "Place", "draw_drift", "drift_view"]
@@ -50,10 +49,10 @@ class DriftView(NamedTuple):
     octaves: float
 
 
-def drift_view(suggestion: Suggestion, fits: Fits) -> DriftView | None:
-    """Work out what `draw_drift` draws; None where nothing was suggested, or not from probes."""
-    evidence, landscape = fits.evidence, fits.landscape
-    if evidence is None or landscape is None or suggestion.lr is None:
+def drift_view(suggestion: Suggestion) -> DriftView | None:
+    """Work out what `draw_drift` draws; None if nothing was suggested, or not from probes."""
+    evidence, landscape = suggestion.evidence, suggestion.landscape
+    if landscape is None or suggestion.lr is None:
         return None
     probes = [(o.probe.steps, o.probe.lr, o.diverged) for o in evidence.outcomes]
     tried, blown_up = (

@@ -10,7 +10,9 @@ A curve that does not support a suggestion is not an error: `suggest` returns a 
 
 from __future__ import annotations
 
-__all__ = ["InputError", "LRFinderError", "TargetError", "UnsupportedError"]
+import operator
+
+__all__ = ["InputError", "LRFinderError", "TargetError", "UnsupportedError", "checked_horizon"]
 
 
 class LRFinderError(Exception):
@@ -27,3 +29,20 @@ class UnsupportedError(LRFinderError, RuntimeError):
 
 class TargetError(LRFinderError, RuntimeError):
     """Code that the command line was pointed at raised; the text ends in its traceback."""
+
+
+def checked_horizon(steps: object) -> int | None:
+    """Return the number of optimizer steps of the training asked about, as an int; None if it is unknown.
+
+    Raises:
+        InputError: ``steps`` is neither None nor a positive whole number.
+    """
+    if steps is None:
+        return None
+    try:
+        number = operator.index(steps)  # type: ignore[arg-type]  # NumPy's whole numbers too
+    except TypeError:
+        number = 0
+    if isinstance(steps, bool) or number < 1:
+        raise InputError(f"steps must be a positive whole number of optimizer steps, got steps = {steps!r}")
+    return number

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrfinder.curve import MIN_POINTS, Curve
+from lrfinder.curve import MIN_POINTS, Curve, Stage
 from lrfinder.errors import InputError
 from lrfinder.probe import Outcome, Probe
 from lrfinder.sweep import Ladder, blown_up, last_step
@@ -43,7 +43,7 @@ def evaluate(trainee: Trainee) -> Outcome:
     """Evaluate the state the trainee is in, as the outcome of no steps at all."""
     started = time.perf_counter()
     loss = trainee.evaluate().double().cpu().numpy()
-    return Outcome(Probe(0.0, 0, 0.0, "untrained"), np.empty(0), loss, time.perf_counter() - started)
+    return Outcome(Probe(0.0, 0, 0.0, Stage.UNTRAINED), np.empty(0), loss, time.perf_counter() - started)
 
 
 def run_probe(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lrfinder.curve import SCHEMA_VERSION, Curve
+from lrfinder.curve import SCHEMA_VERSION, Curve, Stage
 from lrfinder.errors import InputError
 
 __all__ = [
@@ -174,7 +174,7 @@ def _curve_from_json(text: str, name: str) -> tuple[Curve, Mapping[str, Any]]:
     curves = document["curves"]
     if not isinstance(curves, list) or not all(isinstance(curve, dict) for curve in curves):
         raise InputError(f"{name}: curves must be a list of objects")
-    ranges = [curve for curve in curves if curve.get("stage") == "range"]
+    ranges = [curve for curve in curves if curve.get("stage") == Stage.RANGE]
     if len(ranges) != 1:
         raise InputError(f"{name}: curves must hold one curve with stage 'range', got {len(ranges)}")
     return Curve.from_dict(ranges[0], name), document
@@ -189,7 +189,7 @@ def _curve_from_csv(text: str, name: str) -> Curve:
     reader.fieldnames = columns
     values: dict[str, list[float]] = {column: [] for column in ("lr", "loss", "step") if column in columns}
     for row in reader:
-        if (row.get("stage") or "range") != "range":
+        if (row.get("stage") or Stage.RANGE) != Stage.RANGE:
             raise InputError(f"{name}, line {reader.line_num}: stage must be 'range', got {excerpt(row['stage'])}")
         for column, numbers in values.items():
             try:

@@ -1,4 +1,4 @@
-"""Running a whole search on a `Trainee`: range test, probes, evaluation; and leaving the trainee as it was."""
+"""Run a whole search on a `Trainee`: range test, probes, evaluation; and leave the trainee as it was."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from lrfinder.bracket import suggest
 from lrfinder.branches import branch_probes
-from lrfinder.choice import choose
 from lrfinder.curve import MIN_POINTS, Curve
 from lrfinder.errors import InputError
 from lrfinder.executor import READ_EVERY, BlewUpError, Progress, climb, evaluate, run_probe, run_range_test
@@ -22,12 +20,11 @@ from lrfinder.journal import Journal
 from lrfinder.probe import Evidence, Outcome, Probe
 from lrfinder.search import Plan, bracket_centre, next_probes
 from lrfinder.settings import LEAST_BUDGET, Settings
-from lrfinder.suggestion import Suggestion
 from lrfinder.sweep import Ladder, blown_up
 from lrfinder.trainee import Trainee
 from lrfinder.writeback import scaled_lrs
 
-__all__ = ["find"]
+__all__ = ["search"]
 
 _TIMED_STEPS = 300
 """Steps planned for before it is known how many a time budget will buy."""
@@ -37,36 +34,36 @@ _EVALUATIONS = 10
 Result = TypeVar("Result")
 
 
-def find(
+def search(
     trainee: Trainee, settings: Settings, progress: Progress | None = None, journal: Journal | None = None
-) -> Suggestion:
-    """Search, leave the trainee as it was, and return the suggestion.
+) -> Evidence:
+    """Search, leave the trainee as it was, and return what was measured; `lrfinder.choice.choose` draws the conclusion.
 
-    Ctrl-C once three probes are done ends the search with the best answer so far, and a caveat; before, it passes
-    through. Either way everything is put back.
+    Ctrl-C ends the search with what has been measured so far, and a caveat, if three probes are done; before that it
+    passes through. Either way everything is put back.
 
     Args:
         trainee: what to tune.
-        settings: what to do.
+        settings: what to run; the method "range" runs a range test alone.
         progress: called after each step with (done, planned).
-        journal: where to record results, and to take those of an earlier, killed search from.
+        journal: where to record results, and to take those of an earlier, killed search from; a range test alone is
+            not recorded.
 
     Raises:
         InputError: nothing can be probed, or the journal is of another search.
     """
     if settings.method == "range":
-        return suggest(run_range_test(trainee, settings.ladder, progress), steps=settings.horizon)
-    search = _Search(trainee, settings, progress, journal)
+        return Evidence.of_range_test(run_range_test(trainee, settings.ladder, progress))
+    running = _Search(trainee, settings, progress, journal)
     interrupted = False
     with trainee.preserved():
         try:
-            search.run()
+            running.run()
         except KeyboardInterrupt:
-            if len(search.outcomes) < 3:
+            if len(running.outcomes) < 3:
                 raise
             interrupted = True
-        evidence = search.evidence(interrupted)
-    return dataclasses.replace(choose(evidence, steps=settings.horizon), interrupted=interrupted)
+        return running.evidence(interrupted)
 
 
 class _Search:
@@ -132,6 +129,7 @@ class _Search:
             self.trainee.epoch_steps(),
             self.trainee.evaluates_training_loss(),
             tuple(self.branches),
+            interrupted,
         )
 
     def _climbed(self, ladder: Ladder) -> Curve:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from lrfinder.course import Course, courses
 from lrfinder.drift_plot import DriftView, drift_view
-from lrfinder.fits import Fits
 from lrfinder.plot import CurveView, curve_view
 from lrfinder.probes_plot import ProbesView, probes_view
 from lrfinder.suggestion import Suggestion
@@ -19,7 +18,6 @@ class Findings(NamedTuple):
 
     Attributes:
         suggestion: of which all this is.
-        fits: what its raw numbers were fitted with.
         curve: the range test.
         probes: the probes; None where there were none.
         drift: how the best rate moves to the horizon; None where nothing was suggested, or without probes.
@@ -27,7 +25,6 @@ class Findings(NamedTuple):
     """
 
     suggestion: Suggestion
-    fits: Fits
     curve: CurveView
     probes: ProbesView | None
     drift: DriftView | None
@@ -35,18 +32,11 @@ class Findings(NamedTuple):
 
     @classmethod
     def of(cls, suggestion: Suggestion) -> Findings:
-        """Work out everything.
-
-        Raises:
-            InputError: the probes of the suggestion do not belong together.
-        """
-        fits = Fits.of(suggestion)
-        probed = fits.evidence is not None and bool(fits.evidence.outcomes)
+        """Work out everything that is shown."""
         return cls(
             suggestion,
-            fits,
-            curve_view(suggestion.curves[0], fits.curve),
-            probes_view(suggestion, fits) if probed else None,
-            drift_view(suggestion, fits),
+            curve_view(suggestion.evidence.curve, suggestion.range_fit),
+            probes_view(suggestion) if suggestion.evidence.outcomes else None,
+            drift_view(suggestion),
             courses(suggestion),
         )

@@ -1,4 +1,4 @@
-"""Installing a suggested policy: into an optimizer, and into a Lightning trainer as if the module had configured it."""
+"""Installing a suggested policy into a Lightning trainer, as if the module had configured it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from lrfinder.errors import InputError
 from lrfinder.internals import internals, say
+from lrfinder.scheduled_optimizer import scheduled
 from lrfinder.schedules import ENDLESS, POLICIES, Policy
-from lrfinder.writeback import set_lr
 
 if TYPE_CHECKING:
-    from torch.optim import Optimizer
-
     from lrfinder.suggestion import Suggestion
     from lrfinder.trainer import TrainerTrainee
 
@@ -24,7 +22,6 @@ __all__ = [
     "checked_policy",
     "in_place_of",
     "install",
-    "scheduled",
     "settled",
     "to_install",
     "told",
@@ -173,28 +170,6 @@ def told(
     return "installed no schedule, the rate is constant"
 
 
-def scheduled(
-    optimizer: Optimizer, policy: Policy, peaks: Sequence[float], mode: str = "min", position: int = 0
-) -> Any:
-    """Return a scheduler that drives ``optimizer``, whatever drove it before.
-
-    Args:
-        optimizer: its param groups lose what other schedulers left in them.
-        policy: what to follow.
-        peaks: learning rate of every param group at a multiplier of 1.
-        mode: "min" or "max", of the metric of "plateau".
-        position: step of the policy to begin at.
-    """
-    for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-        _forget_schedule(group, optimizer.defaults)
-        set_lr(group, peak)
-    scheduler = policy.scheduler(optimizer, mode)
-    if position and policy.name != "plateau":
-        scheduler.last_epoch = position - 1
-        scheduler._initial_step()
-    return scheduler
-
-
 def install(trainer: Any, installed: Installed, step: int) -> None:
     """Put the policy into the trainer, at its place at ``step`` of the trainer, instead of any scheduler there is."""
     (optimizer,) = trainer.optimizers
@@ -209,16 +184,3 @@ def install(trainer: Any, installed: Installed, step: int) -> None:
         follows = {"frequency": every, "reduce_on_plateau": True, "monitor": installed.monitor, "strict": False}
     config = internals(trainer, "utilities.types").LRSchedulerConfig(scheduler, **follows)
     trainer.strategy.lr_scheduler_configs[:] = [config]
-
-
-_CYCLED = ("momentum", "betas")
-_OF_SCHEDULERS = ("initial_lr", "max_lr", "min_lr", "swa_lr", "max_momentum", "base_momentum")
-"""What torch's schedulers add to param groups."""
-
-
-def _forget_schedule(group: dict[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Remove what schedulers left; a momentum that one has cycled goes back to the optimizer's own."""
-    if "base_momentum" in group:
-        group.update({name: defaults[name] for name in _CYCLED if name in group})
-    for name in _OF_SCHEDULERS:
-        group.pop(name, None)

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from lrfinder.probe import Evidence, Outcome
 
@@ -288,6 +287,8 @@ def paired_errors(rung: Sequence[Outcome]) -> Array:
 
 def _order(rungs: Sequence[Sequence[Outcome]], place: float, drift: float, reference: float) -> float:
     """Return Spearman's rank correlation of loss and distance from the place, over the lengths with three probes."""
+    from scipy.stats import rankdata
+
     squares = pairs = 0.0
     for rung in (rung for rung in rungs if len(rung) > 2):
         centre = place + drift * (math.log2(rung[0].probe.steps) - reference)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -163,7 +164,7 @@ def _best(data: Sequence[_Data], knows: bool) -> tuple[Array, float]:
         starts = [np.array([*first, -np.inf, *_TYPICAL])]
     _, best = min((fitted(start, _FIRST_SCALE) for start in starts), key=lambda found: found[0])
     spread = np.concatenate([np.abs(_residual(best, one)) for one in data])
-    scale = max(_LEAST_SCALE, _TIMES_NOISE * 1.4826 * float(np.median(spread)))
+    scale = max(_LEAST_SCALE, _TIMES_NOISE / NormalDist().inv_cdf(0.75) * float(np.median(spread)))
     return fitted(best, scale)[1], scale
 
 

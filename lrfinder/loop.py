@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lrfinder.batches import data_of, endless, length, loaders_in, moved, side_loader
+from lrfinder.choice import choose
 from lrfinder.curve import Curve
 from lrfinder.errors import InputError
 from lrfinder.evaluation import scalar, settle
 from lrfinder.executor import Progress, run_range_test
-from lrfinder.finder import find
+from lrfinder.finder import search
 from lrfinder.journal import Journal
 from lrfinder.kept import KeptBatches
 from lrfinder.settings import Settings
@@ -143,7 +144,7 @@ def find_lr(
     trainee = LoopTrainee(model, optimizer, loss_fn, loader, train_step, accumulate, val_loader, val_step, sign)
     if journal is not None and not isinstance(journal, Journal):
         journal = Journal(journal, {**settings.to_dict(), "mode": mode, "accumulate": accumulate})
-    found = find(trainee, settings, progress, journal)
+    found = choose(search(trainee, settings, progress, journal), steps=settings.horizon)
     return found.with_environment(optimizer=constructor(optimizer, model))
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrfinder.curve import Curve, number_from_json, number_to_json
+from lrfinder.curve import Curve, Stage, number_from_json, number_to_json
+from lrfinder.errors import InputError
 
-__all__ = ["Outcome", "Probe"]
+__all__ = ["NOT_EVALUATED", "Evidence", "Outcome", "Probe"]
+
+_BRANCHES = (Stage.TRUNK, Stage.BRANCH, Stage.WARMUP)
 
 
 @dataclass(frozen=True)
@@ -26,14 +29,14 @@ class Probe:
         lr: peak learning rate of the reference param group.
         steps: n, optimizer steps.
         anneal: share of the steps, the last ones, over which the rate falls linearly to zero; 0 for a constant rate.
-        stage: which part of the search asked for it.
+        stage: the part of the search that asked for it.
         warmup: steps, the first ones, over which the rate rises linearly.
     """
 
     lr: float
     steps: int
     anneal: float = 1.0
-    stage: str = "probe"
+    stage: Stage = Stage.PROBE
     warmup: int = 0
 
     def lrs(self) -> NDArray[np.float64]:
@@ -81,7 +84,7 @@ class Outcome:
             "lr": self.probe.lr,
             "steps": self.probe.steps,
             "anneal": self.probe.anneal,
-            "stage": self.probe.stage,
+            "stage": str(self.probe.stage),
             "warmup": self.probe.warmup,
             "train_loss": [number_to_json(value) for value in self.train_loss.tolist()],
             "loss": [number_to_json(value) for value in self.loss.tolist()],
@@ -92,7 +95,7 @@ class Outcome:
     def from_dict(cls, data: Mapping[str, Any]) -> Outcome:
         """Rebuild an outcome from `to_dict`; KeyError, TypeError or ValueError where a field is missing or wrong."""
         numbers = float(data["lr"]), int(data["steps"]), float(data["anneal"])
-        probe = Probe(*numbers, str(data["stage"]), int(data.get("warmup", 0)))
+        probe = Probe(*numbers, Stage(data["stage"]), int(data.get("warmup", 0)))
         if (
             not (probe.lr < 1e100 and 0 <= probe.anneal <= 1)
             or not 0 <= probe.warmup <= probe.steps
@@ -104,18 +107,23 @@ class Outcome:
         return cls(probe, train_loss, loss, float(data["seconds"]))
 
 
-@dataclass(frozen=True, eq=False)
+NOT_EVALUATED = Outcome(Probe(0.0, 0, 0.0, Stage.UNTRAINED), np.empty(0), np.empty(0), 0.0)
+"""The starting state of a search that judged nothing on held-out batches: a range test alone."""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that a search measured, raw.
 
     Attributes:
         curve: the range test that came first.
-        untrained: the starting state, evaluated: an outcome of no steps.
-        outcomes: of the probes, in the order they were run.
+        untrained: the starting state, evaluated: an outcome of no steps; `NOT_EVALUATED` for a range test alone.
+        outcomes: what the probes came to, in the order they were run.
         range_steps: optimizer steps that the range test took, those past its end included.
-        epoch_steps: optimizer steps of one pass over the training data; None where unknown.
+        epoch_steps: optimizer steps of one pass over the training data; None if unknown.
         comparable: whether what is minimised on held-out batches is the training loss, so that the two compare.
-        branches: outcomes of the probes that say what annealing and warmup are worth, in the order they were run.
+        branches: outcomes of the probes that measure the effect of annealing and warmup, in the order they were run.
+        interrupted: whether Ctrl-C ended the search early.
     """
 
     curve: Curve
@@ -125,6 +133,64 @@ class Evidence:
     epoch_steps: float | None = None
     comparable: bool = True
     branches: tuple[Outcome, ...] = ()
+    interrupted: bool = False
+
+    @classmethod
+    def of_range_test(cls, curve: Curve) -> Evidence:
+        """Return the evidence of a range test alone, whose curve is all there is."""
+        return cls(curve, NOT_EVALUATED, (), int(curve.step[-1]) + 1)
+
+    @classmethod
+    def of_probes(
+        cls,
+        curve: Curve,
+        probes: Sequence[Outcome],
+        steps: int,
+        *,
+        epoch_steps: float | None = None,
+        comparable: bool = True,
+        interrupted: bool = False,
+    ) -> Evidence:
+        """Rebuild evidence from `probes` and `steps`, as a document holds them.
+
+        Args:
+            curve: the range test.
+            probes: the starting state first, then the probes in the order they were run; empty for a range test alone.
+            steps: optimizer steps taken in all.
+            epoch_steps: optimizer steps of one pass over the training data; None if unknown.
+            comparable: see `Evidence`.
+            interrupted: whether Ctrl-C ended the search early.
+
+        Raises:
+            InputError: the probes do not belong together, or ``epoch_steps`` is not positive.
+        """
+        if epoch_steps is not None and not (isinstance(epoch_steps, (int, float)) and epoch_steps > 0):
+            raise InputError(f"epoch_steps must be a positive number or null, got {epoch_steps!r:.60}")
+        if len({outcome.loss.size for outcome in probes if not outcome.diverged}) > 1:
+            raise InputError("probes must all be judged by the same held-out batches, got lists of different lengths")
+        untrained, *trained = probes or (NOT_EVALUATED,)
+        if untrained.probe.steps or (probes and not untrained.loss.size):
+            raise InputError("probes must begin with the untrained model, of 0 steps and with its held-out loss")
+        return cls(
+            curve,
+            untrained,
+            tuple(outcome for outcome in trained if outcome.probe.stage not in _BRANCHES),
+            steps - sum(outcome.train_loss.size for outcome in trained),
+            epoch_steps,
+            comparable,
+            tuple(outcome for outcome in trained if outcome.probe.stage in _BRANCHES),
+            interrupted,
+        )
+
+    @property
+    def probed(self) -> bool:
+        """Whether anything was judged on held-out batches; a range test alone judges nothing."""
+        return self.untrained.loss.size > 0
+
+    @property
+    def probes(self) -> tuple[Outcome, ...]:
+        """The starting state and all that started from it, in the order they were run; empty for a range test alone."""
+        return (self.untrained, *self.outcomes, *self.branches) if self.probed else ()
 
     @property
     def rungs(self) -> tuple[tuple[Outcome, ...], ...]:
@@ -138,10 +204,9 @@ class Evidence:
         return self.range_steps + sum(outcome.train_loss.size for outcome in (*self.outcomes, *self.branches))
 
     @property
-    def seconds(self) -> float:
-        """Wall time of all of it."""
-        return (
-            (self.curve.seconds or 0.0)
-            + self.untrained.seconds
-            + sum(outcome.seconds for outcome in (*self.outcomes, *self.branches))
-        )
+    def seconds(self) -> float | None:
+        """Wall time of all of it; None if that of a range test alone is unknown."""
+        if not self.probed:
+            return self.curve.seconds
+        trained = sum(outcome.seconds for outcome in (*self.outcomes, *self.branches))
+        return (self.curve.seconds or 0.0) + self.untrained.seconds + trained

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lrfinder.choice import evidence_of
 from lrfinder.errors import InputError
-from lrfinder.landscape import fit_landscape, paired_errors, valley_shape
+from lrfinder.landscape import paired_errors, valley_shape
 from lrfinder.plot import Palette, bare, mark_answer, new_axes, rates
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from lrfinder.fit import RangeFit
-    from lrfinder.fits import Fits
     from lrfinder.landscape import Landscape
     from lrfinder.probe import Evidence, Outcome
     from lrfinder.suggestion import Suggestion
@@ -77,21 +75,18 @@ class ProbesView(NamedTuple):
     blow_up: float | None
 
 
-def probes_view(suggestion: Suggestion, fits: Fits | None = None) -> ProbesView:
-    """Work out what `plot_probes` draws; ``fits`` are those of the suggestion, where they were made already.
+def probes_view(suggestion: Suggestion) -> ProbesView:
+    """Work out what `plot_probes` draws.
 
     Raises:
         InputError: the suggestion was made without probes.
     """
-    evidence = evidence_of(suggestion) if fits is None else fits.evidence
-    if evidence is None or not evidence.outcomes:
+    evidence, landscape = suggestion.evidence, suggestion.landscape
+    if not evidence.outcomes:
         raise InputError(f"suggestion must have probes to plot, got method = {suggestion.method!r} with none")
-    landscape = None if fits is None else fits.landscape
-    if fits is None and suggestion.fit is not None:
-        landscape = fit_landscape(evidence)
     rungs = tuple(rung_view(rung, landscape) for rung in evidence.rungs)
     bottom, top = _axis(evidence, landscape, rungs)
-    bracket = _bracket(None if fits is None else fits.curve)
+    bracket = _bracket(suggestion.range_fit)
     blow_up = 2.0**landscape.blow_up if landscape is not None and math.isfinite(landscape.blow_up) else None
     return ProbesView(rungs, evidence.untrained.mean, bottom, top, bracket, blow_up)
 

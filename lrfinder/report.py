@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lrfinder.branches import STAGES
 from lrfinder.charts import TITLES, charts, drawings, training_chart
 from lrfinder.findings import Findings
 from lrfinder.plot import Palette
@@ -90,8 +89,7 @@ def report_png(suggestion: Suggestion, findings: Findings | None = None) -> byte
 
 
 def _title(suggestion: Suggestion) -> str:
-    headline = suggestion.headline()
-    return headline.split(". ")[0] + ("." if suggestion.reason else "")
+    return "refused." if suggestion.reason is not None else suggestion.headline()
 
 
 def report_values(findings: Findings, command: str | None) -> dict[str, Any]:
@@ -111,7 +109,7 @@ def report_values(findings: Findings, command: str | None) -> dict[str, Any]:
         "points": list(zip(*(getattr(curve, name).tolist() for name in ("step", "lr", "loss")), strict=True)),
         "probes": [
             {
-                "stage": outcome.probe.stage,
+                "stage": str(outcome.probe.stage),
                 "steps": outcome.probe.steps,
                 "lr": outcome.probe.lr,
                 "loss": None if outcome.diverged else outcome.mean,
@@ -123,17 +121,16 @@ def report_values(findings: Findings, command: str | None) -> dict[str, Any]:
 
 
 def _spent(suggestion: Suggestion) -> list[Spent]:
-    trained = [one for one in suggestion.probes if one.probe.steps]
+    evidence = suggestion.evidence
     found = []
-    for what, late in (("probes for the rate", False), ("probes for the decay", True)):
-        outcomes = [one for one in trained if (one.probe.stage in STAGES) is late]
+    for what, outcomes in (("probes for the rate", evidence.outcomes), ("probes for the decay", evidence.branches)):
         if outcomes:
             steps = sum(one.train_loss.size for one in outcomes)
             found.append(Spent(what, len(outcomes), steps, sum(one.seconds for one in outcomes)))
-    rest = max(suggestion.steps_spent - sum(one.steps for one in found), 0)
-    found.insert(0, Spent("range test", 1, rest, suggestion.curves[0].seconds))
+    trained = len(evidence.outcomes) + len(evidence.branches)
+    found.insert(0, Spent("range test", 1, max(evidence.range_steps, 0), evidence.curve.seconds))
     if trained:
-        total = 1 + len(trained), suggestion.steps_spent, suggestion.seconds
+        total = 1 + trained, evidence.steps, evidence.seconds
         found.append(Spent("all, evaluation included", *total))
     return found
 

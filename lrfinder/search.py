@@ -10,13 +10,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lrfinder.curve import MIN_POINTS, Curve
+from lrfinder.curve import MIN_POINTS, Curve, Stage
 from lrfinder.fit import fit_range
 from lrfinder.probe import Outcome, Probe
 
 __all__ = ["Plan", "bracket_centre", "next_probes"]
 
-_SHORT, _LONG = "rung 1", "rung 2"
 _RANGE_SHARE = 0.15
 _LONGER = 4.5
 """Length of the long probes over that of the short ones."""
@@ -94,16 +93,16 @@ def next_probes(plan: Plan, centre: float, outcomes: Sequence[Outcome], spent: i
         outcomes: of all the probes so far.
         spent: optimizer steps so far, those of the range test included.
     """
-    short = {math.log2(o.probe.lr): o.mean for o in outcomes if o.probe.stage == _SHORT}
-    long = {math.log2(o.probe.lr): o.mean for o in outcomes if o.probe.stage == _LONG}
+    short = {math.log2(o.probe.lr): o.mean for o in outcomes if o.probe.stage == Stage.SHORT}
+    long = {math.log2(o.probe.lr): o.mean for o in outcomes if o.probe.stage == Stage.LONG}
     if not long:
         octaves = _short_octaves(plan, math.log2(centre), short)
-        if probes := _affordable(plan, octaves, short, plan.short, _SHORT, spent):
+        if probes := _affordable(plan, octaves, short, plan.short, Stage.SHORT, spent):
             return probes
     if not any(map(math.isfinite, short.values())):
         return []
     seen = {**short, **long} if plan.long == plan.short else long  # one length, where training takes a step or two
-    return _affordable(plan, _long_octaves(plan, short, long), seen, plan.long, _LONG, spent)
+    return _affordable(plan, _long_octaves(plan, short, long), seen, plan.long, Stage.LONG, spent)
 
 
 def _short_octaves(plan: Plan, centre: float, seen: dict[float, float]) -> list[float]:
@@ -141,7 +140,7 @@ def _long_octaves(plan: Plan, short: dict[float, float], seen: dict[float, float
 
 
 def _affordable(
-    plan: Plan, octaves: Sequence[float], seen: dict[float, float], steps: int, stage: str, spent: int
+    plan: Plan, octaves: Sequence[float], seen: dict[float, float], steps: int, stage: Stage, spent: int
 ) -> list[Probe]:
     low, high = math.log2(plan.min_lr), math.log2(plan.max_lr)
     inside = dict.fromkeys(min(max(x, low), high) for x in octaves)

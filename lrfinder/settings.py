@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-from lrfinder.errors import InputError
-from lrfinder.suggestion import checked_horizon
+from lrfinder.errors import InputError, checked_horizon
 from lrfinder.sweep import Ladder
 
 __all__ = ["LEAST_BUDGET", "METHODS", "Budget", "Settings"]

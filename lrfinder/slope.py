@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ Array = NDArray[np.float64]
 
 _CLIP = 4.0
 """Standard deviations beyond which a value is pulled in; of Gaussian noise that touches one value in 16,000."""
-TO_SD = 1.4826
+TO_SD = 1 / NormalDist().inv_cdf(0.75)
 """Median absolute deviation to standard deviation, of Gaussian noise."""
 _DOUBT = 2.0
 """Standard errors by which the autocorrelation may be higher than it was measured."""

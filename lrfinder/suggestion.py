@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrfinder.alternatives import Alternative, asked_for
-from lrfinder.curve import SCHEMA_VERSION, Curve, number_from_json, number_to_json
+from lrfinder.alternatives import Alternative, named_policy, peak_for, peak_for_schedule
+from lrfinder.curve import SCHEMA_VERSION, Curve, number_to_json
 from lrfinder.errors import InputError
-from lrfinder.probe import Outcome
-from lrfinder.reason import Reason
+from lrfinder.fit import RangeFit, fit_range
+from lrfinder.landscape import Landscape, fit_landscape
+from lrfinder.probe import Evidence, Outcome
+from lrfinder.reason import Reason, nothing_learnt
+from lrfinder.scheduled_optimizer import scheduled
 from lrfinder.schedules import Policy
+from lrfinder.snippet import snippet
+from lrfinder.suggestion_document import read_document
 from lrfinder.writeback import apply_lr, configured_lrs, scaled_lrs
 
 if TYPE_CHECKING:
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
-__all__ = ["Suggestion", "checked_horizon", "default_policy"]
+__all__ = ["Suggestion"]
 
 
 @dataclass(frozen=True)
@@ -32,26 +37,19 @@ class Suggestion:
     """A learning rate and how to decay it, or a refusal.
 
     Attributes:
-        reason: why there is no suggestion; None where there is one.
-        lr: suggested peak learning rate of the reference param group; None when refused.
+        reason: why there is no suggestion; None if there is one.
+        lr: suggested peak learning rate of the reference param group; None if refused.
         lr_low: lower end of the 90% interval for the best rate.
         lr_high: upper end.
         param_group_lrs: the suggested rate of every param group, in order.
         policy: the recommended decay.
-        method: how it was found; "range" is a range test.
-        horizon: optimizer steps of the training asked about; None where unknown.
-        steps_spent: optimizer steps that finding it took.
-        seconds: wall time that finding it took; None where unknown.
+        horizon: optimizer steps of the training asked about; None if unknown.
         caveats: what to know before trusting it, a sentence each.
-        curves: the raw evidence.
-        fit: the fitted shape, as `RangeFit.to_dict` or `Landscape.to_dict` gives it; None where nothing could be
-            fitted.
         environment: versions, device and seed.
-        probes: what each probe led to, raw; empty for a range test alone.
+        evidence: what the search measured, raw.
         cost_of_error: (factor, loss) pairs: how much higher the loss of the longest probes lies at the learning rate
-            times that factor, inf where it blows up; empty where it was not measured.
-        interrupted: whether Ctrl-C ended the search early.
-        alternatives: every policy considered, the one predicted to end lowest first; empty where none was compared.
+            times that factor, inf if it blows up; empty if it was not measured.
+        alternatives: every policy considered, the one predicted to end lowest first; empty if none was compared.
     """
 
     reason: Reason | None
@@ -60,23 +58,73 @@ class Suggestion:
     lr_high: float | None
     param_group_lrs: tuple[float, ...]
     policy: Policy | None
-    method: str
     horizon: int | None
-    steps_spent: int
-    seconds: float | None
     caveats: tuple[str, ...]
-    curves: tuple[Curve, ...]
-    fit: Mapping[str, Any] | None
     environment: Mapping[str, Any]
-    probes: tuple[Outcome, ...] = ()
+    evidence: Evidence
     cost_of_error: tuple[tuple[float, float], ...] = ()
-    interrupted: bool = False
     alternatives: tuple[Alternative, ...] = ()
 
     @property
     def status(self) -> str:
         """Either "ok" or "refused"."""
         return "ok" if self.reason is None else "refused"
+
+    @property
+    def method(self) -> str:
+        """How it was found: "probe", or "range" for a range test alone."""
+        return "probe" if self.evidence.probed else self.evidence.curve.stage
+
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """The raw range test."""
+        return (self.evidence.curve,)
+
+    @property
+    def probes(self) -> tuple[Outcome, ...]:
+        """The untrained model, then what each probe came to, raw; empty for a range test alone."""
+        return self.evidence.probes
+
+    @property
+    def steps_spent(self) -> int:
+        """Optimizer steps that the search took."""
+        return self.evidence.steps
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall time that the search took; None if unknown."""
+        return self.evidence.seconds
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the search early."""
+        return self.evidence.interrupted
+
+    @cached_property
+    def landscape(self) -> Landscape | None:
+        """The fit of the probes; None without probes, or if they support none."""
+        if not self.evidence.probed or nothing_learnt(self.evidence) is not None:
+            return None
+        return fit_landscape(self.evidence)
+
+    @cached_property
+    def range_fit(self) -> RangeFit | None:
+        """The fit of the range test; None if too few of its points are usable."""
+        return fit_range(self.evidence.curve)
+
+    @property
+    def fit(self) -> dict[str, Any] | None:
+        """The fit that the suggestion rests on, that of the probes if there are any, as JSON-ready data."""
+        if not self.evidence.probed:
+            return None if self.range_fit is None else self.range_fit.to_dict()
+        if self.landscape is None:
+            return None
+        return {**self.landscape.to_dict(), "comparable": self.evidence.comparable}
+
+    @property
+    def chosen(self) -> Alternative | None:
+        """The alternative that `policy` is; None if none was compared."""
+        return next((alternative for alternative in self.alternatives if alternative.policy == self.policy), None)
 
     def apply(self, optimizer: Optimizer, *schedulers: Any) -> None:
         """Write the learning rate into the optimizer's param groups, keeping their ratios.
@@ -97,11 +145,8 @@ class Suggestion:
         Raises:
             InputError: the suggestion was refused, or no param group has a positive learning rate.
         """
-        from lrfinder.install import scheduled
-
         self.apply(optimizer)
-        scheduler: LRScheduler = scheduled(optimizer, self._policy(), configured_lrs([optimizer]))
-        return scheduler
+        return scheduled(optimizer, self._policy(), configured_lrs([optimizer]))
 
     def code(self) -> str:
         """Return the `configure_optimizers` that does the same without lrfinder, for `print`: Python, torch only.
@@ -109,8 +154,6 @@ class Suggestion:
         Raises:
             InputError: the suggestion was refused.
         """
-        from lrfinder.snippet import snippet
-
         policy = self._policy()
         return snippet(policy, self.param_group_lrs, self.environment.get("optimizer"), self.headline())
 
@@ -126,11 +169,12 @@ class Suggestion:
         Raises:
             InputError: the suggestion was refused, there is no such policy, or it needs a horizon and there is none.
         """
-        own = self._policy()
+        own, lr = self._policy(), self._lr()
         if policy in (own, own.name):
             return self
-        found, lr = asked_for(policy, self.alternatives, own, self._lr(), self.horizon)
-        return self._at(lr, found)
+        if isinstance(policy, str):
+            policy = named_policy(policy, self.alternatives, own, self.horizon)
+        return self._at(peak_for(policy, self.alternatives, lr), policy)
 
     def with_schedule(self, rates: ArrayLike, name: str = "your schedule", base: float | None = None) -> Suggestion:
         """Return a copy at the peak that is best for a schedule of your own; without a policy, since that is yours.
@@ -146,12 +190,8 @@ class Suggestion:
         Raises:
             InputError: the suggestion was refused, or this is no schedule.
         """
-        from lrfinder.worth import octaves_to_own_best
-
         own, values = self._lr(), np.asarray(rates, dtype=np.float64)
-        octaves = octaves_to_own_best(values / max(values.max(initial=0.0), 1e-300), self.horizon or 1000)
-        linear = next((one for one in self.alternatives if one.policy.name == "linear"), None)
-        lr = own if linear is None else linear.lr_at(warmed=bool(values[0] < 0.5 * values.max())) * 2**octaves
+        lr = peak_for_schedule(values, self.alternatives, own, self.horizon)
         caveat = f"The peak is the one for {name}, moved there by the convex bound."
         if base is not None and not math.isclose(values.max(), base, rel_tol=1e-6):
             height = float(values.max() / base)
@@ -159,11 +199,9 @@ class Suggestion:
         return self._at(lr, None, caveat)
 
     def with_unknown_schedule(self, name: str) -> Suggestion:
-        """Return a copy without a policy for a schedule whose course cannot be told, at the rate of a constant one."""
-        constant = next(
-            (one.lr_at(warmed=False) for one in self.alternatives if one.policy.name == "constant"), self._lr()
-        )
-        return self._at(constant, None, f"The course of {name} could not be told: the rate is that of a constant one.")
+        """Return a copy without a policy, at the peak of a constant rate, for a schedule whose course is unknown."""
+        lr = peak_for(Policy("constant"), self.alternatives, self._lr())
+        return self._at(lr, None, f"The course of {name} could not be told: the rate is that of a constant one.")
 
     def _at(self, lr: float, policy: Policy | None, *caveats: str) -> Suggestion:
         """Return a copy at another rate, interval and groups scaled along."""
@@ -251,17 +289,12 @@ class Suggestion:
             "seconds": self.seconds,
             "caveats": list(self.caveats),
             "curves": [curve.to_dict() for curve in self.curves],
-            "fit": None if self.fit is None else dict(self.fit),
+            "fit": self.fit,
             "environment": dict(self.environment),
             "probes": [outcome.to_dict() for outcome in self.probes],
             "cost_of_error": [[factor, number_to_json(loss)] for factor, loss in self.cost_of_error],
             "interrupted": self.interrupted,
         }
-
-    @property
-    def chosen(self) -> Alternative | None:
-        """The alternative that `policy` is; None where none was compared."""
-        return next((alternative for alternative in self.alternatives if alternative.policy == self.policy), None)
 
     def _lr(self) -> float:
         if self.lr is None:
@@ -284,57 +317,12 @@ class Suggestion:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], name: str = "suggestion") -> Suggestion:
-        """Rebuild a suggestion from `to_dict`.
+        """Rebuild a suggestion from `to_dict`; ``name`` is what error texts call it.
 
         Raises:
             InputError: another schema version, or a missing or malformed field; the text begins with ``name``.
         """
-        if data.get("schema_version") != SCHEMA_VERSION:
-            raise InputError(f"{name}: schema_version must be {SCHEMA_VERSION}, got {data.get('schema_version')!r}")
-        field = ""
-        try:
-            values: dict[str, Any] = {}
-            for field, read in _READERS.items():
-                values[field] = read(data.get(field, _ADDED[field]) if field in _ADDED else data[field])
-        except KeyError:
-            raise InputError(f"{name}: the field {field!r} is missing") from None
-        except InputError as error:
-            raise InputError(f"{name}: {field}: {error}") from None
-        except (TypeError, ValueError, AttributeError, OverflowError):
-            raise InputError(f"{name}: the field {field!r} is malformed, got {data[field]!r:.80}") from None
-        if (values["lr"] is None) == (values["reason"] is None):
-            raise InputError(f"{name}: needs either lr or a reason, got lr = {values['lr']!r}")
-        low, high = values["lr_low"], values["lr_high"]
-        if values["lr"] is not None and (low is None or high is None or low > high):
-            raise InputError(f"{name}: lr_low and lr_high must be in order and given with lr, got {low!r} and {high!r}")
-        return cls(**values)
-
-
-def checked_horizon(steps: object) -> int | None:
-    """Return the steps of the training asked about, None where unknown.
-
-    Raises:
-        InputError: not a positive whole number.
-    """
-    if steps is None:
-        return None
-    try:
-        number = operator.index(steps)  # type: ignore[arg-type]  # NumPy's whole numbers too
-    except TypeError:
-        number = 0
-    if isinstance(steps, bool) or number < 1:
-        raise InputError(f"steps must be a positive whole number of optimizer steps, got steps = {steps!r}")
-    return number
-
-
-def default_policy(steps: int | None) -> Policy:
-    """Return the default: constant, then linear to zero over the last 40%.
-
-    For a 124M language model over 50,000 steps, each schedule at its own best rate, it ends within 0.01 nats of the
-    best one, a constant rate 0.15 above (runs of Schaipp et al. 2025, arXiv 2501.18965); on short trainings it loses
-    less progress than a decay from the first step on (docs/measured.md).
-    """
-    return Policy("constant") if steps is None else Policy("wsd", steps)
+        return cls(**read_document(data, name))
 
 
 def _gain(one: Alternative) -> str:
@@ -343,65 +331,3 @@ def _gain(one: Alternative) -> str:
 
 def _cost(loss: float) -> str:
     return f"{loss:+.2g}" if math.isfinite(loss) else "blows up"
-
-
-def _optional_number(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def _rate(value: Any) -> float | None:
-    if value is None:
-        return None
-    number = number_from_json(value)
-    if not 1e-100 < number < 1e100:
-        raise InputError(f"must be a positive number or null (1e-100 to 1e100), got {value!r:.60}")
-    return number
-
-
-def _steps(value: Any, least: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"must be a whole number of optimizer steps, at least {least}, got {value!r:.60}")
-    return value
-
-
-def _list(value: Any) -> Sequence[Any]:
-    if not isinstance(value, (list, tuple)):
-        raise InputError(f"must be a list, got {value!r:.60}")
-    return value
-
-
-def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InputError(f"must be an object, got {value!r:.60}")
-    return dict(value)
-
-
-def _curves(value: Any) -> tuple[Curve, ...]:
-    curves = tuple(Curve.from_dict(curve) for curve in _list(value))
-    if not curves:
-        raise InputError("must hold a curve, got none")
-    return curves
-
-
-_READERS: dict[str, Any] = {
-    "reason": lambda value: None if value is None else Reason(value),
-    "lr": _rate,
-    "lr_low": _rate,
-    "lr_high": _rate,
-    "param_group_lrs": lambda value: tuple(float(lr) for lr in _list(value)),
-    "policy": lambda value: None if value is None else Policy.from_dict(value),
-    "alternatives": lambda value: tuple(Alternative.from_dict(alternative) for alternative in _list(value)),
-    "method": str,
-    "horizon": lambda value: None if value is None else _steps(value, 1),
-    "steps_spent": _steps,
-    "seconds": _optional_number,
-    "caveats": lambda value: tuple(str(caveat) for caveat in _list(value)),
-    "curves": _curves,
-    "fit": lambda value: None if value is None else _object(value),
-    "environment": _object,
-    "probes": lambda value: tuple(Outcome.from_dict(outcome) for outcome in _list(value)),
-    "cost_of_error": lambda value: tuple((float(factor), number_from_json(loss)) for factor, loss in _list(value)),
-    "interrupted": bool,
-}
-_ADDED: dict[str, Any] = {"probes": [], "cost_of_error": [], "interrupted": False, "alternatives": []}
-"""Fields that documents of schema version 1 did not always have, and what their absence means."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from lrfinder.reason import Reason
-
 if TYPE_CHECKING:
     from lrfinder.findings import Findings
 
@@ -68,10 +66,9 @@ class Verdict(NamedTuple):
 
     @classmethod
     def of(cls, findings: Findings) -> Verdict:
-        """Say it."""
+        """Summarise a suggestion in words."""
         suggestion = findings.suggestion
-        chosen = suggestion.chosen
-        reason, remedy = _refusal(suggestion.reason)
+        chosen, reason = suggestion.chosen, suggestion.reason
         grade, confidence = _confidence(findings)
         return cls(
             answer="Refused" if suggestion.lr is None else f"{suggestion.lr:.3g}",
@@ -82,16 +79,9 @@ class Verdict(NamedTuple):
             confidence=confidence,
             costs=_costs(findings),
             seen=_seen(findings),
-            reason=reason,
-            remedy=remedy,
+            reason=reason.why if reason is not None else "",
+            remedy=reason.remedy if reason is not None else "",
         )
-
-
-def _refusal(reason: Reason | None) -> tuple[str, str]:
-    if reason is None:
-        return "", ""
-    why, _, remedy = reason.value.partition(". ")
-    return f"{why}.", remedy
 
 
 def _interval(low: float | None, high: float | None) -> str:
@@ -107,7 +97,7 @@ def _confidence(findings: Findings) -> tuple[str, tuple[str, ...]]:
     sentences = [
         f"Nine times out of ten the best rate lies within a factor of {either_way:.2g} of the middle of the interval."
     ]
-    landscape = findings.fits.landscape
+    landscape = suggestion.landscape
     if drift is not None and len(drift.carried) > 1 and landscape is not None:
         first, last = drift.carried[0], drift.carried[-1]
         times = last.steps / first.steps

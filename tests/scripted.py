@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 
+from lrfinder import Curve, Suggestion
+from lrfinder.choice import choose
+from lrfinder.curve import Stage
+from lrfinder.finder import search
+from lrfinder.probe import Evidence, Outcome, Probe
 from lrfinder.trainee import OneProcess
 
 
@@ -95,9 +101,6 @@ class Quadratic(Diarist):
 
 def evidence(losses, *, untrained=2.0, noise=0.0, batches=8, epoch=None, train=None, seed=0):
     """Evidence made by hand: ``losses`` maps (steps, octave) to the mean held-out loss of that probe; inf diverged."""
-    from lrfinder import Curve
-    from lrfinder.probe import Evidence, Outcome, Probe
-
     rng = np.random.default_rng(seed)
     common = rng.normal(size=batches)
 
@@ -106,8 +109,28 @@ def evidence(losses, *, untrained=2.0, noise=0.0, batches=8, epoch=None, train=N
         return Outcome(probe, np.full(probe.steps, mean if train is None else train), held_out, 0.1)
 
     curve = Curve(np.geomspace(1e-7, 1, 12), np.full(12, untrained), seconds=0.1, caveats=("As scripted.",))
-    outcomes = [outcome(Probe(2.0**x, n, 1.0, f"rung {n}"), mean) for (n, x), mean in losses.items()]
-    return Evidence(curve, outcome(Probe(0.0, 0, 0.0, "untrained"), untrained), tuple(outcomes), 12, epoch)
+    longest = max((n for n, _ in losses), default=0)
+    outcomes = [
+        outcome(Probe(2.0**x, n, 1.0, Stage.LONG if n == longest else Stage.SHORT), mean)
+        for (n, x), mean in losses.items()
+    ]
+    return Evidence(curve, outcome(Probe(0.0, 0, 0.0, Stage.UNTRAINED), untrained), tuple(outcomes), 12, epoch)
+
+
+def find(trainee, settings, progress=None, journal=None) -> Suggestion:
+    """Search and choose, as `find_lr` and the callback do."""
+    return choose(search(trainee, settings, progress, journal), steps=settings.horizon)
+
+
+def measured(suggestion, **changes) -> Suggestion:
+    """The same suggestion, resting on other evidence: with some of its fields changed."""
+    return dataclasses.replace(suggestion, evidence=dataclasses.replace(suggestion.evidence, **changes))
+
+
+def with_probes(suggestion, probes) -> Suggestion:
+    """The same suggestion with other probes, the untrained model first."""
+    evidence = suggestion.evidence
+    return dataclasses.replace(suggestion, evidence=Evidence.of_probes(evidence.curve, tuple(probes), evidence.steps))
 
 
 def valley(place, drift=0.0, *, lengths=(10, 40), octaves=(-3, -2, -1, 0, 1, 2), sharpness=0.05, scale=1.0, shift=0.0):

@@ -25,7 +25,7 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     answer = choose(evidence(valley(-6.0), noise=0.01), steps=500)
     long = {EVIL: EVIL * 5, "y" * 60: "z" * 300}
-    evil = dataclasses.replace(answer, caveats=(EVIL * 20, "x" * 500), environment=long, fit={"w" * 90: "v" * 900})
+    evil = dataclasses.replace(answer, caveats=(EVIL * 20, "x" * 500), environment=long)
     refused = choose(evidence(dict.fromkeys(valley(-6.0), 2.0)), steps=500)
     texts = {
         "answer": report_html(answer, "lrfinder suggest"),

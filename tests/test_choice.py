@@ -8,7 +8,7 @@ import pytest
 from scripted import evidence, valley
 
 from lrfinder import InputError, Reason, Suggestion
-from lrfinder.choice import choose, evidence_of
+from lrfinder.choice import choose
 
 LOSSES = valley(-6.0, -0.3)
 
@@ -100,9 +100,9 @@ def test_doubts_are_said():
 
 def test_it_can_be_chosen_again_from_what_was_kept():
     first = choose(evidence(blown(LOSSES, -5), noise=0.01, epoch=7, train=0.9), steps=400)
-    again = choose(evidence_of(Suggestion.from_dict(json.loads(json.dumps(first.to_dict())))), steps=400)
+    again = choose(Suggestion.from_dict(json.loads(json.dumps(first.to_dict()))).evidence, steps=400)
     assert again == first
-    assert choose(evidence_of(first), steps=4000).lr < first.lr
+    assert choose(first.evidence, steps=4000).lr < first.lr
 
 
 @pytest.mark.parametrize("steps", [0, -1, 2.5, True, "many"])

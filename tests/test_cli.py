@@ -280,7 +280,7 @@ def test_nothing_is_written_after_an_interrupt(lrfinder, good, monkeypatch):
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lrfinder.bracket.suggest", interrupted)
+    monkeypatch.setattr("lrfinder.choice.suggest", interrupted)
     code, out, err = lrfinder("suggest", "--curve", good, "--out", "out.json")
     assert (code, out, err) == (130, "", "lrfinder: interrupted\n")
     assert os.listdir() == ["good.csv"]

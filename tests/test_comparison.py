@@ -5,11 +5,10 @@ import json
 
 import numpy as np
 import pytest
-from scripted import Quadratic
+from scripted import Quadratic, find, measured, with_probes
 
 from lrfinder import InputError, Suggestion
 from lrfinder.comparison import compare
-from lrfinder.finder import find
 from lrfinder.reason import Reason
 from lrfinder.settings import Settings
 
@@ -18,7 +17,7 @@ def found(level=0.0, steps=1000, **options) -> Suggestion:
     """A search on a trainee whose loss lies so much higher on every held-out batch."""
     suggestion = find(Quadratic(**options), Settings("probe", steps, 300))
     raised = [dataclasses.replace(o, loss=o.loss + (level if o.probe.steps else 0.0)) for o in suggestion.probes]
-    return dataclasses.replace(suggestion, probes=tuple(raised))
+    return with_probes(suggestion, raised)
 
 
 def refused(suggestion: Suggestion) -> Suggestion:
@@ -43,9 +42,7 @@ def test_what_both_saw_cancels_in_the_difference():
     assert paired.entries[1].behind == pytest.approx(0.05)
     assert paired.entries[1].behind_error == pytest.approx(0.0, abs=1e-12)
     assert not paired.entries[1].tied
-    elsewhere = dataclasses.replace(
-        other, curves=(dataclasses.replace(other.curves[0], loss=other.curves[0].loss + 1),)
-    )
+    elsewhere = measured(other, curve=dataclasses.replace(other.curves[0], loss=other.curves[0].loss + 1))
     apart = compare([("a", one), ("b", elsewhere)])
     assert apart.entries[1].behind_error > 0.1
     assert apart.entries[1].tied
@@ -57,7 +54,7 @@ def test_the_longest_annealed_probes_count_alone():
     suggestion = found()
     low = [dataclasses.replace(o, loss=o.loss - 9) for o in suggestion.probes if o.probe.stage not in ("rung 2",)]
     longest = [o for o in suggestion.probes if o.probe.stage == "rung 2"]
-    (entry,) = compare([("a", dataclasses.replace(suggestion, probes=(*low, *longest)))]).entries
+    (entry,) = compare([("a", with_probes(suggestion, (*low, *longest)))]).entries
     assert entry.loss == min(o.mean for o in longest)
 
 
@@ -79,7 +76,7 @@ def test_what_was_refused_comes_last_and_is_told():
 def test_a_refusal_with_shorter_probes_hinders_no_order():
     short = found()
     longest = max(one.probe.steps for one in short.probes)
-    short = dataclasses.replace(short, probes=tuple(one for one in short.probes if one.probe.steps < longest))
+    short = with_probes(short, (one for one in short.probes if one.probe.steps < longest))
     comparison = compare([("b", found(0.4)), ("short", refused(short)), ("a", found())])
     assert [entry.name for entry in comparison.entries] == ["a", "b", "short"]
     assert comparison.entries[1].behind == pytest.approx(0.4)
@@ -94,7 +91,7 @@ def test_one_held_out_value_says_how_far_and_not_how_sure():
 
 
 def test_range_tests_are_not_ranked():
-    suggestion = dataclasses.replace(found(), probes=())
+    suggestion = with_probes(found(), ())
     comparison = compare([("b", suggestion), ("a", suggestion)])
     assert [entry.name for entry in comparison.entries] == ["b", "a"]
     assert comparison.verdict.startswith("Nothing was measured that could be compared")
@@ -144,5 +141,5 @@ def test_nothing_cannot_be_compared():
 def test_a_rate_at_which_all_blew_up_has_no_loss():
     suggestion = found()
     gone = [dataclasses.replace(o, loss=np.array([np.nan] * 8)) for o in suggestion.probes]
-    (entry,) = compare([("a", dataclasses.replace(suggestion, probes=tuple(gone)))]).entries
+    (entry,) = compare([("a", with_probes(suggestion, gone))]).entries
     assert (entry.best, entry.loss, entry.error) == (None, None, None)

@@ -39,7 +39,7 @@ def test_what_one_command_made_is_told_once():
 
 
 def test_a_page_needs_nothing_else_and_escapes_everything():
-    evil = dataclasses.replace(FAST, caveats=(EVIL,), method=EVIL, environment={EVIL: EVIL, "command": EVIL})
+    evil = dataclasses.replace(FAST, caveats=(EVIL,), environment={EVIL: EVIL, "command": EVIL})
     text = comparison_html({EVIL: evil, "other": SLOW}, EVIL)
     parsed = Page(text)
     assert fetched(parsed, text) == []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from curves import synthetic
 from matplotlib.figure import Figure
-from scripted import evidence, valley
+from scripted import evidence, valley, with_probes
 
 from lrfinder import InputError, suggest
 from lrfinder.choice import choose
@@ -37,7 +37,7 @@ def noisier(suggestion, rise, swing):
     probes = tuple(
         dataclasses.replace(one, loss=one.loss + swings) if one.probe.steps == 40 else one for one in suggestion.probes
     )
-    return dataclasses.replace(suggestion, probes=probes)
+    return with_probes(suggestion, probes)
 
 
 def test_a_difference_within_its_noise_is_no_difference():

@@ -4,12 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from scripted import Quadratic
+from scripted import Quadratic, find, with_probes
 
 from lrfinder.comparison import compare
 from lrfinder.comparison_view import SideBySide
 from lrfinder.difference import Difference, alike, standard_error
-from lrfinder.finder import find
 from lrfinder.settings import Settings
 
 
@@ -17,7 +16,7 @@ def found(level, **options):
     """A search whose held-out losses after training lie so much higher."""
     suggestion = find(Quadratic(**options), Settings("probe", 1000, 300))
     probes = tuple(dataclasses.replace(o, loss=o.loss + (level if o.probe.steps else 0)) for o in suggestion.probes)
-    return dataclasses.replace(suggestion, probes=probes)
+    return with_probes(suggestion, probes)
 
 
 @pytest.mark.parametrize(("level", "batches"), [(0.5, 8), (0.004, 8), (0.5, 1), (0.0, 1)])

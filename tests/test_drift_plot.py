@@ -11,7 +11,6 @@ from scripted import evidence, valley
 from lrfinder import suggest
 from lrfinder.choice import choose
 from lrfinder.drift_plot import draw_drift, drift_view
-from lrfinder.fits import Fits
 from lrfinder.plot import Palette
 
 
@@ -20,7 +19,7 @@ def answer(steps=500, losses=None):
 
 
 def view(suggestion):
-    return drift_view(suggestion, Fits.of(suggestion))
+    return drift_view(suggestion)
 
 
 def test_what_was_measured_is_where_it_was():
@@ -42,7 +41,7 @@ def test_the_band_widens_and_ends_at_the_horizon():
 
 def test_the_last_step_leads_to_the_suggestion():
     suggestion = answer()
-    found, landscape = view(suggestion), Fits.of(suggestion).landscape
+    found, landscape = view(suggestion), suggestion.landscape
     assert landscape.belief(500).best() * 2**found.octaves == pytest.approx(suggestion.lr)
     assert -1 < found.octaves < 0  # a constant rate first wants a lower peak than linear decay
 

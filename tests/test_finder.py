@@ -4,10 +4,9 @@ import math
 import time
 
 import pytest
-from scripted import Quadratic
+from scripted import Quadratic, find
 
 from lrfinder import InputError, Reason
-from lrfinder.finder import find
 from lrfinder.journal import Journal
 from lrfinder.settings import Settings
 

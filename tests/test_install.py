@@ -134,12 +134,13 @@ def found(monkeypatch):
     """Let every search come to what the dict holds, at once; keep what was said."""
     held = {"lr": 0.5, "alternatives": (), "said": [], "searches": 0}
 
-    def find(trainee, settings, *rest):
+    def choose(evidence, steps):
         held["searches"] += 1
-        answer = suggest(synthetic(), steps=settings.horizon)
+        answer = suggest(synthetic(), steps=steps)
         return dataclasses.replace(answer, lr=held["lr"], lr_low=0.1, lr_high=1.0, alternatives=held["alternatives"])
 
-    monkeypatch.setattr("lrfinder.callback.find", find)
+    monkeypatch.setattr("lrfinder.callback.search", lambda *asked: None)
+    monkeypatch.setattr("lrfinder.callback.choose", choose)
     monkeypatch.setattr("lrfinder.callback.say", lambda trainer, text: held["said"].append(text))
     return held
 

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from curves import synthetic
 from matplotlib.figure import Figure
-from scripted import evidence, valley
+from scripted import evidence, measured, valley
 
 from lrfinder import InputError, plot_probes, suggest
 from lrfinder.choice import choose
-from lrfinder.fits import Fits
 from lrfinder.probes_plot import probes_view
 
 
@@ -78,19 +77,17 @@ def test_every_search_has_an_axis(ax, loss):
 
 def test_the_bracket_of_the_range_test_comes_with_its_fit():
     answer = probed()
-    assert probes_view(answer, Fits.of(answer)).bracket is None  # the scripted range test is flat
-    fitted = Fits.of(suggest(synthetic()))
-    low, high = probes_view(answer, Fits.of(answer)._replace(curve=fitted.curve)).bracket
-    assert (low, high) == (fitted.curve.lr_steepest, fitted.curve.lr_diverge)
+    assert probes_view(answer).bracket is None  # the scripted range test is flat
+    descended = measured(answer, curve=synthetic())
+    low, high = probes_view(descended).bracket
+    assert (low, high) == (descended.range_fit.lr_steepest, descended.range_fit.lr_diverge)
     assert low < high
 
 
-def test_fits_made_already_are_not_made_again(monkeypatch):
+def test_fits_made_already_are_not_made_again():
     answer = probed()
-    fits, before = Fits.of(answer), probes_view(answer)
-    monkeypatch.setattr("lrfinder.probes_plot.fit_landscape", None)
-    for one, other in zip(probes_view(answer, fits).rungs, before.rungs, strict=True):
-        np.testing.assert_array_equal(one.fit_loss, other.fit_loss)
+    assert answer.landscape is answer.landscape
+    assert answer.range_fit is answer.range_fit
 
 
 def test_a_refused_search_is_drawn_without_rate(ax):

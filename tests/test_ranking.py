@@ -8,7 +8,7 @@ import pytest
 from scripted import evidence, valley
 
 from lrfinder import Policy, Suggestion
-from lrfinder.choice import choose, evidence_of
+from lrfinder.choice import choose
 from lrfinder.probe import Outcome, Probe
 from lrfinder.ranking import rank
 from lrfinder.schedules import POLICIES
@@ -111,7 +111,7 @@ def test_any_horizon_can_be_ranked(horizon):
 def test_a_suggestion_carries_the_ranking_and_is_chosen_again_from_its_json():
     branches = (("trunk", -6.5, 40, 1.5), ("branch", -6.5, 40, 1.3))
     first = choose(search(*branches), steps=50)
-    again = choose(evidence_of(Suggestion.from_dict(json.loads(json.dumps(first.to_dict())))), steps=50)
+    again = choose(Suggestion.from_dict(json.loads(json.dumps(first.to_dict()))).evidence, steps=50)
     assert again.alternatives == first.alternatives
     assert first.policy == first.chosen.policy
     assert first.lr == pytest.approx(first.chosen.lr)

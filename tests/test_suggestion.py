@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lrfinder import Curve, InputError, Policy, Reason, Suggestion, suggest
 from lrfinder.alternatives import Alternative
+from lrfinder.probe import Evidence
 from lrfinder.schedules import POLICIES
 
 ANSWER = ("lr", "lr_low", "lr_high")
@@ -230,8 +231,10 @@ def test_a_missing_field_is_named():
 
 def test_the_answer_in_words():
     suggestion = dataclasses.replace(
-        answered(steps=1000), lr=0.0123456, lr_low=0.002, lr_high=0.07, seconds=2.0, caveats=("Beware.",)
+        answered(steps=1000), lr=0.0123456, lr_low=0.002, lr_high=0.07, caveats=("Beware.",)
     )
+    curve = dataclasses.replace(suggestion.curves[0], seconds=2.0)
+    suggestion = dataclasses.replace(suggestion, evidence=Evidence.of_range_test(curve))
     assert suggestion.headline() == "learning rate 0.0123, 90% interval 0.002 to 0.07"
     assert str(suggestion).splitlines() == [
         "Peak LR   0.0123",
