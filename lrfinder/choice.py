@@ -19,7 +19,7 @@ from lrfinder.suggestion import Suggestion, checked_horizon, default_policy
 from lrfinder.sweep import blown_up
 from lrfinder.worth import PRIOR, Worth
 
-__all__ = ["choose", "evidence_of"]
+__all__ = ["FAR", "choose", "evidence_of"]
 
 _SIGMAS = 3.0
 """A difference of losses counts from so many standard errors on."""
@@ -34,8 +34,8 @@ ten probes that differ by noise alone one in six (docs/measured.md)."""
 _LIMITED = 0.3
 """Share of memorising in the drift from which on it is said."""
 
-_FAR = 20.0
-"""A horizon so many times the longest probe is far: said as a caveat."""
+FAR = 20.0
+"""Warn if the horizon exceeds the longest probe by more than this factor."""
 
 
 def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT, prior: Worth = PRIOR) -> Suggestion:
@@ -175,7 +175,7 @@ def _caveats(landscape: Landscape, horizon: int | None, law: Drift, single: bool
             " training mostly wants a lower one. Give steps."
         )
         return caveats
-    if horizon > _FAR * landscape.steps:
+    if horizon > FAR * landscape.steps:
         caveats.append(
             f"The longest probes took {landscape.steps} steps, training will take {horizon}: this is extrapolated."
         )

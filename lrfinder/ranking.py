@@ -12,9 +12,9 @@ from lrfinder.probe import Evidence
 from lrfinder.schedules import POLICIES, RANKED, UNWARMED, Policy
 from lrfinder.worth import PRIOR, Features, Worth, features, worth_at
 
-__all__ = ["Ranking", "rank"]
+__all__ = ["MATERIAL", "Ranking", "rank"]
 
-_MATERIAL = 0.005
+MATERIAL = 0.005
 """A difference of the final loss by less than this share decides nothing."""
 _SIGMAS = 2.0
 _WARMUP_SHARE = 0.1
@@ -58,7 +58,7 @@ def rank(evidence: Evidence, horizon: int, lr: float, *, blow_up: float = math.i
     positive = all(outcome.mean > 0 for outcome in (evidence.untrained, *evidence.outcomes, *evidence.branches))
     measured, warming = annealed(evidence) if positive else (), warmed(evidence)
     worth = worth_at(horizon, measured, prior)
-    pays = warming is not None and warming.rise < -max(_SIGMAS * warming.error, _MATERIAL)
+    pays = warming is not None and warming.rise < -max(_SIGMAS * warming.error, MATERIAL)
     some = min(round(_WARMUP_SHARE * horizon), _MOST_WARMUP)
     higher = warming.octaves if warming is not None and pays else 0.0
     found: list[tuple[float, float, Alternative]] = []
@@ -76,11 +76,11 @@ def rank(evidence: Evidence, horizon: int, lr: float, *, blow_up: float = math.i
         one = Alternative(policy, lr * 2**octaves, gain, low, high, _reason(name, of), unwarmed)
         found.append((mean, octaves, one))
     found.sort(key=lambda one: (one[2].gain is None, one[0]))
-    near = [one for one in found if one[2].gain is not None and one[0] < found[0][0] + _MATERIAL]
+    near = [one for one in found if one[2].gain is not None and one[0] < found[0][0] + MATERIAL]
     _, octaves, simplest = min(near, key=lambda one: _SIMPLEST_FIRST.index(one[2].policy.name))
     why = "Predicted to end lowest."
     if others := [one[2].policy.name for one in near if one[2] is not simplest]:
-        why = f"No detectable difference from {', '.join(others)} (less than {_MATERIAL:.1%}): the simplest of them."
+        why = f"No detectable difference from {', '.join(others)} (less than {MATERIAL:.1%}): the simplest of them."
     chosen = replace(simplest, reason=" ".join((why, _warmup_reason(evidence, simplest, warming, pays))))
     ordered = tuple(chosen if one[2] is simplest else one[2] for one in found)
     return Ranking(ordered, chosen, octaves, (_basis(worth, measured, horizon, positive),))
