@@ -232,8 +232,8 @@ def _find_obstacles(measured: Sequence[Entry]) -> list[str]:
     if not all(_same_start(entry, measured[0]) for entry in measured):
         means = _listed([f"{entry.untrained:.4g}" for entry in measured])
         obstacles.append(
-            f"before training they differ in held-out loss ({means} on average), so they do not share the model, its"
-            " initial weights, the held-out data or the scale of the loss"
+            f"before training they differ in held-out loss ({means} on average), so the model, its initial weights, the"
+            " held-out data or the scale of the loss is not the same"
         )
     return obstacles
 
