@@ -78,14 +78,17 @@ def _one(suggestion: Suggestion, kind: str) -> str | bytes:
 
 
 def _several(suggestions: Mapping[str, Suggestion], kind: str, command: str) -> str | bytes:
+    from lrfinder.comparison import compare
+
+    comparison = compare(suggestions)
     if kind == ".md":
         from lrfinder.markdown import comparison_markdown
 
-        return comparison_markdown(suggestions, command)
+        return comparison_markdown(comparison, command)
     if kind == ".pdf":
         from lrfinder.pdf import comparison_pdf
 
-        return comparison_pdf(suggestions, command)
-    from lrfinder.comparison_report import comparison_html, comparison_png
+        return comparison_pdf(comparison, command)
+    from lrfinder.comparison_page import comparison_html, comparison_png
 
-    return comparison_png(suggestions) if kind == ".png" else comparison_html(suggestions, command)
+    return comparison_png(comparison) if kind == ".png" else comparison_html(comparison, command)

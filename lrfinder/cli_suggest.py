@@ -17,6 +17,7 @@ from lrfinder.target import Target, without_byte_code
 from lrfinder.terminal import shown
 
 if TYPE_CHECKING:
+    from lrfinder.comparison import Comparison
     from lrfinder.journal import Journal
     from lrfinder.optimizers import OptimizerChoice
     from lrfinder.settings import Settings
@@ -47,8 +48,9 @@ def run(options: argparse.Namespace, command: str) -> int:
         else:
             found, interrupted, speaks = _searched(options, command)
         if speaks:
-            _write(found, options, command)
-            _print(found, options)
+            comparison = _compared(found) if len(options.optimizer) > 1 else None
+            _write(found, comparison, options, command)
+            _print(found, comparison, options)
             if options.write_config is not None:  # last: if that cannot be, the answer is there all the same
                 _write_config(found[0][1], options)
     if interrupted:
@@ -192,22 +194,28 @@ def _from_curve(options: argparse.Namespace) -> Suggestion:
     return search_of(options).for_policy(again or suggest(curve, steps=steps))
 
 
-def _write(found: Found, options: argparse.Namespace, command: str) -> None:
+def _compared(found: Found) -> Comparison:
+    from lrfinder.comparison import compare
+
+    return compare(found)
+
+
+def _write(found: Found, comparison: Comparison | None, options: argparse.Namespace, command: str) -> None:
     from lrfinder.findings import Findings
     from lrfinder.report import report_html, report_png
 
     if options.out is not None:
-        replace_file(options.out, _document(found, options))
+        replace_file(options.out, _document(found, comparison))
     findings = {name: Findings.of(suggestion) for name, suggestion in found}
     if options.plot is not None:
         for path, (name, suggestion) in zip(_paths(options.plot, options), found, strict=False):  # fewer after Ctrl-C
             replace_file(path, report_png(suggestion, findings[name]))
     for path, (name, suggestion) in zip(_paths(options.report, options), found, strict=False):
         replace_file(path, report_html(suggestion, command, findings[name]))
-    if len(options.optimizer) > 1:
-        from lrfinder.comparison_report import comparison_html
+    if comparison is not None:
+        from lrfinder.comparison_page import comparison_html
 
-        replace_file(options.report, comparison_html(dict(found), command))
+        replace_file(options.report, comparison_html(comparison, command))
 
 
 def _write_config(suggestion: Suggestion, options: argparse.Namespace) -> None:
@@ -228,19 +236,16 @@ def _write_config(suggestion: Suggestion, options: argparse.Namespace) -> None:
         print(f"Config    {options.write_config}", file=aside)
 
 
-def _print(found: Found, options: argparse.Namespace) -> None:
+def _print(found: Found, comparison: Comparison | None, options: argparse.Namespace) -> None:
     best = found[0][1]
     if options.json:
-        print(_document(found, options), end="")
-    elif len(options.optimizer) > 1:
-        from lrfinder.comparison import compare
-
-        comparison = compare(found)
-        best = comparison.best.suggestion
+        print(_document(found, comparison), end="")
+    elif comparison is not None:
+        best = comparison.first.suggestion
         if not options.code:
             print(comparison.table())
             print(shown(comparison.lines(), sys.stdout), end="\n\n")
-            print(f"With {comparison.best.name}:")
+            print(f"With {comparison.first.name}:")
             print(shown(best.lines(), sys.stdout))
     elif not options.code:
         print(shown(best.lines(), sys.stdout))
@@ -261,10 +266,8 @@ def _print_code(suggestion: Suggestion) -> None:
         print(suggestion.code(), end="")
 
 
-def _document(found: Found, options: argparse.Namespace) -> str:
-    from lrfinder.comparison import compare
-
-    document = compare(found).to_dict() if len(options.optimizer) > 1 else found[0][1].to_dict()
+def _document(found: Found, comparison: Comparison | None) -> str:
+    document = found[0][1].to_dict() if comparison is None else comparison.to_dict()
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 

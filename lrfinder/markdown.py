@@ -1,4 +1,4 @@
-"""A `Suggestion`, or several, as Markdown that reads as plain text too."""
+"""A `Suggestion`, or a `Comparison`, as Markdown that reads as plain text too."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.comparison_report import comparison_commands, comparison_rows
-from lrfinder.comparison_view import SideBySide
+from lrfinder.comparison_page import commands_of
 from lrfinder.findings import Findings
 from lrfinder.report import report_values
 
 if TYPE_CHECKING:
+    from lrfinder.comparison import Comparison
     from lrfinder.suggestion import Suggestion
     from lrfinder.verdict import Verdict
 
@@ -47,20 +47,30 @@ def report_markdown(suggestion: Suggestion, command: str | None = None) -> str:
     return "\n".join([*lines, *_table(("", ""), environment)]).rstrip() + "\n"
 
 
-def comparison_markdown(suggestions: Mapping[str, Suggestion], command: str | None = None) -> str:
-    """Return several suggestions side by side as Markdown; see `lrfinder.comparison_report.comparison_html`."""
-    view = SideBySide.of(suggestions)
-    rows = [(name, *texts) for name, texts in comparison_rows(view)]
-    lines = ["# Which learning rate? Results side by side", "", _escaped(view.finding), ""]
-    lines += [*_table(("", *(entry.label for entry in view.entries)), rows), "", "## Before you trust them", ""]
-    for entry in view.entries:
+def comparison_markdown(comparison: Comparison, command: str | None = None) -> str:
+    """Return a comparison as Markdown: a table and text; every string in it is escaped.
+
+    Args:
+        comparison: what to show.
+        command: the command line that made it, if any.
+
+    Returns:
+        The text.
+    """
+    lines = ["# Which learning rate? Results side by side", "", _escaped(comparison.verdict), ""]
+    names = [entry.name for entry in comparison.entries]
+    lines += [*_table(("", *names), [(name, *texts) for name, texts in comparison.rows]), ""]
+    lines += ["## Before you trust them", ""]
+    if comparison.caveats:
+        lines += [*(f"- {_escaped(text)}" for text in comparison.caveats), ""]
+    for entry in comparison.entries:
         reason = entry.suggestion.reason
         texts = [f"Refused. {reason.value}"] if reason is not None else []
-        lines += [f"### {_escaped(entry.label)}", ""]
+        lines += [f"### {_escaped(entry.name)}", ""]
         lines += [*(f"- {_escaped(text)}" for text in (*texts, *entry.suggestion.caveats)), ""]
     lines += ["## How to repeat it", "", *_code(command)]
-    for labels, made_by in comparison_commands(view, command):
-        lines += [f"### {_escaped(labels)}", "", *_code(made_by)]
+    for made, made_by in commands_of(comparison, command):
+        lines += [f"### {_escaped(made)}", "", *_code(made_by)]
     return "\n".join(lines).rstrip() + "\n"
 
 

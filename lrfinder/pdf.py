@@ -5,13 +5,11 @@ from __future__ import annotations
 import io
 import itertools
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lrfinder.charts import TITLES, Drawing, drawings
-from lrfinder.comparison_plot import draw_comparison
-from lrfinder.comparison_report import comparison_commands, comparison_rows
-from lrfinder.comparison_view import SideBySide
+from lrfinder.comparison_page import commands_of, draw_comparison
 from lrfinder.findings import Findings
 from lrfinder.plot import Palette
 from lrfinder.report import report_values
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.backends.backend_pdf import PdfPages
     from matplotlib.figure import Figure
 
+    from lrfinder.comparison import Comparison
     from lrfinder.suggestion import Suggestion
 
 __all__ = ["comparison_pdf", "report_pdf"]
@@ -63,26 +62,24 @@ def report_pdf(suggestion: Suggestion, command: str | None = None) -> bytes:
     return _document(title, head, [(TITLES[name], draw) for name, draw in drawings(findings).items()], rest)
 
 
-def comparison_pdf(suggestions: Mapping[str, Suggestion], command: str | None = None) -> bytes:
-    """Return several suggestions side by side as a PDF; see `lrfinder.comparison_report.comparison_html`."""
-    view = SideBySide.of(suggestions)
-    rows = comparison_rows(view)
-    head = [view.finding]
-    for i, entry in enumerate(view.entries):
-        facts = (f"{name} {texts[i]}" for name, texts in rows if texts[i])
-        head.append(f"{entry.label}: {'; '.join(facts)}.")
-    rest = ["Before you trust them"]
-    for entry in view.entries:
+def comparison_pdf(comparison: Comparison, command: str | None = None) -> bytes:
+    """Return a comparison as a PDF."""
+    head = [comparison.verdict]
+    for i, entry in enumerate(comparison.entries):
+        facts = (f"{name} {texts[i]}" for name, texts in comparison.rows if texts[i])
+        head.append(f"{entry.name}: {'; '.join(facts)}.")
+    rest = ["Before you trust them", *(f"– {caveat}" for caveat in comparison.caveats)]
+    for entry in comparison.entries:
         reason = entry.suggestion.reason
         told = [*([f"refused. {reason.value}"] if reason is not None else []), *entry.suggestion.caveats]
-        rest += [f"{entry.label}: {text}" for text in told]
+        rest += [f"{entry.name}: {text}" for text in told]
     rest += [f"Made by: {command}"] if command else []
-    rest += [f"{labels}: {made_by}" for labels, made_by in comparison_commands(view, command)]
+    rest += [f"{labels}: {made_by}" for labels, made_by in commands_of(comparison, command)]
 
     def draw(figure: Any, colours: Palette) -> None:
-        draw_comparison(view, figure, colours)
+        draw_comparison(comparison, figure, colours)
 
-    return _document(f"{len(view.entries)} results side by side", head, [("Where each does best", draw)], rest)
+    return _document(f"{len(comparison.entries)} results side by side", head, [("Where each does best", draw)], rest)
 
 
 def _document(title: str, head: Sequence[str], charts: Sequence[tuple[str, Drawing]], rest: Sequence[str]) -> bytes:

@@ -64,4 +64,4 @@ def lrfinder(capsys, fresh):
 def unread(monkeypatch):
     """Write pages without drawing them, where a test is not about them."""
     monkeypatch.setattr("lrfinder.report.report_html", lambda suggestion, command, findings: command)
-    monkeypatch.setattr("lrfinder.comparison_report.comparison_html", lambda suggestions, command: command)
+    monkeypatch.setattr("lrfinder.comparison_page.comparison_html", lambda comparison, command: command)

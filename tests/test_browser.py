@@ -11,7 +11,8 @@ from scripted import evidence, valley
 from test_report import EVIL
 
 from lrfinder.choice import choose
-from lrfinder.comparison_report import comparison_html
+from lrfinder.comparison import compare
+from lrfinder.comparison_page import comparison_html
 from lrfinder.report import report_html
 
 pytestmark = pytest.mark.skipif(browser.FOUND is None, reason="needs Chromium")
@@ -31,7 +32,7 @@ def pages(tmp_path_factory):
         "answer": report_html(answer, "lrfinder suggest"),
         "evil": report_html(evil, f"lrfinder {'c' * 300}"),
         "refused": report_html(refused, "lrfinder suggest"),
-        "comparison": comparison_html({"n" * 60: evil, "a": answer, EVIL: refused}, "lrfinder report"),
+        "comparison": comparison_html(compare({"n" * 60: evil, "a": answer, EVIL: refused}), "lrfinder report"),
     }
     for name, text in texts.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")

@@ -65,7 +65,7 @@ def test_several_are_ranked_on_one_page_with_the_command_that_made_it(lrfinder):
     one, other = (choose(evidence(valley(-6.0, shift=shift), noise=0.001), steps=500) for shift in (0.0, 0.1))
     assert lrfinder("report", saved("b.json", other), saved("a.json", one), "-o", "both.md")[0] == 0
     text = Path("both.md").read_text()
-    assert "After 40 steps a ended lowest" in text
+    assert "After 40 of 500 steps a ended lowest" in text
     assert "lrfinder report b.json a.json -o both.md" in text
 
 

@@ -150,7 +150,8 @@ def test_an_interrupt_gives_the_comparison_so_far(lrfinder, plain, unread, monke
     monkeypatch.setattr("lrfinder.cli_suggest.build", second_is_interrupted)
     code, out, _ = lrfinder(plain, *QUICK, "--optimizer", "sgd", "--optimizer", "adamw")
     assert code == 130
-    assert "Verdict   sgd ended lowest" in out
+    assert "Verdict   Not ranked: fewer than two of them have an answer from probes." in out
+    assert "\n\nWith sgd:\nPeak LR   " in out
     code, out, err = lrfinder(plain, *QUICK, "--optimizer", "adamw", "--optimizer", "sgd")
     assert (code, out, err) == (130, "", "lrfinder: interrupted\n")
 

@@ -10,6 +10,7 @@ from test_report import EVIL
 
 from lrfinder import Reason, suggest
 from lrfinder.choice import choose
+from lrfinder.comparison import compare
 from lrfinder.markdown import comparison_markdown, report_markdown
 
 ANSWER = choose(evidence(valley(-6.0), noise=0.001), steps=500)
@@ -63,10 +64,14 @@ def test_nothing_shown_is_markup(nasty):
 
 
 def test_results_side_by_side():
-    text = comparison_markdown({"a|b": ANSWER, "range": suggest(synthetic(), steps=500)}, "lrfinder report x y")
+    text = comparison_markdown(
+        compare({"a|b": ANSWER, "range": suggest(synthetic(), steps=500)}), "lrfinder report x y"
+    )
     assert rows(text)[0].split(" | ")[1].strip() == "a\\|b"
-    assert "Not ranked: fewer than two of them have an answer from probes. Read each by itself." in text
+    assert "Not ranked: fewer than two of them have an answer from probes." in text
     assert f"| {ANSWER.lr:.3g} " in text
     assert "lrfinder report x y" in text
-    one = comparison_markdown({"a|b": ANSWER.with_environment(command="lrfinder suggest")}, "lrfinder report x")
+    one = comparison_markdown(
+        compare({"a|b": ANSWER.with_environment(command="lrfinder suggest")}), "lrfinder report x"
+    )
     assert one.endswith("### a\\|b\n\n```text\nlrfinder suggest\n```\n")

@@ -9,6 +9,7 @@ from test_report import EVIL
 
 from lrfinder import suggest
 from lrfinder.choice import choose
+from lrfinder.comparison import compare
 from lrfinder.pdf import comparison_pdf, report_pdf
 
 ANSWER = choose(evidence(valley(-6.0), noise=0.001), steps=500)
@@ -39,4 +40,4 @@ def test_a_refusal_and_long_texts_get_pages():
 
 def test_several_make_one_document():
     both = {"a$b": ANSWER, "_range": suggest(synthetic(), steps=500)}
-    assert len(pages(comparison_pdf(both, "lrfinder report a b"))) == 2
+    assert len(pages(comparison_pdf(compare(both), "lrfinder report a b"))) == 2

@@ -12,7 +12,8 @@ from scripted import evidence, valley
 
 from lrfinder import InputError, suggest
 from lrfinder.choice import choose
-from lrfinder.comparison_report import comparison_html
+from lrfinder.comparison import compare
+from lrfinder.comparison_page import comparison_html
 from lrfinder.markdown import report_markdown
 from lrfinder.results import read_results
 
@@ -108,4 +109,4 @@ def test_what_is_taken_can_be_shown(place, junk):
     found, _ = read_with(place, junk)
     if found is not None:
         assert report_markdown(found)
-        assert comparison_html({"a": ANSWER, "b": found})
+        assert comparison_html(compare({"a": ANSWER, "b": found}))
