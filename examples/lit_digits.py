@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder import LRFinder
-from lrfinder.config import load_config
+from lrfinder.config_read import load_config
 from lrfinder.demo import digits
 from lrfinder.patched_config import write_config
 

@@ -192,7 +192,7 @@ def _demo(seed: int, choice: OptimizerChoice | None) -> Subject:
 
 
 def _from_config(options: argparse.Namespace, search: Search, choice: OptimizerChoice | None) -> Subject:
-    from lrfinder.config import load_config
+    from lrfinder.config_read import load_config
     from lrfinder.standalone import quiet
     from lrfinder.trainer_subject import TrainerSubject, check_loader
 
