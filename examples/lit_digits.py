@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lrfinder import LRFinder
 from lrfinder.config_read import load_config
 from lrfinder.demo import digits
-from lrfinder.patched_config import write_config
+from lrfinder.config_write import write_config
 
 
 class Digits(pl.LightningDataModule):

@@ -215,7 +215,7 @@ def _write(found: Found, options: argparse.Namespace, command: str) -> None:
 
 
 def _write_config(suggestion: Suggestion, options: argparse.Namespace) -> None:
-    from lrfinder.patched_config import write_config
+    from lrfinder.config_write import write_config
 
     aside = sys.stderr if options.json or options.code else sys.stdout
     if suggestion.lr is None:
