@@ -18,29 +18,12 @@ from lrfinder.yaml_document import Place, YamlDocument, dotted
 if TYPE_CHECKING:
     from lrfinder.suggestion import Suggestion
 
-__all__ = ["patched_config", "rate_setting", "write_config"]
+__all__ = ["rate_setting", "write_config"]
 
 
-def write_config(source: str, out: str, suggestion: Suggestion, **options: Any) -> None:
-    """Write a copy of a LightningCLI configuration that trains as the suggestion says.
-
-    The file appears as a whole, after LightningCLI has read its future content, or not at all.
-
-    Args:
-        source: the configuration, YAML or JSON; the last one if there are several.
-        out: path of the copy, which is used in place of ``source``.
-        suggestion: the result of a search with ``source``.
-        **options: the keyword arguments of `patched_config`.
-
-    Raises:
-        InputError: as `patched_config`, or ``out`` cannot be written.
-    """
-    check_writable(out, "out")
-    replace_file(out, patched_config(source, suggestion, out=out, **options))
-
-
-def patched_config(
+def write_config(
     source: str,
+    out: str,
     suggestion: Suggestion,
     *,
     before: Sequence[str] = (),
@@ -50,31 +33,34 @@ def patched_config(
     attribute: str | None = None,
     monitor: str | None = None,
     mode: str = "min",
-    out: str | None = None,
-) -> str:
-    """Return the text of a configuration with the suggestion in it.
+) -> None:
+    """Write a copy of a LightningCLI configuration that trains as the suggestion says.
 
     The learning rate is set where the configuration sets it: in the ``optimizer`` section, else in the model's
     argument ``lr`` or ``learning_rate``, else in the one optimizer among the model's arguments. A model with none of
     these gets an ``optimizer`` section, if the search saw a plain torch optimizer of all its parameters. The policy
     becomes a `PolicyCallback`, in place of an ``lr_scheduler`` section and of an `LRFinder`; a suggestion without a
-    policy, made for the schedulers of the configuration or the module, sets the rate only.
+    policy, made for the schedulers of the configuration or the module, sets the rate only. Comments, key order, quotes
+    and anchors stay; unusual spacing may not. The file appears as a whole, after LightningCLI has read its future
+    content, or not at all.
 
     Args:
-        source, suggestion: as in `write_config`.
+        source: the configuration, YAML or JSON; the last one if there are several.
+        out: path of the copy, which is used in place of ``source``; relative paths in it start from its folder.
+        suggestion: the result of a search with ``source``.
         before: the configurations that come before ``source``.
         overrides: those of the search, which go into the copy.
         model_class, datamodule_class: as in `load_config`.
         attribute: argument of the model that holds the learning rate, dotted if it is nested.
         monitor: the metric that the policy "plateau" follows.
         mode: "min" or "max", of that metric.
-        out: path that the text is meant for, from whose folder relative paths start; that of ``source`` if None.
 
     Raises:
         InputError: the suggestion was refused, the rate has no place or more than one, param groups have rates that
-            the configuration cannot give them, an anchor shares the rate with another place, or LightningCLI does not
-            accept the result or reads something else in it.
+            the configuration cannot give them, an anchor shares the rate with another place, LightningCLI does not
+            accept the result or reads something else in it, or ``out`` cannot be written.
     """
+    check_writable(out, "out")
     if suggestion.lr is None:
         raise InputError(f"suggestion must have a learning rate to write, got one that is {suggestion.headline()}")
     classes = {"model_class": model_class, "datamodule_class": datamodule_class}
@@ -95,11 +81,11 @@ def patched_config(
         wanted["lr_scheduler"] = None
     config.set_callback(entry)
     text = config.document.text()
-    got = parse_config([*before, out or source], text=text, **classes)
+    got = parse_config([*before, out], text=text, **classes)
     if wanted["optimizer"] is not None and _holds(got["optimizer"], wanted["optimizer"]):
         wanted["optimizer"] = got["optimizer"]  # with the defaults of the class filled in
     _check_taken(got, wanted, entry)
-    return text
+    replace_file(out, text)
 
 
 def rate_setting(whole: Mapping[str, Any], suggestion: Suggestion, attribute: str | None) -> tuple[Place, Any]:

@@ -22,6 +22,7 @@ __all__ = ["Place", "YamlDocument", "dotted"]
 
 Place = Sequence[str | int]
 """Keys of mappings and indices of lists that lead from the top of a document to a value."""
+_MARK = " #ruamel-keeps-what-follows"
 
 
 class YamlDocument:
@@ -44,7 +45,7 @@ class YamlDocument:
         self.is_json = _is_json(text)
         self.data: Any = json.loads(text) if self.is_json else _unshared(parse_yaml(text, name))
         self._head = self._old.rstrip("\n") + "\n" if self.data is None and self._old.strip() else ""
-        self._tree: Any = _unshared(self.data) if self.is_json else _load(self._old, name)
+        self._tree: Any = _unshared(self.data) if self.is_json else _load(_marked(self._old), name)
         if self.data is None:
             self.data, self._tree = {}, _load("{}", name)
             self._tree.fa.set_block_style()
@@ -116,7 +117,7 @@ class YamlDocument:
         round_trip.indent(**self._indents)
         round_trip.explicit_start = self._old.startswith("---")
         round_trip.dump(self._tree, stream)
-        text = self._head + stream.getvalue()
+        text = self._head + re.sub(f" *{_MARK}", "", stream.getvalue())
         if repr(parse_yaml(text, self._name)) != repr(self.data):  # as texts, since a NaN is not equal to itself
             raise InputError(f"{self._name} must be YAML that ruamel.yaml can rewrite, got a layout it would change")
         return text.replace("\n", self._newline)
@@ -167,6 +168,19 @@ def _is_json(text: str) -> bool:
         return isinstance(json.loads(text), dict)
     except ValueError:
         return False
+
+
+def _marked(text: str) -> str:
+    """Return a document with a comment beside each value in brackets: without, ruamel.yaml loses comments below it."""
+    depth, parts, done = 0, [], 0
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        depth += isinstance(token, (yaml.FlowMappingStartToken, yaml.FlowSequenceStartToken))
+        if isinstance(token, (yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)):
+            depth, end = depth - 1, token.end_mark.index
+            if depth == 0 and re.match(r"[ \t]*\n\s*\S", text[end:]):  # ends a line, and something follows
+                parts += [text[done:end], _MARK]
+                done = end
+    return "".join(parts) + text[done:]
 
 
 def _unshared(value: Any) -> Any:

@@ -18,7 +18,7 @@ from runs import LIGHTNINGS_REMARKS
 
 from lrfinder import InputError, LRFinder, Policy, Reason, suggest
 from lrfinder.config_read import load_config, parse_config
-from lrfinder.config_write import patched_config, rate_setting, write_config
+from lrfinder.config_write import rate_setting, write_config
 
 pytestmark = [
     *LIGHTNINGS_REMARKS,
@@ -102,6 +102,12 @@ def changed(new, old):
 
 def lines(text, before="+ "):
     return "".join(f"{before}{line}" for line in text.splitlines(True))
+
+
+def patched_config(source, found, **options):
+    """The text of the copy."""
+    write_config(source, "copy.yaml", found, **options)
+    return Path("copy.yaml").read_text()
 
 
 def trained_with(path, monkeypatch):
@@ -291,7 +297,11 @@ def test_an_odd_layout_may_change_but_comments_quotes_and_order_stay():
     new = patched_config(written(ODD), suggestion())
     assert re.findall("#.*", new) == re.findall("#.*", ODD)
     keys = re.findall(r"\w+(?=:)", ODD)
-    assert [key for key in re.findall(r"\w+(?=:)", new) if key in keys] == [*keys, "init_args"]  # of the policy
+    assert [key for key in re.findall(r"\w+(?=:)", new) if key in keys] == [
+        *keys,
+        "class_path",
+        "init_args",
+    ]  # of the policy
     assert '"litmodels.Small"' in new
     assert {**parse_config(["b.yaml"], text=new), "config": None, "trainer": None, "model": None} == {
         **parse_config(["a.yaml"]), "config": None, "trainer": None, "model": None,

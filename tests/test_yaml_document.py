@@ -117,6 +117,13 @@ def test_items_of_a_list_on_one_line():
         assert changed(document.text())[-1] == f"+   plugins: {line}"
 
 
+def test_comments_below_values_in_brackets_stay():
+    text = "a:\n  - {x: 1}\n  # the second\n  - [y]\n# About b.\nb: {z: [2]}\n\n# About c.\nc: 1\n"
+    assert YamlDocument(text, "c.yaml").text() == text
+    assert put(text, ("a", 0), 1) == text.replace("{x: 1}", "1")
+    assert put(text, ("b",), 1) == text.replace("{z: [2]}", "1")
+
+
 def test_comments_between_sections_stay_between_them():
     text = "a:\n  x: 1\n\n# About b.\nb:\n  - y: 1  # one\n  # after one\n  - 2\n# the end\n"
     assert put(text, ("a", "z"), 2) == text.replace("  x: 1\n", "  x: 1\n  z: 2\n")
@@ -184,6 +191,19 @@ def test_any_document_takes_a_rate_anywhere_and_gives_it_back(data, flow, place,
         return
     new = put(text, place, lr)
     assert value_at(yaml.safe_load(new), place) == lr
-    assert flow or "# the end\n" in new  # ruamel.yaml loses comments below a document in braces
+    assert "# the end\n" in new
     again = put(new, place, 0.5)
     assert put(again, place, lr) == new
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.dictionaries(keys, trees, min_size=1), st.sampled_from([False, None]))
+def test_every_comment_of_any_document_stays(data, flow):
+    lines = yaml.safe_dump(data, default_flow_style=flow, sort_keys=False, width=10**6).splitlines(True)
+    if not any(
+        isinstance(token, yaml.ScalarToken) and token.start_mark.line < token.end_mark.line
+        for token in yaml.scan("".join(lines))
+    ):
+        text = "".join(f"{line}# {number}\n" for number, line in enumerate(lines))
+        new = put(text, ("new", "value"), 1)
+        assert [line for line in new.splitlines() if line.startswith("# ")] == [f"# {n}" for n in range(len(lines))]
