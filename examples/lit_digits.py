@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder import LRFinder
 from lrfinder.config_read import load_config
-from lrfinder.demo import digits
 from lrfinder.config_write import write_config
+from lrfinder.demo import digits
 
 
 class Digits(pl.LightningDataModule):

@@ -71,8 +71,8 @@ class YamlDocument:
         above = (list(tree)[-1] if tree else None) if is_new else key
         below = "" if above is None else _take_below(tree, above)
         tree[key] = self._node(value)
-        if not self.is_json and len(comments := tree.ca.items.get(key) or ()) == 4:
-            comments[3] = None  # ruamel.yaml's note that a block list stood there
+        if not self.is_json and key in tree.ca.items:
+            _set_comment_apart(tree, key)
         _add_below(*_last_line(tree, key), below)
 
     def append(self, place: Place, value: Any) -> None:
@@ -226,16 +226,17 @@ def _is_block(value: Any) -> bool:
 def _indents(tree: Any) -> dict[str, int]:
     """Return the indentation of the first mapping, of the first list, and of its dashes, or else the usual one."""
     indents: dict[str, int] = {}
-    holders = [tree] if _is_block(tree) else []
+    holders: list[Any] = [tree] if _is_block(tree) else []
     for holder in holders:  # which grows
-        for value in holder.values() if isinstance(holder, dict) else holder:
+        in_mapping = isinstance(holder, dict)
+        for value in holder.values() if in_mapping else holder:
             if not _is_block(value) or value.yaml_anchor() is not None:
                 continue
             holders.append(value)
-            if isinstance(holder, dict) and isinstance(value, dict):
-                indents.setdefault("mapping", value.lc.col - holder.lc.col)
-            elif isinstance(holder, dict):
-                indents.setdefault("offset", value.lc.col - holder.lc.col)
+            indent, is_list = value.lc.col - holder.lc.col, isinstance(value, list)
+            if in_mapping:
+                indents.setdefault("offset" if is_list else "mapping", indent)
+            if in_mapping and is_list:
                 indents.setdefault("sequence", value.lc.item(0)[1] - holder.lc.col)
     indents.setdefault("mapping", 2)
     indents.setdefault("offset", indents["mapping"])
@@ -265,6 +266,18 @@ def _take_below(holder: Any, key: Any) -> str:
     if not beside:
         comments[slot] = None
     return str(below)
+
+
+def _set_comment_apart(holder: Any, key: Any) -> None:
+    """Move the comment beside a new value to where the old value had it, or at least two spaces behind the new one."""
+    from ruamel.yaml.error import CommentMark
+    from ruamel.yaml.tokens import CommentToken
+
+    slot, comments = 2 if isinstance(holder, dict) else 0, holder.ca.items[key]
+    comments[3:] = [None]  # ruamel.yaml's note that a block list stood there
+    if comments[slot] is not None and comments[slot].value.startswith("#"):
+        column = 0 if _is_block(holder[key]) else comments[slot].start_mark.column - 1
+        comments[slot] = CommentToken(f" {comments[slot].value}", CommentMark(column), None)
 
 
 def _add_below(holder: Any, key: Any, text: str) -> None:

@@ -127,7 +127,7 @@ def test_the_model_s_argument_is_set_and_the_policy_added():
 def test_the_optimizer_section_is_set_rather_than_the_model():
     text = PLAIN + OPTIMIZER
     assert changed(patched_config(written(text), suggestion(1e-5)), text) == (
-        lines(ENTRY) + "-     lr: 0.05  # rate\n+     lr: 1.0e-05 # rate\n"
+        lines(ENTRY) + "-     lr: 0.05  # rate\n+     lr: 1.0e-05  # rate\n"
     )
 
 
@@ -224,9 +224,7 @@ def test_json_stays_json():
 def test_a_model_in_a_file_of_its_own_is_written_in():
     written("class_path: litmodels.Small\ninit_args: {hidden: 9}\n", "model.yaml")
     new = patched_config(written("model: model.yaml  # elsewhere\n"), suggestion(policy=None))
-    assert new == (
-        "model:             # elsewhere\n  class_path: litmodels.Small\n  init_args:\n    hidden: 9\n    lr: 0.25\n"
-    )
+    assert new == ("model:  # elsewhere\n  class_path: litmodels.Small\n  init_args:\n    hidden: 9\n    lr: 0.25\n")
 
 
 @pytest.mark.parametrize(
