@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import difflib
 import inspect
@@ -83,7 +84,7 @@ def parse_argument(function: Callable[..., Any], name: str, text: str, flag: str
     for word in (text, *filter(None, [_SPELLINGS.get(text)])):
         try:
             value = parser.parse_args([f"--value={word}"]).value
-        except jsonargparse.ArgumentError as error:
+        except argparse.ArgumentError as error:
             problem = problem or str(error)
         else:
             return parse_literal(text) if isinstance(value, jsonargparse.Namespace) else value

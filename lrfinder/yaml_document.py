@@ -64,10 +64,10 @@ class YamlDocument:
             value = {key: value}
         data, tree = self._walk(place[: depth - 1], place)
         key = place[depth - 1]
-        data[key] = _unshared(value)
         is_new = isinstance(tree, dict) and key not in tree
         if not is_new:
             self._check_own(tree[key], place)
+        data[key] = _unshared(value)
         above = (list(tree)[-1] if tree else None) if is_new else key
         below = "" if above is None else _take_below(tree, above)
         tree[key] = self._node(value)
