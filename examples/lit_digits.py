@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder import LRFinder
-from lrfinder.config import load_config
+from lrfinder.config_read import load_config
+from lrfinder.config_write import write_config
 from lrfinder.demo import digits
-from lrfinder.patched_config import write_config
 
 
 class Digits(pl.LightningDataModule):

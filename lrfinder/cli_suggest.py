@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from lrfinder.cli_suggest_parser import DEFAULTS, add_parser
 from lrfinder.cli_target import build, chosen, config_arguments, facts, search_of, seed_of
+from lrfinder.code_ref import CodeRef, without_byte_code
 from lrfinder.errors import InputError
 from lrfinder.files import check_writable, is_device, read_curve, replace_file
-from lrfinder.target import Target, without_byte_code
 from lrfinder.terminal import shown
 
 if TYPE_CHECKING:
     from lrfinder.comparison import Comparison
     from lrfinder.journal import Journal
-    from lrfinder.optimizers import OptimizerChoice
+    from lrfinder.optimizer_choice import OptimizerChoice
     from lrfinder.settings import Settings
     from lrfinder.subject import Search, Subject
     from lrfinder.suggestion import Suggestion
@@ -83,7 +83,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _check_files(options: argparse.Namespace) -> None:
-    targets = [Target.parse(*given) for given in ((options.target,), (options.data, "--data")) if given[0] is not None]
+    targets = [CodeRef.parse(*given) for given in ((options.target,), (options.data, "--data")) if given[0] is not None]
     code = {os.path.abspath(target.where) for target in targets if target.is_file}
     read = [*(path for path in (options.curve, *options.config) if path is not None), *code]
     for name in _WRITTEN:
@@ -219,7 +219,7 @@ def _write(found: Found, comparison: Comparison | None, options: argparse.Namesp
 
 
 def _write_config(suggestion: Suggestion, options: argparse.Namespace) -> None:
-    from lrfinder.patched_config import write_config
+    from lrfinder.config_write import write_config
 
     aside = sys.stderr if options.json or options.code else sys.stdout
     if suggestion.lr is None:

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.arguments import did_you_mean, literal
+from lrfinder.arguments import did_you_mean, parse_literal
+from lrfinder.code_ref import CodeRef
 from lrfinder.errors import InputError
 from lrfinder.schedules import POLICIES
 from lrfinder.subject import Search, Subject, seeded
-from lrfinder.target import Target
 
 if TYPE_CHECKING:
-    from lrfinder.optimizers import OptimizerChoice
+    from lrfinder.optimizer_choice import OptimizerChoice
 
 __all__ = ["Dotted", "build", "chosen", "config_arguments", "facts", "search_of", "seed_of", "split_dotted"]
 
@@ -108,9 +108,9 @@ def chosen(options: argparse.Namespace) -> list[OptimizerChoice | None]:
         if texts:
             raise InputError(f"--optimizer.{next(iter(texts))} must be given with --optimizer NAME")
         return [None]
-    from lrfinder.optimizers import choices
+    from lrfinder.optimizer_choice import choices
 
-    if options.target is not None and (target := Target.parse(options.target)).is_file:
+    if options.target is not None and (target := CodeRef.parse(options.target)).is_file:
         seeded(seed_of(options))
         target.find()  # what stands beside it can be named then, too
     return list(choices(options.optimizer, texts))
@@ -131,8 +131,8 @@ def build(options: argparse.Namespace, search: Search, choice: OptimizerChoice |
 def _from_code(options: argparse.Namespace, search: Search, choice: OptimizerChoice | None) -> Subject:
     from lrfinder.trainer_subject import TrainerSubject, is_lightning, loaders_of, new_trainer
 
-    target = Target.parse(options.target)
-    data = None if options.data is None else Target.parse(options.data, "--data")
+    target = CodeRef.parse(options.target)
+    data = None if options.data is None else CodeRef.parse(options.data, "--data")
     seeded(seed_of(options))
     for one in (target, data):
         if one is not None:
@@ -147,7 +147,7 @@ def _from_code(options: argparse.Namespace, search: Search, choice: OptimizerCho
     if data is None and texts:
         raise InputError(f"--data.{next(iter(texts))} must be given with --data FILE.py:NAME")
     loaders = {} if data is None else loaders_of(data.build(texts, "--data"), data.text)
-    given = {name: literal(text) for name, text in _asked_of_trainer(options)}
+    given = {name: parse_literal(text) for name, text in _asked_of_trainer(options)}
     trainer = new_trainer(made, options.target, search, given, has_data=data is not None)
     return TrainerSubject(trainer, made, loaders, options.target, choice)
 
@@ -192,7 +192,7 @@ def _demo(seed: int, choice: OptimizerChoice | None) -> Subject:
 
 
 def _from_config(options: argparse.Namespace, search: Search, choice: OptimizerChoice | None) -> Subject:
-    from lrfinder.config import load_config
+    from lrfinder.config_read import load_config
     from lrfinder.standalone import quiet
     from lrfinder.trainer_subject import TrainerSubject, check_loader
 
@@ -210,7 +210,7 @@ def config_arguments(options: argparse.Namespace, search: Search, choice: Optimi
     arguments: dict[str, Any] = {}
     for argument, name, text in (("target", "model", options.target), ("--data", "datamodule", options.data)):
         if text is not None:
-            arguments[f"{name}_class"] = Target.parse(text, argument).find()
+            arguments[f"{name}_class"] = CodeRef.parse(text, argument).find()
     seeded(seed_of(options))
     # With an --optimizer, options of that name are for it, and not for the configuration's.
     left = "trainer." if choice is None else ("trainer.", "optimizer.")

@@ -12,12 +12,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lrfinder.batches import length
-from lrfinder.blame import blame
+from lrfinder.code_ref import user_code_errors
 from lrfinder.errors import InputError
 from lrfinder.estimate import Estimate, estimate
 from lrfinder.journal import Journal
 from lrfinder.loop import LoopTrainee, find_lr
-from lrfinder.optimizers import OptimizerChoice
+from lrfinder.optimizer_choice import OptimizerChoice
 from lrfinder.progress import progress_bar
 from lrfinder.schedules import ENDLESS
 from lrfinder.settings import Settings
@@ -99,7 +99,7 @@ class PlainSubject:
     ) -> Suggestion:
         """Search as `find_lr` does."""
         steps = self._steps(search)
-        with blame(f"{self.name} raised while it was tried; it is as it was"), progress_bar(shown) as bar:
+        with user_code_errors(f"{self.name} raised while it was tried; it is as it was"), progress_bar(shown) as bar:
             found = find_lr(
                 self.model, self.optimizer, self.loss_fn, self.loader, self.val_loader, steps=steps,
                 method=search.method, budget=search.budget, min_lr=search.min_lr, max_lr=search.max_lr, progress=bar,
@@ -111,7 +111,7 @@ class PlainSubject:
         """Say what `suggest` would do and cost."""
         train_step, val_step = self.more.get("train_step"), self.more.get("val_step")
         settings, accumulate = search.settings(self._steps(search)), self.more.get("accumulate", 1)
-        with blame(f"{self.name} raised while it was evaluated; it is as it was"):
+        with user_code_errors(f"{self.name} raised while it was evaluated; it is as it was"):
             trainee = LoopTrainee(
                 self.model, self.optimizer, self.loss_fn, self.loader, train_step, accumulate, self.val_loader, val_step
             )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.blame import blame
+from lrfinder.code_ref import user_code_errors
 from lrfinder.errors import InputError
 from lrfinder.estimate import Estimate, estimate
 from lrfinder.journal import Journal
@@ -17,7 +17,7 @@ from lrfinder.subject import Search, noted
 
 if TYPE_CHECKING:
     from lrfinder.callback import LRFinder
-    from lrfinder.optimizers import OptimizerChoice
+    from lrfinder.optimizer_choice import OptimizerChoice
     from lrfinder.suggestion import Suggestion
 
 __all__ = ["TrainerSubject", "check_loader", "is_lightning", "loaders_of", "new_trainer"]
@@ -58,7 +58,11 @@ class TrainerSubject:
         """Search as `LRFinder` would at the start of training."""
         from lrfinder.standalone import quiet, suggest_within
 
-        with blame(f"{self.name} raised while it was tried; it is as it was"), quiet(), self._chosen() as notes:
+        with (
+            user_code_errors(f"{self.name} raised while it was tried; it is as it was"),
+            quiet(),
+            self._chosen() as notes,
+        ):
             finder = _finder(search, shown)
             found = suggest_within(self.trainer, self.module, finder=finder, journal=journal, **self.data)
         return noted(search.for_policy(found.with_environment(device=str(self.trainer.strategy.root_device))), notes)
@@ -67,7 +71,7 @@ class TrainerSubject:
         """Say what `suggest` would do and cost."""
         from lrfinder.standalone import ask_within, quiet
 
-        with blame(f"{self.name} raised while it was evaluated; it is as it was"), quiet(), self._chosen():
+        with user_code_errors(f"{self.name} raised while it was evaluated; it is as it was"), quiet(), self._chosen():
             finder = _finder(search, shown=False)
 
             def question(trainer: Any, module: Any) -> Estimate:
@@ -130,7 +134,7 @@ def new_trainer(module: Any, name: str, search: Search, options: Mapping[str, An
     length = {"max_steps": search.steps or -1, "max_epochs": search.epochs or -1}
     from lrfinder.standalone import quiet
 
-    with blame("Lightning's Trainer cannot be made"), quiet():
+    with user_code_errors("Lightning's Trainer cannot be made"), quiet():
         return root.Trainer(**{**length, **options, **_OURS})
 
 

@@ -3,11 +3,12 @@ from __future__ import annotations
 from typing import Literal, Optional
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lrfinder import InputError
-from lrfinder.arguments import arguments_for, did_you_mean, literal, takes
+from lrfinder.arguments import arguments_for, did_you_mean, parse_literal, takes
 
 
 def every(
@@ -19,6 +20,9 @@ def every(
     either: int | str = 0,
     kind: Literal["relu", "gelu", 3] = "relu",
     sizes: list[int] = (),
+    wide: str | float | None = None,
+    device: torch.device = None,
+    shape: tuple[int, int] = (1, 1),
     anything=None,
 ):
     """Takes one of each."""
@@ -32,7 +36,10 @@ READ = {
     "maybe": [("None", None), ("null", None), ("7", 7)],
     "either": [("3", 3), ("three", "three")],
     "kind": [("gelu", "gelu"), ("3", 3)],
-    "sizes": [("[1, 2]", [1, 2]), ("(1, 2)", (1, 2))],
+    "sizes": [("[1, 2]", [1, 2]), ("(1, 2)", [1, 2])],
+    "wide": [("3", 3.0), ("x", "x"), ("None", None), ("none", None)],
+    "device": [("cpu", "cpu")],
+    "shape": [("[1, 2]", (1, 2))],
     "anything": [("[1, 2]", [1, 2]), ("{'a': None}", {"a": None}), ("relu", "relu"), ("1e-3", 1e-3)],
 }
 NEEDED = {"count": "1", "rate": "1", "flag": "1", "name": "n"}
@@ -51,6 +58,8 @@ def test_a_text_is_read_as_its_parameter_is_annotated(name, text, value):
         ("rate", "fast", "float"),
         ("flag", "maybe", "bool"),
         ("maybe", "x", "Optional[int]"),
+        ("sizes", "['a']", "list[int]"),
+        ("shape", "[1]", "tuple[int, int]"),
         ("kind", "tanh", "Literal['relu', 'gelu', 3]"),
     ],
 )
@@ -85,7 +94,7 @@ def test_keyword_arguments_take_any_name():
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text("abc"), st.lists))
 def test_what_python_writes_is_read_again(value):
-    assert literal(repr(value)) == value
+    assert parse_literal(repr(value)) == value
 
 
 def test_what_is_far_from_everything_is_not_guessed():

@@ -35,11 +35,11 @@ def timeless(text):
 def expected(steps=500, budget=60):
     import torch
 
+    from lrfinder.code_ref import CodeRef
     from lrfinder.subject import seeded
-    from lrfinder.target import Target
 
     seeded(0)
-    made = Target.parse("a folder/my plain.py:parts").build({}, "--init")
+    made = CodeRef.parse("a folder/my plain.py:parts").build({}, "--init")
     torch.set_num_threads(1)
     return find_lr(*made, steps=steps, budget=budget)
 

@@ -10,7 +10,7 @@ from curves import synthetic, write_csv
 
 import lrfinder
 
-HEAVY = ("torch", "lightning", "pytorch_lightning", "scipy", "matplotlib", "jinja2")
+HEAVY = ("torch", "lightning", "pytorch_lightning", "scipy", "matplotlib", "jinja2", "jsonargparse", "yaml", "ruamel")
 
 
 COMMAND = """

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder import InputError, find_lr
 from lrfinder.demo import digits_demo
-from lrfinder.optimizers import choices
+from lrfinder.optimizer_choice import choices
 from lrfinder.plain import PlainSubject
 from lrfinder.subject import Search
 

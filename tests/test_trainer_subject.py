@@ -8,7 +8,7 @@ import torch
 from runs import LIGHTNINGS_REMARKS, Net, loader
 
 from lrfinder import InputError
-from lrfinder.optimizers import choices
+from lrfinder.optimizer_choice import choices
 from lrfinder.subject import Search
 from lrfinder.trainer_subject import TrainerSubject, is_lightning, loaders_of, new_trainer
 

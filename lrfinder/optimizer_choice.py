@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.arguments import did_you_mean, literal, takes
-from lrfinder.blame import blame
+from lrfinder.arguments import did_you_mean, parse_argument, takes
+from lrfinder.code_ref import import_module, user_code_errors
 from lrfinder.errors import InputError
-from lrfinder.target import imported
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,7 +61,7 @@ class OptimizerChoice:
             dropped = list(dict.fromkeys(self._drops(what) for _, lost in parts for what in lost))
             rate = float(old.defaults.get("lr", groups[0]["lr"]))
         own = {"lr": rate} if takes(self.kind, "lr") else {}
-        with blame(f"{self.name} cannot be made"):
+        with user_code_errors(f"{self.name} cannot be made"):
             made: Optimizer = self.kind(groups, **{**own, **self.options})
         return made, dropped
 
@@ -148,7 +147,9 @@ def choices(names: Sequence[str], texts: Mapping[str, str]) -> list[OptimizerCho
 def _choice(name: str, kind: type[Any], texts: Mapping[str, str]) -> OptimizerChoice:
     import torch
 
-    values = {option: literal(text) for option, text in texts.items() if takes(kind, option)}
+    values = {
+        name: parse_argument(kind, name, text, "--optimizer") for name, text in texts.items() if takes(kind, name)
+    }
     options = {option: tuple(value) if isinstance(value, list) else value for option, value in values.items()}
     notes = []
     if kind is torch.optim.SGD and "momentum" not in options:
@@ -174,7 +175,7 @@ def _kind(name: str) -> type[Any]:
             )
         return own[name.lower()]
     where, _, last = name.rpartition(".")
-    held = {key: value for key, value in vars(imported(where)).items() if isinstance(value, type)}
+    held = {key: value for key, value in vars(import_module(where)).items() if isinstance(value, type)}
     if not hasattr(held.get(last), "step"):
         near = did_you_mean(last, [key for key, value in held.items() if hasattr(value, "step")])
         raise InputError(f"--optimizer must name a class with a step method, got {name!r}{near}")

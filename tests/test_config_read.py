@@ -13,7 +13,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from runs import LIGHTNINGS_REMARKS
 
 from lrfinder import InputError, LRFinder
-from lrfinder.config import load_config, parse_config
+from lrfinder.config_read import check_installed, load_config, parse_config, parse_yaml
 
 pytestmark = [
     *LIGHTNINGS_REMARKS,
@@ -237,3 +237,27 @@ def test_a_missing_file_is_named():
         load_config(["nowhere.yaml"])
     with pytest.raises(InputError, match="paths must name at least one configuration, got none"):
         load_config([])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: [1\nb: 2", "got expected ',' or ']', but got ':' in line 2, column 2"),
+        ("a: !!python/object/apply:os.getcwd []", "got could not determine a constructor .* in line 1, column 4"),
+        ("a: 2020-13-45", "that can be read, got month must be in 1..12"),
+        ("[" * 3000, "that can be read|that holds data only"),
+    ],
+)
+def test_only_data_is_read(text, problem):
+    with pytest.raises(InputError, match=f"^c.yaml must be YAML .*{problem}"):
+        parse_yaml(text, "c.yaml")
+
+
+@pytest.mark.parametrize("package", ["jsonargparse", "docstring_parser", "ruamel.yaml"])
+def test_a_missing_package_is_named_with_its_remedy(package, monkeypatch):
+    check_installed()
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(
+        InputError, match=rf"^LightningCLI configurations need {package}, .*: pip install 'lrfinder\[config\]'$"
+    ):
+        check_installed()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,8 @@ from litmodels import Small
 from runs import LIGHTNINGS_REMARKS
 
 from lrfinder import InputError, LRFinder, Policy, Reason, suggest
-from lrfinder.config import load_config, parse_config
-from lrfinder.patched_config import patched_config, write_config
+from lrfinder.config_read import load_config, parse_config
+from lrfinder.config_write import rate_setting, write_config
 
 pytestmark = [
     *LIGHTNINGS_REMARKS,
@@ -25,6 +27,23 @@ pytestmark = [
 ]
 
 PLAIN = """\
+# a comment at the top
+seed_everything: 3   # aligned
+model:
+  class_path: "litmodels.Small"  # quoted
+  init_args: {hidden: 4, lr: 1e-3}  # a guess
+
+data: {class_path: litmodels.Rows}
+trainer:
+  max_epochs: 2
+  accelerator: cpu
+  logger: false
+  enable_checkpointing: false
+  enable_progress_bar: false
+  enable_model_summary: false
+  # the end of it
+"""
+ODD = """\
 # a comment at the top
 seed_everything: 3   # aligned
 model:
@@ -85,6 +104,12 @@ def lines(text, before="+ "):
     return "".join(f"{before}{line}" for line in text.splitlines(True))
 
 
+def patched_config(source, found, **options):
+    """The text of the copy."""
+    write_config(source, "copy.yaml", found, **options)
+    return Path("copy.yaml").read_text()
+
+
 def trained_with(path, monkeypatch):
     """What a person's `python train.py fit --config PATH` does."""
     monkeypatch.setattr("sys.argv", ["train.py", "fit", "--config", path])
@@ -94,8 +119,8 @@ def trained_with(path, monkeypatch):
 def test_the_model_s_argument_is_set_and_the_policy_added():
     new = patched_config(written(PLAIN), suggestion())
     assert changed(new, PLAIN) == (
-        "-     init_args:   {hidden: 4, lr: 1e-3}  # a guess\n"
-        "+     init_args:   {hidden: 4, lr: 0.25}  # a guess\n" + lines(ENTRY)
+        "-   init_args: {hidden: 4, lr: 1e-3}  # a guess\n"
+        "+   init_args: {hidden: 4, lr: 0.25}  # a guess\n" + lines(ENTRY)
     )
 
 
@@ -155,7 +180,7 @@ def test_overrides_of_the_search_are_in_the_copy():
     assert parsed["trainer"].pop("callbacks") is not asked["trainer"].pop("callbacks")
     assert parsed["trainer"] == asked["trainer"]
     assert "  max_epochs: 7\n" in new
-    assert "init_args:   {hidden: 16, lr: 1e-3}  # a guess\n" in new
+    assert "init_args: {hidden: 16, lr: 1e-3} # a guess\n" in new
 
 
 def test_the_last_of_several_configurations_is_patched():
@@ -177,12 +202,12 @@ def test_the_last_of_several_configurations_is_patched():
 
 
 def test_sections_under_fit_and_fixed_classes():
-    under = "fit:\n" + "".join(f"  {line}\n" for line in PLAIN.splitlines())
+    under = "fit:\n" + textwrap.indent(PLAIN, "  ")
     new = patched_config(written(under), suggestion())
     assert parse_config(["b.yaml"], text=new)["model"]["init_args"] == {"hidden": 4, "lr": 0.25}
     assert changed(new, under) == (
-        "-       init_args:   {hidden: 4, lr: 1e-3}  # a guess\n"
-        "+       init_args:   {hidden: 4, lr: 0.25}  # a guess\n" + lines(ENTRY, "+   ")
+        "-     init_args: {hidden: 4, lr: 1e-3}  # a guess\n"
+        "+     init_args: {hidden: 4, lr: 0.25}  # a guess\n" + lines(ENTRY, "+   ")
     )
     fixed = "model: {lr: 0.1}\ntrainer: {max_epochs: 1}\n"
     new = patched_config(written(fixed), suggestion(policy=None), model_class=Small)
@@ -211,7 +236,7 @@ def test_a_model_in_a_file_of_its_own_is_written_in():
     ],
 )
 def test_the_rate_is_found_among_the_arguments_of_the_model(model, attribute, place):
-    text = PLAIN.replace("Small", model).replace("init_args:   {hidden: 4, lr: 1e-3}", "init_args: {}")
+    text = PLAIN.replace("Small", model).replace("init_args: {hidden: 4, lr: 1e-3}", "init_args: {}")
     groups = (0.025, 0.25) if model == "Grouped" else None
     new = patched_config(written(text), suggestion(groups=groups), attribute=attribute)
     value = parse_config(["b.yaml"], text=new)["model"]["init_args"]
@@ -256,12 +281,29 @@ def test_what_cannot_be_written_leaves_everything_as_it_was(text, found, more, m
     assert {path.name: path.read_text() for path in Path().iterdir()} == {"a.yaml": text, "out.yaml": "before\n"}
 
 
-def test_what_lightningcli_does_not_take_is_not_put_in_place(monkeypatch):
-    monkeypatch.setattr("lrfinder.patched_config._callback", lambda *_: {"class_path": "lrfinder.Nothing"})
-    written(PLAIN)
-    with pytest.raises(InputError, match=r"out.yaml: .*lrfinder.Nothing|out.yaml: .*'Nothing'"):
-        write_config("a.yaml", "out.yaml", suggestion())
+def test_what_lightningcli_does_not_take_is_not_put_in_place():
+    Path("whole_rates.py").write_text(
+        "from litmodels import Small\nclass Whole(Small):\n  def __init__(self, lr: int = 1): super().__init__(4, lr)\n"
+    )
+    text = PLAIN.replace("litmodels.Small", "whole_rates.Whole").replace("{hidden: 4, lr: 1e-3}", "{lr: 1}")
+    with pytest.raises(InputError, match=r"out.yaml: .*Expected a <class 'int'>"):
+        write_config(written(text), "out.yaml", suggestion())
     assert not Path("out.yaml").exists()
+
+
+def test_an_odd_layout_may_change_but_comments_quotes_and_order_stay():
+    new = patched_config(written(ODD), suggestion())
+    assert re.findall("#.*", new) == re.findall("#.*", ODD)
+    keys = re.findall(r"\w+(?=:)", ODD)
+    assert [key for key in re.findall(r"\w+(?=:)", new) if key in keys] == [
+        *keys,
+        "class_path",
+        "init_args",
+    ]  # of the policy
+    assert '"litmodels.Small"' in new
+    assert {**parse_config(["b.yaml"], text=new), "config": None, "trainer": None, "model": None} == {
+        **parse_config(["a.yaml"]), "config": None, "trainer": None, "model": None,
+    }  # fmt: skip
 
 
 def test_relative_paths_must_hold_where_the_copy_goes():
@@ -322,3 +364,82 @@ def test_an_argument_that_is_not_the_rate_itself_is_not_taken_for_it():
     with pytest.raises(InputError, match=r"model.init_args.lr must be the .* started from, 0.0005, got 0.001"):
         write_config("a.yaml", "tuned.yaml", finder.suggestion)
     assert not Path("tuned.yaml").exists()
+
+
+FOUND = dataclasses.replace(
+    suggest(synthetic()), lr=0.25, param_group_lrs=(0.25,), policy=Policy("linear", 9), environment={}
+)
+SGD = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "momentum": 0.9}}
+
+
+def whole(arguments, **sections):
+    return {"model": {"class_path": "a.B", "init_args": arguments}, "optimizer": None, **sections}
+
+
+@pytest.mark.parametrize(
+    ("config", "attribute", "place"),
+    [
+        (whole({"lr": 0.1}, optimizer=SGD), None, "optimizer.init_args.lr"),
+        (whole({"lr": 0.1}), None, "model.init_args.lr"),
+        (whole({"learning_rate": 1}), None, "model.init_args.learning_rate"),
+        (whole({"eta": 0.1, "lr": 0.2}), "eta", "model.init_args.eta"),
+        (whole({"make": SGD, "width": 3}), None, "model.init_args.make.init_args.lr"),
+        (whole({"parts": [{"make": SGD}]}), None, "model.init_args.parts.0.make.init_args.lr"),
+        (whole({"lr": 0.1, "make": SGD}), "make.init_args.lr", "model.init_args.make.init_args.lr"),
+        ({"model": {"lr": 0.1}}, None, "model.lr"),
+    ],
+)
+def test_the_place_of_the_rate(config, attribute, place):
+    found, value = rate_setting(config, FOUND, attribute)
+    assert (".".join(map(str, found)), value) == (place, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("text", "init_args"),
+    [
+        ("torch.optim.SGD()", {"lr": 0.25}),
+        ("torch.optim.Adam(betas=(0.8, 0.9), amsgrad=True)", {"lr": 0.25, "betas": [0.8, 0.9], "amsgrad": True}),
+    ],
+)
+def test_a_rate_in_the_code_becomes_a_section(text, init_args):
+    place, section = rate_setting(whole({}), FOUND.with_environment(optimizer=text), None)
+    assert (place, section) == (("optimizer",), {"class_path": text.partition("(")[0], "init_args": init_args})
+
+
+@pytest.mark.parametrize(
+    ("config", "found", "attribute", "rule"),
+    [
+        (whole({}), FOUND, None, "must have a place for the learning rate, 0.25, got none"),
+        (whole({"lr": None}), FOUND, None, "must have a place for the learning rate"),
+        (whole({"lr": True}), FOUND, "lr", "attribute must name a number among the model's arguments, got 'lr'"),
+        (
+            whole({"lr": 0.1, "learning_rate": 0.1}),
+            FOUND,
+            None,
+            "attribute must say which .*, one of lr, learning_rate$",
+        ),
+        (
+            whole({}, optimizer={"class_path": "a.Free", "init_args": {}}),
+            FOUND,
+            None,
+            "optimizer must have a number lr",
+        ),
+        (
+            whole({}, optimizer=SGD),
+            dataclasses.replace(FOUND, param_group_lrs=(0.25, 0.5)),
+            None,
+            "optimizer must have one param group, .* got a suggestion for groups at 0.25, 0.5",
+        ),
+        (whole({"lr": 0.1}), FOUND.with_environment(configured_lr=0.05), None, "started from, 0.05, got 0.1"),
+        (
+            whole({}),
+            dataclasses.replace(FOUND, policy=None, environment={"optimizer": "torch.optim.SGD()"}),
+            None,
+            "must have a place",
+        ),
+        (whole({}), FOUND.with_environment(optimizer="__import__('os')"), None, "must have a place"),
+    ],
+)
+def test_what_has_no_place_is_said(config, found, attribute, rule):
+    with pytest.raises(InputError, match=rule):
+        rate_setting(config, found, attribute)

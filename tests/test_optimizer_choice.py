@@ -7,7 +7,7 @@ from torch import nn
 
 from lrfinder import InputError
 from lrfinder.errors import TargetError
-from lrfinder.optimizers import choices
+from lrfinder.optimizer_choice import choices
 
 __all__ = ["fresh"]
 
