@@ -39,39 +39,19 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "runs",
-        nargs="+",
-        metavar="LOG",
-        help="log of a training: a CSV file, an event file of TensorBoard, or a folder with either",
-    )
-    parser.add_argument(
-        "--schedule", action="append", metavar="NAME", help="policy to predict; may be repeated (default: all)"
-    )
-    parser.add_argument(
-        "--steps", type=count, metavar="N", help="length of the training (default: that of the longest log)"
-    )
-    parser.add_argument(
-        "--peak-lr", type=float, metavar="LR", help="highest learning rate (default: the highest logged)"
-    )
-    parser.add_argument(
-        "--warmup-steps", type=steps, metavar="N", help="steps of linear warmup from 0 (default: as logged)"
-    )
-    parser.add_argument(
-        "--end-lr", type=float, metavar="LR", help="minimum learning rate (default: the lowest logged after warmup)"
-    )
-    parser.add_argument("--optimal", action="store_true", help="also find the best schedule that never rises")
-    parser.add_argument(
-        "--target",
-        action="append",
-        default=[],
-        metavar="LOG",
-        help="log to predict and to compare with the prediction; may be repeated",
-    )
-    parser.add_argument("--loss-column", metavar="NAME", help="column of the loss (default: the training loss)")
-    parser.add_argument("--lr-column", metavar="NAME", help="column of the learning rate (default: the first)")
-    parser.add_argument("--plot", metavar="PATH.png", help="also draw logs, fits and predictions")
-    parser.add_argument("--json", action="store_true", help="print only the JSON document")
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="LOG", help="log of a training: a CSV file, an event file, or a folder with either")
+    add("--schedule", action="append", metavar="NAME", help="policy to predict; may be repeated (default: all)")
+    add("--steps", type=count, metavar="N", help="length of the training (default: that of the longest log)")
+    add("--peak-lr", type=float, metavar="LR", help="highest learning rate (default: the highest logged)")
+    add("--warmup-steps", type=steps, metavar="N", help="steps of linear warmup from 0 (default: as logged)")
+    add("--end-lr", type=float, metavar="LR", help="minimum learning rate (default: the lowest logged after warmup)")
+    add("--optimal", action="store_true", help="also find the best schedule that never rises")
+    add("--target", action="append", default=[], metavar="LOG", help="log to predict and score; may be repeated")
+    add("--loss-column", metavar="NAME", help="column of the loss (default: the training loss)")
+    add("--lr-column", metavar="NAME", help="column of the learning rate (default: the first)")
+    add("--plot", metavar="PATH.png", help="also draw logs, fits and predictions")
+    add("--json", action="store_true", help="print only the JSON document")
 
 
 def run(options: argparse.Namespace) -> int:

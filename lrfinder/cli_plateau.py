@@ -35,34 +35,22 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("log", metavar="LOG", help="a CSV file, an event file of TensorBoard, or a folder with either")
-    parser.add_argument("--column", metavar="NAME", help="metric (default: the training loss)")
-    parser.add_argument("--lr-column", metavar="NAME", help="column of the learning rate (default: the first)")
-    parser.add_argument("--mode", choices=("min", "max"), default="min", help="whether smaller or larger is better")
-    parser.add_argument(
-        "--ahead",
-        type=count,
-        metavar="N",
-        help="number of coming steps that must gain less (default: half of those so far)",
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("log", metavar="LOG", help="a CSV file, an event file of TensorBoard, or a folder with either")
+    add("--column", metavar="NAME", help="metric (default: the training loss)")
+    add("--lr-column", metavar="NAME", help="column of the learning rate (default: the first)")
+    add("--mode", choices=("min", "max"), default="min", help="whether smaller or larger is better")
+    add("--ahead", type=count, metavar="N", help="coming steps that must gain less (default: half of those so far)")
+    add(
         "--delta",
         type=float,
         metavar="D",
-        help="tolerance for the gain, in units of the metric (default: 1%% of the gain so far)",
+        help="tolerance for that gain, in its units (default: 1%% of the gain so far)",
     )
-    parser.add_argument(
-        "--alpha", type=float, default=0.05, metavar="A", help="maximum rate of false alarms (%(default)s)"
-    )
-    parser.add_argument(
-        "--min-rows",
-        type=count,
-        default=24,
-        metavar="N",
-        help="minimum number of rows at one learning rate, at least 24 (%(default)s)",
-    )
-    parser.add_argument("--plot", metavar="PATH.png", help="also draw the log and its plateaus")
-    parser.add_argument("--json", action="store_true", help="print only the JSON document")
+    add("--alpha", type=float, default=0.05, metavar="A", help="maximum rate of false alarms (%(default)s)")
+    add("--min-rows", type=count, default=24, metavar="N", help="rows needed at one rate, at least 24 (%(default)s)")
+    add("--plot", metavar="PATH.png", help="also draw the log and its plateaus")
+    add("--json", action="store_true", help="print only the JSON document")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -110,12 +110,12 @@ def test_the_end_is_looked_at_even_where_no_look_was_due():
 
 
 def test_a_log_that_falls_off_its_plateau_does_not_end_on_it():
-    value = np.append(decay(1000), decay(300) - 1.5)
-    scan = find_plateaus(value)
-    assert len(scan.plateaus) >= 1
-    assert scan.lr_changes == ()
-    assert find_plateaus(value[:1000]).on_plateau
-    assert not find_plateaus(value[:1040]).on_plateau
+    noise = 0.02 * np.random.default_rng(1).normal(size=2000)
+    value = np.append(decay(1000), np.linspace(1, -5, 2000) + noise)
+    before, after = find_plateaus(value[:1000], lr=0.1), find_plateaus(value, lr=0.1)
+    assert [plateau.step for plateau in before.plateaus] == [plateau.step for plateau in after.plateaus]
+    assert (len(after.plateaus), before.on_plateau, after.on_plateau) == (1, True, False)
+    assert after.lr_changes == ()
 
 
 def test_ahead_is_in_steps_of_the_log(drops):
@@ -172,7 +172,8 @@ def test_where_noise_hides_it_that_is_said():
         (
             TrainingLog("a", [*range(40), *range(50, 850, 20)], np.ones(80)),
             {},
-            "Rows are 1 to 20 steps apart but were treated as evenly spaced, so the number of coming steps is approximate.",
+            "Rows are 1 to 20 steps apart but were treated as evenly spaced, so the number of coming steps is"
+            " approximate.",
         ),
     ],
 )
