@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from lrfinder.log import end_of_warmup
 
-__all__ = ["MIN_LR", "Exposure", "LossLaw", "Predicted", "Spent", "exposure", "law_and_gradient", "spent"]
+__all__ = ["MIN_LR", "Exposure", "LossLaw", "Predicted", "exposure", "law_and_gradient", "spent"]
 
 Array = NDArray[np.float64]
 
@@ -173,37 +173,25 @@ def exposure(lr: Array, steps: NDArray[np.int64], lr_unit: float, sum_unit: floa
     )
 
 
-class Spent(NamedTuple):
-    """How much of its gain each fall has brought, in logarithms, which never overflow.
-
-    Attributes:
-        log_lr: (m,) logarithm of the rate, at least that of `MIN_LR`.
-        log_1x: (..., m) log(1 + C·η_k^-γ·S_k); 0 if the fall is still to come.
-        left: (..., m) share of the gain still to come, (1 + C·η_k^-γ·S_k)^-β.
-        slope: (..., m) derivative of ``1 - left`` by the logarithm of C·η_k^-γ·S_k.
-    """
-
-    log_lr: Array
-    log_1x: Array
-    left: Array
-    slope: Array
-
-
-def spent(parameters: Array, lr: Array, since: Array) -> Spent:
-    """Return the share of the gain that falls have brought.
+def spent(parameters: Array, lr: Array, since: Array) -> tuple[Array, Array, Array, Array]:
+    """Return how much of its gain each fall has brought, computed in logarithms, which never overflow.
 
     Args:
         parameters: (7,) see `LossLaw.parameters`.
         lr: (m,) η_k, the rate after each fall.
         since: (..., m) S_k.
+
+    Returns:
+        With x = C·η_k^-γ·S_k: log η_k, (m,), at least that of `MIN_LR`; and, (..., m) each, log(1 + x), which is 0 if
+        the fall is still to come; the share of the gain still to come, (1 + x)^-β; the derivative of the rest by log x.
     """
     log_c, beta, gamma = parameters[4], *np.exp(parameters[5:])
     log_lr = np.log(np.maximum(lr, MIN_LR))
     with np.errstate(divide="ignore"):
-        x = log_c - gamma * log_lr + np.log(since)
-    log_1x = np.logaddexp(0.0, x)
+        log_x = log_c - gamma * log_lr + np.log(since)
+    log_1x = np.logaddexp(0.0, log_x)
     left = np.exp(-beta * log_1x)
-    return Spent(log_lr, log_1x, left, beta * np.exp(x - log_1x) * left)
+    return log_lr, log_1x, left, beta * np.exp(log_x - log_1x) * left
 
 
 def law_and_gradient(parameters: Array, e: Exposure) -> tuple[Array, Array]:

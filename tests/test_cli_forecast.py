@@ -162,7 +162,7 @@ def test_an_interrupt_exits_with_130(logs, lrfinder, monkeypatch):
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lrfinder.forecasts.fit_law", interrupted)
+    monkeypatch.setattr("scipy.optimize.least_squares", interrupted)
     assert lrfinder(*logs) == (130, "", "lrfinder: interrupted\n")
 
 
