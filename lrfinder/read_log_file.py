@@ -76,20 +76,15 @@ def read_log(
         raise InputError(f"{name}: needs a loss or a learning rate, got the columns {', '.join(columns):.200}")
     chosen = [c for c in (metric, rate) if c is not None]
     read = [table[c] for c in chosen] if isinstance(table, dict) else table.read(step, chosen)
-    found = {c: drop_rewound_steps(one, caveats) for c, one in zip(chosen, read, strict=True) if one.step.size}
+    found = {c: drop_rewound_steps(series, caveats) for c, series in zip(chosen, read, strict=True) if series.step.size}
     values, rates = (found.get(c) if c is not None else None for c in (metric, rate))
     if for_forecast and values is None and rates is not None:
         values = Series(rates.step, np.full(rates.step.shape, np.nan))
     if values is None:
         raise InputError(f"{name}: column {metric or rate!r} must hold numbers, got only empty cells")
+    lr_step, lr = (None, None) if rates is None else rates
     return TrainingLog(
-        name,
-        values.step,
-        values.value,
-        None if rates is None else rates.value,
-        lr_step=None if rates is None else rates.step,
-        column=metric or "loss",
-        caveats=list(dict.fromkeys(caveats)),
+        name, *values, lr, lr_step=lr_step, column=metric or "loss", caveats=list(dict.fromkeys(caveats))
     )
 
 
@@ -135,19 +130,7 @@ def _choose_lr(name: str, columns: Sequence[str], chosen: str | None, caveats: l
 def _choose(
     name: str, columns: Sequence[str], chosen: str | None, kind: str, candidates: Sequence[str], option: str
 ) -> str:
-    """Return the column that was chosen, or the only candidate.
-
-    Args:
-        name: the log, for the errors.
-        columns: those it has.
-        chosen: by the caller; must be there once.
-        kind: what is looked for, for the errors.
-        candidates: columns that may be it.
-        option: with which to choose; "" if there is no choice.
-
-    Raises:
-        InputError: there is none, or more than one.
-    """
+    """Return the column that was chosen with ``option``, or the only candidate; ``kind`` names it in the errors."""
     listed = ", ".join(columns) or "none"
     if chosen is not None:
         if list(columns).count(chosen) > 1:
