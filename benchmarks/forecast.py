@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrfinder import LossLog, forecast, lawfit, read_loss_log
+from lrfinder import TrainingLog, forecast, lawfit, read_log
 from lrfinder.files import replace_file
 from lrfinder.forecast_plot import forecast_png
 
@@ -22,18 +22,18 @@ PUBLISHED = ("cosine_24000", "constant_24000", "wsdcon_9")
 TWO = ("constant_24000", "wsdcon_9")
 
 
-def short(log: LossLog) -> str:
+def short(log: TrainingLog) -> str:
     return Path(log.name).stem
 
 
-def scored(logs: dict[str, LossLog], fitted: tuple[str, ...]) -> tuple[float, float]:
+def scored(logs: dict[str, TrainingLog], fitted: tuple[str, ...]) -> tuple[float, float]:
     """Return the mean of the mean absolute errors, and the worst relative error at the end, of all others."""
     others = [log for name, log in logs.items() if name not in fitted]
     targets = forecast([logs[name] for name in fitted], targets=others).targets
     return float(np.mean([t.mae for t in targets])), max(t.end_rel_error for t in targets)
 
 
-def table(logs: dict[str, LossLog]) -> None:
+def table(logs: dict[str, TrainingLog]) -> None:
     print("| curve | three: mean error | end error | two: mean error | end error |\n|---|---|---|---|---|")
     found = [forecast([logs[n] for n in fitted], targets=list(logs.values())).targets for fitted in (PUBLISHED, TWO)]
     for three, two in zip(*found, strict=True):
@@ -46,7 +46,7 @@ def table(logs: dict[str, LossLog]) -> None:
     print(f"| **not fitted: mean, worst** | {' | '.join(cells)} |\n")
 
 
-def timed(logs: dict[str, LossLog]) -> None:
+def timed(logs: dict[str, TrainingLog]) -> None:
     for fitted in (PUBLISHED, TWO):
         seconds = []
         for _ in range(5):
@@ -56,7 +56,7 @@ def timed(logs: dict[str, LossLog]) -> None:
         print(f"fit to {len(fitted)} curves: {np.median(seconds):.2f} s (median of five)")
 
 
-def every_choice(logs: dict[str, LossLog], size: int) -> None:
+def every_choice(logs: dict[str, TrainingLog], size: int) -> None:
     """Print errors and how many ends the 90% interval held, over every choice of curves to fit."""
     errors, held = [], []
     for fitted in itertools.combinations(logs, size):
@@ -68,8 +68,8 @@ def every_choice(logs: dict[str, LossLog], size: int) -> None:
             if name in fitted:
                 continue
             loss, gradient = law(log.every_lr(), log.step)
-            others.append(np.abs(loss - log.loss).mean())
-            held.append(abs(loss[-1] - log.loss[-1]) <= law.half_width_of_loss(gradient[-1]))
+            others.append(np.abs(loss - log.value).mean())
+            held.append(abs(loss[-1] - log.value[-1]) <= law.half_width_of_loss(gradient[-1]))
         errors.append(float(np.mean(others)))
     low, middle, high = np.quantile(errors, [0.1, 0.5, 0.9])
     print(
@@ -79,7 +79,7 @@ def every_choice(logs: dict[str, LossLog], size: int) -> None:
     )
 
 
-def ablated(logs: dict[str, LossLog]) -> None:
+def ablated(logs: dict[str, TrainingLog]) -> None:
     def line(what: str) -> None:
         scores = [scored(logs, fitted) for fitted in (PUBLISHED, TWO)]
         print(f"| {what} | {' | '.join(f'{mae:.5f} | {end:.3%}' for mae, end in scores)} |", flush=True)
@@ -91,7 +91,7 @@ def ablated(logs: dict[str, LossLog]) -> None:
         ("_SPREAD", lawfit._SPREAD / 2, "prior half as wide"),
         ("_TIMES_NOISE", 2.0, "soft-L1 at 2 standard deviations"),
         ("_TIMES_NOISE", 8.0, "soft-L1 at 8 standard deviations"),
-        ("_MOST_POINTS", 100, "at most 100 points a log"),
+        ("_MAX_POINTS", 100, "at most 100 points a log"),
         ("_STARTS", lawfit._STARTS[:1], "one start"),
     ):
         kept = getattr(lawfit, name)
@@ -101,7 +101,7 @@ def ablated(logs: dict[str, LossLog]) -> None:
 
 
 def main(folder: str, picture: str | None = None) -> None:
-    logs = {path.stem: read_loss_log(path) for path in sorted(Path(folder).glob("*.csv"))}
+    logs = {path.stem: read_log(path) for path in sorted(Path(folder).glob("*.csv"))}
     table(logs)
     timed(logs)
     if picture is not None:

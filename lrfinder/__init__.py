@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from lrfinder.files import read_curve, write_curve_csv
     from lrfinder.forecast_plot import plot_forecast
     from lrfinder.forecasts import Forecast, forecast
-    from lrfinder.logfile import read_loss_log
+    from lrfinder.log import TrainingLog
     from lrfinder.loop import find_lr, range_test
-    from lrfinder.losslog import LossLog
-    from lrfinder.metriclog import MetricLog, read_metric_log
     from lrfinder.plateau import Plateau
     from lrfinder.plateau_callback import PlateauDetector
     from lrfinder.plateau_plot import plot_plateaus
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from lrfinder.policies_plot import plot_policies
     from lrfinder.policy_callback import PolicyCallback
     from lrfinder.probes_plot import plot_probes
+    from lrfinder.read_log_file import read_log
     from lrfinder.reason import Reason
     from lrfinder.schedules import Policy
     from lrfinder.suggestion import Suggestion
@@ -42,8 +41,6 @@ _HOMES = {
     "InputError": "errors",
     "LRFinder": "callback",
     "LRFinderError": "errors",
-    "LossLog": "losslog",
-    "MetricLog": "metriclog",
     "Plateau": "plateau",
     "PlateauDetector": "plateau_callback",
     "Policy": "schedules",
@@ -51,6 +48,7 @@ _HOMES = {
     "Reason": "reason",
     "Scan": "plateau_scan",
     "Suggestion": "suggestion",
+    "TrainingLog": "log",
     "UnsupportedError": "errors",
     "find_lr": "loop",
     "find_plateaus": "plateau_scan",
@@ -62,8 +60,7 @@ _HOMES = {
     "plot_probes": "probes_plot",
     "range_test": "loop",
     "read_curve": "files",
-    "read_loss_log": "logfile",
-    "read_metric_log": "metriclog",
+    "read_log": "read_log_file",
     "suggest": "choice",
     "write_curve_csv": "files",
 }
@@ -75,8 +72,6 @@ __all__ = [
     "InputError",
     "LRFinder",
     "LRFinderError",
-    "LossLog",
-    "MetricLog",
     "Plateau",
     "PlateauDetector",
     "Policy",
@@ -84,6 +79,7 @@ __all__ = [
     "Reason",
     "Scan",
     "Suggestion",
+    "TrainingLog",
     "UnsupportedError",
     "find_lr",
     "find_plateaus",
@@ -95,8 +91,7 @@ __all__ = [
     "plot_probes",
     "range_test",
     "read_curve",
-    "read_loss_log",
-    "read_metric_log",
+    "read_log",
     "suggest",
     "write_curve_csv",
 ]

@@ -8,37 +8,38 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lrfinder.losslaw import LossLaw
+from lrfinder.losslaw import MIN_LR, LossLaw, spent
 
-__all__ = ["best_decay"]
+__all__ = ["best_decay", "loss_after_lines", "loss_after_stairs"]
 
 Array = NDArray[np.float64]
 
 _KNOTS = 48
-"""Denser towards the end, where the rate falls."""
+"""Maximum number of knots; they are denser towards the end, where the rate falls."""
 
-_LEAST_STAIR = 0.1
-"""Of the peak; no jump goes below. With γ > 1 the law has a jump to almost nothing gain all at once, which no log
-backs; in the curves that the law was found on the deepest jumps go to a tenth."""
+_LOWEST_STAIR = 0.1
+"""Minimum rate after a jump, as a share of the peak. With γ > 1 the law predicts that a jump to almost 0 gains
+everything at once, which no log supports; in the curves that the law was found on, the deepest jumps go to a tenth."""
 
 
 def best_decay(law: LossLaw, lr: Array, warmup_steps: int, end_lr: float, starts: Sequence[Array]) -> Array:
     """Minimise the predicted final loss over decays from the peak that never rise, with SciPy's L-BFGS-B.
 
-    The falls between knots are a softmax of the unknowns, the last of which is what never falls: so the rate starts at
-    the peak, never rises and stays at or above ``end_lr``. It is sought twice: as lines between the knots, and as
-    stairs at them, for to the law a jump gains sooner than the same fall along a line. The law gives a rate near the
-    peak no chance of being too high; the peak is given, not sought.
+    The falls between knots are a softmax of the unknowns, the last of which is the share that never falls. So the rate
+    starts at the peak, never rises and stays at or above ``end_lr``. The search is made twice, for lines between the
+    knots and for stairs at them, because under the law a jump gains sooner than the same fall along a line. The law
+    does not know that a rate can be too high, so the peak is given and not sought.
 
     Args:
         law: fitted to falls.
-        lr: (T + 1,) a schedule with the warmup and peak wanted; what is after warmup is replaced.
+        lr: (T + 1,) a schedule with the warmup and peak wanted; the part after warmup is replaced.
         warmup_steps: W, below T.
         end_lr: lowest rate allowed, at most the peak.
         starts: (T + 1,) schedules with this warmup, the best first; the search starts from the first three.
 
     Returns:
-        (T + 1,) learning rate of every step: never predicted worse than any of ``starts`` that is itself allowed.
+        (T + 1,) learning rate of every step. Its predicted loss is at most that of any of ``starts`` that
+        keeps the rules.
     """
     last, peak = lr.size - 1, float(lr[warmup_steps])
     knots = _knots(warmup_steps, last)
@@ -55,14 +56,14 @@ def best_decay(law: LossLaw, lr: Array, warmup_steps: int, end_lr: float, starts
     nearby = [np.interp(knots, np.arange(last + 1), start) for start in starts[:3]]
     if peak > end_lr:
         found += [
-            lines(_descended(lambda h: _end_of_lines(law, knots, h, before), heights, peak, end_lr))
+            lines(_descended(lambda h: loss_after_lines(law, knots, h, before), heights, peak, end_lr))
             for heights in nearby
         ]
-    floor = max(end_lr, _LEAST_STAIR * peak)
+    floor = max(end_lr, _LOWEST_STAIR * peak)
     if peak > floor:
 
         def objective(heights: Array) -> tuple[float, Array]:
-            return _end_of_stairs(law, knots, heights, before)
+            return loss_after_stairs(law, knots, heights, before)
 
         drops = [np.where(knots < knot, peak, low) for knot in knots[1:] for low in np.linspace(floor, peak, 6)[:-1]]
         drops.sort(key=lambda heights: objective(heights)[0])
@@ -72,7 +73,7 @@ def best_decay(law: LossLaw, lr: Array, warmup_steps: int, end_lr: float, starts
 
 
 def _descended(objective: Callable[[Array], tuple[float, Array]], heights: Array, peak: float, floor: float) -> Array:
-    """Return (k,) rates at the knots, falling from ``peak`` to ``floor`` at most, that minimise the objective."""
+    """Return (k,) rates at the knots, from ``peak`` down to ``floor`` at the lowest, that minimise the objective."""
     from scipy.optimize import minimize
 
     def unfolded(x: Array) -> Array:
@@ -92,7 +93,7 @@ def _descended(objective: Callable[[Array], tuple[float, Array]], heights: Array
 
 
 def _knots(first: int, last: int) -> Array:
-    """Return knots whose distance to the end falls as a square; whole steps, all different."""
+    """Return knots whose distance to the end falls as a square: whole steps, all different."""
     share = 1 - np.linspace(1, 0, min(_KNOTS, last - first + 1)) ** 2
     return np.unique(np.round(first + (last - first) * share))
 
@@ -107,7 +108,7 @@ def _never_rises(lr: Array) -> bool:
 
 
 class _Terms(NamedTuple):
-    """The law at the end of a schedule whose falls are few, and its derivatives by what it was given."""
+    """The law at the end of a schedule with few falls, and its derivatives by the arguments of `_terms`."""
 
     value: float
     by_travelled: float
@@ -117,25 +118,28 @@ class _Terms(NamedTuple):
 
 
 def _terms(law: LossLaw, travelled: float, fall: Array, lr: Array, since: Array) -> _Terms:
-    floor, log_a, log_alpha, log_b, log_c, log_beta, log_gamma = law.parameters
-    a, alpha, b, beta, gamma = np.exp([log_a, log_alpha, log_b, log_beta, log_gamma])
-    lr, since = np.maximum(lr, 1e-300), np.maximum(since, 1e-300)
-    log_1x = np.logaddexp(0.0, x := log_c - gamma * np.log(lr) + np.log(since))
-    left = np.exp(-beta * log_1x)
-    slope = beta * np.exp(x - log_1x) * left
+    a, alpha, b, _, _, gamma = np.exp(law.parameters[1:])
+    since = np.maximum(since, 1e-300)
+    _, _, left, slope = spent(law.parameters, lr, since)
     return _Terms(
-        float(floor + a * travelled**-alpha - b * float((1 - left) @ fall)),
+        float(law.parameters[0] + a * travelled**-alpha - b * float((1 - left) @ fall)),
         float(-alpha * a * travelled ** (-alpha - 1)),
         -b * (1 - left),
-        b * gamma * slope * fall / lr,
+        b * gamma * slope * fall * (lr > MIN_LR) / np.maximum(lr, MIN_LR),  # the law is flat below
         -b * slope * fall / since,
     )
 
 
-def _end_of_lines(law: LossLaw, knots: Array, heights: Array, before: float) -> tuple[float, Array]:
+def loss_after_lines(law: LossLaw, knots: Array, heights: Array, before: float) -> tuple[float, Array]:
     """Return the final loss and its gradient by the (k,) rates at the knots, with lines between them.
 
-    Each piece between knots is one fall, at its middle, so that S_k is exact for it.
+    Each piece between knots counts as one fall at its middle, where S_k is exact.
+
+    Args:
+        law: fitted to falls.
+        knots: (k,) steps, the first at the end of warmup and the last at T.
+        heights: (k,) rates at the knots, never rising.
+        before: sum of the rates before the first knot.
     """
     h, width = heights / law.lr_unit, np.diff(knots) / law.sum_unit
     # By height h: middle m_i = (h_i + h_{i+1})/2, fall f_i = h_i - h_{i+1}, travelled after the middle
@@ -154,8 +158,8 @@ def _end_of_lines(law: LossLaw, knots: Array, heights: Array, before: float) -> 
     return t.value * law.loss_unit, by_height * law.loss_unit / law.lr_unit
 
 
-def _end_of_stairs(law: LossLaw, knots: Array, heights: Array, before: float) -> tuple[float, Array]:
-    """Return the same for rates that stay from each knot until the step before the next: the law, exactly."""
+def loss_after_stairs(law: LossLaw, knots: Array, heights: Array, before: float) -> tuple[float, Array]:
+    """Return the same for rates that stay from each knot until the step before the next, for which it is exact."""
     h, width = heights / law.lr_unit, np.diff(knots, append=knots[-1] + 1) / law.sum_unit
     since = np.cumsum((width * h)[::-1])[::-1]
     t = _terms(law, before / law.lr_unit / law.sum_unit + float(since[0]), h[:-1] - h[1:], h[1:], since[1:])

@@ -23,9 +23,10 @@ examples:
   lrfinder forecast run1.csv run2.csv --steps 72000 --optimal --plot forecast.png
   lrfinder forecast run1.csv run2.csv --target run3.csv       predict a log from its learning rates, and score it
 
-A log is a CSV file with the columns step,lr,loss, or Lightning's metrics.csv. The rate must fall in one of them.
+A log is a CSV file with the columns step,lr,loss, Lightning's metrics.csv, an event file of TensorBoard
+(pip install 'lrfinder[tensorboard]'), or a folder with either. The learning rate must fall in at least one log.
 
-exit codes: 0 forecast, 1 refused (in part, at least), 2 bad input, 130 interrupted
+exit codes: 0 forecast, 1 refused (at least in part), 2 bad input, 130 interrupted
 """
 
 
@@ -34,28 +35,23 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "forecast",
         help="predict the loss of other schedules from logs",
-        description="Fit the loss-curve law to recorded runs, and predict the loss of other schedules.",
+        description="Fit the loss-curve law to recorded runs and predict the loss of other schedules.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN.csv", help="the log of a training")
-    parser.add_argument(
-        "--schedule", action="append", metavar="NAME", help="policy to predict; may be repeated (default: all, ranked)"
-    )
-    parser.add_argument("--steps", type=count, metavar="N", help="length of the training (that of the longest log)")
-    parser.add_argument("--peak-lr", type=float, metavar="LR", help="highest rate (the highest logged)")
-    parser.add_argument("--warmup-steps", type=steps, metavar="N", help="linear from 0 (as logged)")
-    parser.add_argument(
-        "--end-lr", type=float, metavar="LR", help="no decay goes below it (the lowest rate logged after warmup)"
-    )
-    parser.add_argument("--optimal", action="store_true", help="also seek the best schedule that never rises")
-    parser.add_argument(
-        "--target", action="append", default=[], metavar="CSV", help="a log to predict and score; may be repeated"
-    )
-    parser.add_argument("--loss-column", metavar="NAME", help="where a log has several")
-    parser.add_argument("--lr-column", metavar="NAME", help="where a log has several")
-    parser.add_argument("--plot", metavar="PATH.png", help="also draw logs, fits and predictions")
-    parser.add_argument("--json", action="store_true", help="print only the JSON document")
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="LOG", help="log of a training: a CSV file, an event file, or a folder with either")
+    add("--schedule", action="append", metavar="NAME", help="policy to predict; may be repeated (default: all)")
+    add("--steps", type=count, metavar="N", help="length of the training (default: that of the longest log)")
+    add("--peak-lr", type=float, metavar="LR", help="highest learning rate (default: the highest logged)")
+    add("--warmup-steps", type=steps, metavar="N", help="steps of linear warmup from 0 (default: as logged)")
+    add("--end-lr", type=float, metavar="LR", help="minimum learning rate (default: the lowest logged after warmup)")
+    add("--optimal", action="store_true", help="also find the best schedule that never rises")
+    add("--target", action="append", default=[], metavar="LOG", help="log to predict and score; may be repeated")
+    add("--loss-column", metavar="NAME", help="column of the loss (default: the training loss)")
+    add("--lr-column", metavar="NAME", help="column of the learning rate (default: the first)")
+    add("--plot", metavar="PATH.png", help="also draw logs, fits and predictions")
+    add("--json", action="store_true", help="print only the JSON document")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -63,10 +59,12 @@ def run(options: argparse.Namespace) -> int:
     check_picture(options.plot, [*options.runs, *options.target])
 
     from lrfinder.forecasts import forecast
-    from lrfinder.logfile import read_loss_log
+    from lrfinder.read_log_file import read_log
 
-    columns = {"loss_column": options.loss_column, "lr_column": options.lr_column}
-    runs, targets = ([read_loss_log(path, **columns) for path in paths] for paths in (options.runs, options.target))
+    runs, targets = (
+        [read_log(path, options.loss_column, lr_column=options.lr_column, for_forecast=True) for path in paths]
+        for paths in (options.runs, options.target)
+    )
     found = forecast(
         runs, options.schedule, options.steps, peak_lr=options.peak_lr, warmup_steps=options.warmup_steps,
         end_lr=options.end_lr, optimal=options.optimal, targets=targets,
@@ -88,27 +86,27 @@ def _lines(found: Forecast) -> list[str]:
         lines.append(f"Refused   {found.refused}")
     schedules = [*([found.optimal] if found.optimal else []), *found.schedules]
     if schedules:
-        best = min(one.final_loss for one in schedules)
+        best = min(schedule.final_loss for schedule in schedules)
         rows = [
             (
-                one.name,
-                f"{one.final_loss:.4f}",
-                f"{one.final_loss_low:.4f} to {one.final_loss_high:.4f}",
-                "best" if one.final_loss == best else f"+{one.final_loss - best:.4f}",
-                "; ".join((*(["within error"] if one.tied and one.final_loss > best else []), *one.caveats)),
+                schedule.name,
+                f"{schedule.final_loss:.4f}",
+                f"{schedule.final_loss_low:.4f} to {schedule.final_loss_high:.4f}",
+                "best" if schedule.final_loss == best else f"+{schedule.final_loss - best:.4f}",
+                "; ".join(["within error"] * (schedule.tied and schedule.final_loss > best) + [*schedule.caveats]),
             )
-            for one in schedules
+            for schedule in schedules
         ]
         lines += _table(("schedule", "final loss", "90% interval", "behind", ""), rows)
     if found.targets:
         scores = [
             (
-                one.log.name,
-                str(one.log.last_step),
-                "-" if one.mae is None else f"{one.mae:.4f}",
-                "-" if one.end_rel_error is None else f"{one.end_rel_error:.3%}",
+                target.log.name,
+                str(target.log.last_step),
+                "-" if target.mae is None else f"{target.mae:.4f}",
+                "-" if target.end_rel_error is None else f"{target.end_rel_error:.3%}",
             )
-            for one in found.targets
+            for target in found.targets
         ]
         lines += _table(("target", "steps", "mean error", "end error"), scores)
     return [*lines, *(f"Caveat    {caveat}" for caveat in found.caveats)]

@@ -13,14 +13,14 @@ __all__ = ["add_parser", "run"]
 
 _EXAMPLES = """\
 examples:
-  lrfinder plateau metrics.csv                           the plateaus of the training loss, and how it ends
+  lrfinder plateau metrics.csv                           the plateaus of the training loss, and whether it ends on one
   lrfinder plateau lightning_logs/version_0              a folder: its event files of TensorBoard, or its metrics.csv
   lrfinder plateau metrics.csv --column val_acc --mode max
   lrfinder plateau metrics.csv --ahead 10000 --delta 0.01   would 10,000 more steps gain less than 0.01?
   lrfinder plateau metrics.csv --plot plateaus.png --json
 
 A log is the metrics.csv of Lightning, any CSV file with a header line, a file of one column of numbers, or an event
-file of TensorBoard (pip install 'lrfinder[tensorboard]'). The learning rate is read from it where it is there.
+file of TensorBoard (pip install 'lrfinder[tensorboard]'). The learning rate is read too if the log has it.
 
 exit codes: 0 an answer, with or without plateaus, 2 bad input, 130 interrupted
 """
@@ -35,31 +35,31 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("log", metavar="LOG", help="a CSV file, an event file of TensorBoard, or a folder with either")
-    parser.add_argument("--column", metavar="NAME", help="metric to look at (the training loss, where there is one)")
-    parser.add_argument("--lr-column", metavar="NAME", help="learning rate (the first, where there is one)")
-    parser.add_argument("--mode", choices=("min", "max"), default="min", help="whether smaller or larger is better")
-    parser.add_argument(
-        "--ahead", type=count, metavar="N", help="steps to come that must gain less (half of those so far)"
+    add = parser.add_argument
+    add("log", metavar="LOG", help="a CSV file, an event file of TensorBoard, or a folder with either")
+    add("--column", metavar="NAME", help="metric (default: the training loss)")
+    add("--lr-column", metavar="NAME", help="column of the learning rate (default: the first)")
+    add("--mode", choices=("min", "max"), default="min", help="whether smaller or larger is better")
+    add("--ahead", type=count, metavar="N", help="coming steps that must gain less (default: half of those so far)")
+    add(
+        "--delta",
+        type=float,
+        metavar="D",
+        help="tolerance for that gain, in its units (default: 1%% of the gain so far)",
     )
-    parser.add_argument(
-        "--delta", type=float, metavar="D", help="than so much, in units of the metric (a hundredth of what was gained)"
-    )
-    parser.add_argument("--alpha", type=float, default=0.05, metavar="A", help="rate of false alarms (%(default)s)")
-    parser.add_argument(
-        "--min-rows", type=count, default=24, metavar="N", help="fewest rows at a learning rate, from 24 (%(default)s)"
-    )
-    parser.add_argument("--plot", metavar="PATH.png", help="also draw the log and its plateaus")
-    parser.add_argument("--json", action="store_true", help="print only the JSON document")
+    add("--alpha", type=float, default=0.05, metavar="A", help="maximum rate of false alarms (%(default)s)")
+    add("--min-rows", type=count, default=24, metavar="N", help="rows needed at one rate, at least 24 (%(default)s)")
+    add("--plot", metavar="PATH.png", help="also draw the log and its plateaus")
+    add("--json", action="store_true", help="print only the JSON document")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Read, look, draw, print; return the exit code."""
+    """Read, test, draw, print; return the exit code."""
     check_picture(options.plot, [options.log])
 
-    from lrfinder.metriclog import read_metric_log
+    from lrfinder.read_log_file import read_log
 
-    log = read_metric_log(options.log, options.column, lr_column=options.lr_column)  # before torch is loaded
+    log = read_log(options.log, options.column, lr_column=options.lr_column)  # before torch is loaded
 
     from lrfinder.plateau_scan import find_plateaus
 

@@ -49,9 +49,12 @@ class Detector:
         unit: what to call what is counted.
         average: gives the mean over all processes of a tensor, for training in several, so that all decide alike; every
             process has to update at every step.
+        on_restart: called with the number of values seen whenever a new window begins: at a change of the learning
+            rate, at `restart`, and when the loss falls on after a plateau. `lrs` then holds the new rates.
 
     Attributes:
         events: every `Plateau` found.
+        lrs: learning rates of the present window, one for every param group; empty if they are not known.
         worth: share of the loss that annealing saves, where it is known; without ``delta``, the tolerance is that much.
 
     Raises:
@@ -68,6 +71,7 @@ class Detector:
         mode: str = "min",
         unit: str = "steps",
         average: Callable[[Tensor], Tensor] | None = None,
+        on_restart: Callable[[int], None] | None = None,
     ) -> None:
         if delta is not None and not (_is_number(delta) and 0 <= delta < math.inf):
             raise InputError(
@@ -81,12 +85,12 @@ class Detector:
         if mode not in ("min", "max"):
             raise InputError(f"mode must be min or max, got mode = {mode!r}")
         self.delta, self.alpha, self.min_steps, self.ahead, self.mode = delta, float(alpha), min_steps, ahead, mode
-        self.unit, self.average = unit, average
+        self.unit, self.average, self.on_restart = unit, average, on_restart
         self.worth: float | None = None
         self.events: tuple[Plateau, ...] = ()
         self._run = self._window = Blocks()
         self._start: Tensor | None = None  # (5, 2), like the first rows of the table
-        self._lrs: tuple[float, ...] = ()
+        self.lrs: tuple[float, ...] = ()
         self._since = 0
         self._next = next_look(0)
         self._within = False  # a plateau that has been reported
@@ -135,7 +139,7 @@ class Detector:
         if not looking:
             return None
         self._next = next_look(self.steps)
-        return self._look() if self._window.steps >= self.min_steps else None
+        return self.look()
 
     def extend(self, values: ArrayLike, lr: ArrayLike | None = None) -> None:
         """Take many losses that were recorded, as `update` does one by one, in a tenth of the time.
@@ -153,7 +157,7 @@ class Detector:
             # `update` looks, begins windows, and notes the start; what lies between can be taken together.
             end = place if self._start is None else min(place + self._next - 1 - self.steps, len(losses))
             if rates is not None:
-                changed = _differs(rates[place:end], self._lrs[0])
+                changed = _differs(rates[place:end], self.lrs[0])
                 end = place + int(np.argmax(changed)) if changed.any() else end
             for blocks in {id(one): one for one in (self._run, self._window)}.values():
                 blocks.extend(self._sign * losses[place:end])
@@ -162,15 +166,17 @@ class Detector:
     def restart(self) -> None:
         """Begin a new window: the level of the loss is about to shift."""
         self._window, self._since, self._within = Blocks(), self.steps, False
+        if self.on_restart is not None:
+            self.on_restart(self.steps)
 
     def _follow(self, lr: Any, looking: bool) -> None:
         lrs = _rates(lr, looking)
         if lrs is None:
             return
-        if not self._lrs:
-            self._lrs = lrs
-        elif len(lrs) != len(self._lrs) or any(map(_differs, lrs, self._lrs)):
-            self._lrs = lrs
+        if not self.lrs:
+            self.lrs = lrs
+        elif len(lrs) != len(self.lrs) or any(map(_differs, lrs, self.lrs)):
+            self.lrs = lrs
             self.restart()
 
     def outlook(self) -> Plateau | None:
@@ -198,12 +204,13 @@ class Detector:
             level=self._sign * float(seen.level),
             level_error=float(seen.level_error),
             skipped=round(self.steps - finite),
-            lrs=self._lrs,
+            lrs=self.lrs,
             unit=self.unit,
         )
 
-    def _look(self) -> Plateau | None:
-        found = self.outlook()
+    def look(self) -> Plateau | None:
+        """Look for a plateau now, as `update` does at some steps; return one found now. Reads from the device."""
+        found = self.outlook() if self.window_steps >= self.min_steps else None
         if found is None:
             return None
         if self._within:
@@ -255,7 +262,7 @@ class Detector:
             "run": self._run.state_dict(),
             "window": None if self._window is self._run else self._window.state_dict(),
             "start": None if self._start is None else self._start.tolist(),
-            "lrs": list(self._lrs),
+            "lrs": list(self.lrs),
             "since": self._since,
             "within": self._within,
             "worth": self.worth,
@@ -271,7 +278,7 @@ class Detector:
         else:
             self._window.load_state_dict(state["window"])
         self._start = None if state["start"] is None else torch.tensor(state["start"], dtype=torch.float64)
-        self._lrs, self._since = tuple(state["lrs"]), int(state["since"])
+        self.lrs, self._since = tuple(state["lrs"]), int(state["since"])
         self._within, self.worth = bool(state["within"]), state["worth"]
         self._next = next_look(self.steps)
         self.events = tuple(Plateau.from_dict(event) for event in state["events"])

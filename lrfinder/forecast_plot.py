@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 __all__ = ["Line", "forecast_png", "forecast_view", "plot_forecast", "plot_forecast_lr"]
 
 _COLOURS = ("#c4532d", "#1f6f54", "#3b5b92", "#9a6a00", "#7b4a8c", "#b0356b", "#4f7d8c")
-_MOST_SCHEDULES = 5
-"""More curves than that are not told apart: the best are drawn."""
+_MAX_SCHEDULES = 5
+"""Maximum number of predicted schedules drawn, the best ones: more curves cannot be told apart."""
 
 
 class Line(NamedTuple):
     """One curve of the figure, as numbers.
 
     Attributes:
-        label: what the legend says.
+        label: text in the legend.
         kind: "log" (raw losses), "fit" (the law on a log it was fitted to), "target" (its losses), "prediction".
         step: (n,) steps.
         lr: (n,) learning rates there.
         loss: (n,) losses there.
-        of: which curves belong together: a log and its fit, say.
+        of: number of the group of curves that belong together, such as a log and its fit.
     """
 
     label: str
@@ -47,34 +47,36 @@ def forecast_view(forecast: Forecast) -> list[Line]:
     lines: list[Line] = []
     for run in forecast.runs:
         keep = run.has_loss & (run.step >= max(run.warmup_steps, 1))
-        step, lr = run.step[keep], run.lr[keep]
+        step, every = run.step[keep], run.every_lr()
         of = len(lines)
-        lines.append(Line(_short(run.name), "log", step, lr, run.loss[keep], of))
-        lines.append(Line("fit", "fit", step, lr, forecast.law(run.every_lr(), step).loss, of))
+        lines.append(Line(_short(run.name), "log", step, every[step], run.value[keep], of))
+        lines.append(Line("fit", "fit", step, every[step], forecast.law(every, step).loss, of))
     for target in forecast.targets:
         log, of = target.log, len(lines)
-        keep = log.step >= max(log.warmup_steps, 1)
-        if (log.has_loss & keep).any():
-            both = keep & log.has_loss
-            lines.append(Line(_short(log.name), "target", log.step[both], log.lr[both], log.loss[both], of))
+        start, every = max(log.warmup_steps, 1), log.every_lr()
+        both = log.has_loss & (log.step >= start)
+        if both.any():
+            step = log.step[both]
+            lines.append(Line(_short(log.name), "target", step, every[step], log.value[both], of))
         error = "" if target.mae is None else f", mean error {target.mae:.4f}"
         label = f"{_short(log.name)} predicted{error}"
-        lines.append(Line(label, "prediction", log.step[keep], log.lr[keep], target.loss[keep], of))
-    best = ([forecast.optimal] if forecast.optimal else []) + list(forecast.schedules[:_MOST_SCHEDULES])
-    for one in best:
-        label = f"{one.name}: {one.final_loss:.4f}"
-        lines.append(Line(label, "prediction", one.step, one.lr, one.loss, len(lines)))
+        step = target.step[target.step >= start]
+        lines.append(Line(label, "prediction", step, every[step], target.loss[target.step >= start], of))
+    best = ([forecast.optimal] if forecast.optimal else []) + list(forecast.schedules[:_MAX_SCHEDULES])
+    for schedule in best:
+        label = f"{schedule.name}: {schedule.final_loss:.4f}"
+        lines.append(Line(label, "prediction", schedule.step, schedule.lr, schedule.loss, len(lines)))
     return lines
 
 
 def plot_forecast(forecast: Forecast, ax: Axes | None = None, *, palette: Palette | None = None) -> Axes:
     """Draw the losses logged, the fits, and the predicted curves of targets and of the best five schedules.
 
-    The axis leaves out the steep start, so that the ends can be told apart.
+    The axis leaves out the steep start so that the ends can be told apart.
 
     Args:
         forecast: what to draw.
-        ax: where to draw; a new figure when None.
+        ax: the Axes to draw on; a new figure if None.
         palette: colours of text and logs.
 
     Returns:
@@ -111,7 +113,7 @@ def plot_forecast_lr(forecast: Forecast, ax: Axes | None = None, *, palette: Pal
 
     Args:
         forecast: what to draw.
-        ax: where to draw; a new figure when None.
+        ax: the Axes to draw on; a new figure if None.
         palette: colours of text and logs.
 
     Returns:
@@ -162,7 +164,7 @@ def _hues(lines: list[Line]) -> dict[int, str]:
 
 
 def _label(line: Line, lines: list[Line]) -> str | None:
-    """Logs share one entry, fits another; the points of a target are explained by the curve through them."""
+    """Return the text in the legend: logs share one entry and fits another, and a target is named by its prediction."""
     if line.kind == "prediction":
         return line.label
     first = next(one for one in lines if one.kind == line.kind)

@@ -3,8 +3,9 @@
     L(t) = L0 + A·S1(t)^-α - B·Σ_k (η_{k-1} - η_k)·(1 - (1 + C·η_k^-γ·S_k(t))^-β)
 
 with η_k the learning rate of step k, S1(t) = Σ_{τ<=t} η_τ, warmup included, and S_k(t) = Σ_{k<=τ<=t} η_τ; the sum runs
-over the steps k <= t after warmup. A constant rate follows a power law in what it has travelled; every fall of the rate
-gains at most B times that fall, the sooner the more is travelled after it. Luo et al., ICLR 2025 (arXiv 2503.12811).
+over the steps k <= t after warmup. Under a constant rate the loss follows a power law in the distance travelled, S1.
+Every fall of the rate gains at most B times that fall, and the gain grows with the distance travelled after it.
+Source: Luo et al., ICLR 2025 (arXiv 2503.12811).
 
 Here learning rates are in units of the highest one logged and their sums in units of the largest one logged. Then the
 parameters are of the order of one and the scale of the learning rate drops out.
@@ -20,35 +21,35 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lrfinder.losslog import end_of_warmup
+from lrfinder.log import end_of_warmup
 
-__all__ = ["Exposure", "LossLaw", "Predicted", "exposure", "law_and_gradient"]
+__all__ = ["MIN_LR", "Exposure", "LossLaw", "Predicted", "exposure", "law_and_gradient", "spent"]
 
 Array = NDArray[np.float64]
 
 _BLOCKS = 400
-"""Falls are gathered into so many, equal in size."""
+"""Maximum number of falls; more are gathered into groups of equal size."""
 
 _CHUNK = 500
-"""Steps predicted at once: with 400 falls a matrix of 1.6 MB."""
+"""Number of steps predicted at once: with 400 falls this takes a matrix of 1.6 MB."""
 
-_LEAST_LR = 1e-6
-"""In units of the peak: below it η^-γ would only overflow, the rest of the fall is spent."""
+MIN_LR = 1e-6
+"""Minimum rate, in units of the peak: below it η^-γ would only overflow, and the rest of the fall is spent."""
 
 _TO_90 = NormalDist().inv_cdf(0.95) * 2.8
-"""From a standard error to half a 90% interval. The quantile alone would suit a law without error of its own; times 2.8
-the intervals hold nine in ten of the ends of curves not fitted, over all pairs and triples of nine
-(benchmarks/forecast.py)."""
+"""Half a 90% interval, in standard errors. The quantile alone would do for a law without error of its own.
+With the factor of 2.8 the intervals hold nine in ten of the ends of curves not fitted, over all pairs and triples of
+nine (benchmarks/forecast.py)."""
 
 
 class Exposure(NamedTuple):
-    """What the law needs of a schedule at some steps.
+    """What the law needs to know of a schedule at some steps.
 
     Attributes:
         travelled: (n,) S1, > 0.
         fall: (m,) η_{k-1} - η_k, negative where the rate rises after warmup.
         lr: (m,) η_k.
-        since: (n, m) S_k, 0 where the fall is still to come.
+        since: (n, m) S_k; 0 if the fall is still to come.
     """
 
     travelled: Array
@@ -75,13 +76,13 @@ class LossLaw:
 
     Attributes:
         parameters: (7,) L0 and the logarithms of A, α, B, C, β, γ, for losses in units of ``loss_unit``.
-        covariance: (7, 7) of these.
+        covariance: (7, 7) covariance of the parameters.
         loss_unit: the fall of the losses logged.
         lr_unit: the highest learning rate logged.
         sum_unit: the largest S1 logged, in units of ``lr_unit``.
-        residual: root mean square of what the law leaves of the losses logged, in units of the loss.
-        knows_falls: whether a log showed a fall of the rate; else B is 0 and only constant rates can be predicted.
-        caveats: what the logs cannot tell, in sentences.
+        residual: root mean square difference between the law and the losses logged, in units of the loss.
+        knows_falls: whether the rate fell in a log; if not, B is 0 and only constant rates can be predicted.
+        caveats: what cannot be known from the logs, in sentences.
     """
 
     parameters: Array
@@ -94,7 +95,7 @@ class LossLaw:
     caveats: tuple[str, ...] = ()
 
     def exposure(self, lr: Array, steps: NDArray[np.int64]) -> Exposure:
-        """Return what a schedule did by ``steps``, in the law's units; see `exposure`."""
+        """Return the exposure to a schedule at ``steps``, in the law's units; see `exposure`."""
         return exposure(lr, steps, self.lr_unit, self.sum_unit)
 
     def __call__(self, lr: Array, steps: NDArray[np.int64]) -> Predicted:
@@ -102,10 +103,10 @@ class LossLaw:
 
         Args:
             lr: (T + 1,) learning rate of every step.
-            steps: (n,) where to predict, each at most T.
+            steps: (n,) steps at which to predict, each at most T.
 
         Returns:
-            (n,) losses and their (n, 7) gradient; infinite where nothing was travelled.
+            (n,) losses and their (n, 7) gradient; infinite at steps before which the rate was 0.
         """
         parts = [
             law_and_gradient(self.parameters, self.exposure(lr, steps[i : i + _CHUNK]))
@@ -116,12 +117,12 @@ class LossLaw:
         return Predicted(self.loss_unit * loss, self.loss_unit * gradient)
 
     def half_width(self, gradient: Array) -> float:
-        """Return half the 90% interval of a quantity with this (7,) gradient by the parameters: of the fit alone."""
+        """Return half the 90% interval, due to the fit alone, of a quantity with this (7,) gradient."""
         variance = float(gradient @ self.covariance @ gradient)
         return _TO_90 * math.sqrt(max(variance, 0.0))
 
     def half_width_of_loss(self, gradient: Array) -> float:
-        """Return the same for a loss to be seen, which strays from the law by ``residual`` as well."""
+        """Return half the 90% interval of a measured loss, which also differs from the law by ``residual``."""
         return float(np.hypot(self.half_width(gradient), _TO_90 * self.residual))
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,16 +140,16 @@ class LossLaw:
 
 
 def exposure(lr: Array, steps: NDArray[np.int64], lr_unit: float, sum_unit: float) -> Exposure:
-    """Sum up a schedule for the law.
+    """Summarise a schedule for the law.
 
     Args:
         lr: (T + 1,) learning rate of every step.
-        steps: (n,) where the law will be asked, each at most T.
+        steps: (n,) steps at which the law will be evaluated, each at most T.
         lr_unit: unit of learning rates.
-        sum_unit: unit of their sums, itself in ``lr_unit``.
+        sum_unit: unit of their sums, in units of ``lr_unit``.
 
     Returns:
-        At most `_BLOCKS` falls; those gathered stand at their mean step and rate.
+        The exposure, with at most `_BLOCKS` falls; a group of falls is placed at its mean step and rate.
     """
     eta = lr / lr_unit
     before = np.concatenate([[0.0], np.cumsum(eta)]) / sum_unit  # [k]: travelled before step k
@@ -173,19 +174,35 @@ def exposure(lr: Array, steps: NDArray[np.int64], lr_unit: float, sum_unit: floa
     )
 
 
+def spent(parameters: Array, lr: Array, since: Array) -> tuple[Array, Array, Array, Array]:
+    """Return how much of its gain each fall has brought, computed in logarithms, which never overflow.
+
+    Args:
+        parameters: (7,) see `LossLaw.parameters`.
+        lr: (m,) η_k, the rate after each fall.
+        since: (..., m) S_k.
+
+    Returns:
+        With x = C·η_k^-γ·S_k: log η_k, (m,), at least that of `MIN_LR`; and, (..., m) each, log(1 + x), which is 0 if
+        the fall is still to come; the share of the gain still to come, (1 + x)^-β; the derivative of the rest by log x.
+    """
+    log_c, beta, gamma = parameters[4], *np.exp(parameters[5:])
+    log_lr = np.log(np.maximum(lr, MIN_LR))
+    with np.errstate(divide="ignore"):
+        log_x = log_c - gamma * log_lr + np.log(since)
+    log_1x = np.logaddexp(0.0, log_x)
+    left = np.exp(-beta * log_1x)
+    return log_lr, log_1x, left, beta * np.exp(log_x - log_1x) * left
+
+
 def law_and_gradient(parameters: Array, e: Exposure) -> tuple[Array, Array]:
     """Return the law's (n,) values and their (n, 7) derivatives by the parameters."""
-    floor, log_a, log_alpha, log_b, log_c, log_beta, log_gamma = parameters
-    a, alpha, b, beta, gamma = np.exp([log_a, log_alpha, log_b, log_beta, log_gamma])
-    with np.errstate(divide="ignore"):
-        log_travelled, log_since = np.log(e.travelled), np.log(e.since)
-    log_lr = np.log(np.maximum(e.lr, _LEAST_LR))
-    with np.errstate(over="ignore"):
+    floor = parameters[0]
+    a, alpha, b, _, beta, gamma = np.exp(parameters[1:])
+    with np.errstate(divide="ignore", over="ignore"):
+        log_travelled = np.log(e.travelled)
         power = a * np.exp(-alpha * log_travelled)
-    x = log_c - gamma * log_lr + log_since
-    log_1x = np.logaddexp(0.0, x)  # never overflows, and is 0 where the fall is still to come
-    left = np.exp(-beta * log_1x)
-    slope = beta * np.exp(x - log_1x) * left
+    log_lr, log_1x, left, slope = spent(parameters, e.lr, e.since)
     gained = b * ((1 - left) @ e.fall)
     with np.errstate(invalid="ignore"):
         gradient = np.stack(

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["PlateauView", "plateau_png", "plateau_view", "plot_plateaus"]
 
 _STRETCHES = 600
-"""More than a picture has room for side by side."""
+"""Number of stretches of a long log, each drawn as two points: more do not fit side by side."""
 _USUAL = (0.02, 0.98)
-"""Quantiles between which a value is sure to be on the axis."""
+"""Quantiles of the values; those between them are always on the axis."""
 _FEW = 300
-"""Points that may be large."""
+"""Maximum number of points that are drawn large."""
 
 Array = NDArray[np.float64]
 
@@ -33,15 +33,15 @@ class PlateauView(NamedTuple):
     """What a plot of plateaus shows, as numbers.
 
     Attributes:
-        label: what the values are called.
-        step: (n,) steps of the values drawn as points, increasing; none for a live `Detector`, which keeps no values.
-        value: (n,) those values, finite: of every 1/600 of the log the lowest and the highest. Those above ``top`` or
+        label: name of the values.
+        step: (n,) steps of the values drawn as points, increasing; empty for a live `Detector`, which keeps no values.
+        value: (n,) those values, finite: the lowest and the highest of every 1/600 of the log. Values above ``top`` or
             below ``bottom`` are drawn at the edge.
-        thinned: whether there are others between.
+        thinned: whether other values were left out.
         block_step: (m,) steps at the middle of each block.
-        block_mean: (m,) means of the blocks, NaN where there is none.
-        block_length: rows in a block; 1 where they are the values themselves.
-        plateaus: what is marked, window and step.
+        block_mean: (m,) means of the blocks, NaN for a block without a finite value.
+        block_length: number of rows in a block; 1 if the blocks are the values themselves.
+        plateaus: plateaus to mark, with window and step.
         lr_changes: steps at which the learning rate changed.
         bottom: lower end of the axis.
         top: upper end of the axis.
@@ -77,18 +77,18 @@ def plateau_view(found: Scan | Detector) -> PlateauView:
 
 
 def _extremes(value: Array) -> NDArray[np.int64]:
-    """Return the places of the lowest and the highest finite value of every stretch, increasing."""
+    """Return the indices of the lowest and the highest finite value of every stretch, increasing."""
     finite = np.flatnonzero(np.isfinite(value))
     if finite.size <= 2 * _STRETCHES:
         return finite
     stretches = np.array_split(finite, _STRETCHES)
     return np.unique(
-        [place for part in stretches for place in (part[value[part].argmin()], part[value[part].argmax()])]
+        [index for part in stretches for index in (part[value[part].argmin()], part[value[part].argmax()])]
     )
 
 
 def _limits(value: Array) -> tuple[float, float]:
-    """Return the ends of the axis: all that is usual, and as much again either way where values are there."""
+    """Return the ends of the axis: the range of the usual values, extended by up to its length on both sides."""
     value = value[np.isfinite(value)]
     if not value.size:
         return 0.0, 1.0
@@ -104,8 +104,8 @@ def plot_plateaus(found: Scan | Detector, ax: Axes | None = None, *, palette: Pa
     Values beyond the axis (spikes) are drawn as triangles at its edge.
 
     Args:
-        found: from `find_plateaus`, or a live `Detector`, of which there are block means only.
-        ax: where to draw; a new figure when None.
+        found: result of `find_plateaus`, or a live `Detector`, which has block means only.
+        ax: the Axes to draw on; a new figure if None.
         palette: colours.
 
     Returns:

@@ -1,4 +1,4 @@
-"""`find_plateaus`: where a recorded training had too little left to gain, and how it stands at its end."""
+"""`find_plateaus`: where a recorded training had too little left to gain, and whether it ends on a plateau."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lrfinder.detector import Detector
 from lrfinder.errors import InputError
-from lrfinder.metriclog import MetricLog
+from lrfinder.log import TrainingLog
 from lrfinder.plateau import LEAST_STEPS, Plateau, Record
-from lrfinder.replay import Replay
 
 __all__ = ["Scan", "find_plateaus"]
 
 _SCHEMA_VERSION = 1
 _UNEVEN = 0.1
-"""Share of the distances between rows that may be off their median by half."""
+"""Maximum share of the distances between rows that differ from their median by more than half of it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """The plateaus of a log. Steps are those of the log; its rows are taken to be evenly spaced.
+    """The plateaus of a log. Steps are those of the log; its rows are treated as evenly spaced.
 
     Attributes:
-        log: what was looked through.
+        log: the log that was scanned.
         plateaus: every plateau found, in order.
-        ending: the test at the end of the log, in the form of a plateau whether it is one or not, so that its
-            ``gain_high`` may be above ``delta``; None where none could be made.
+        ending: the test at the end of the log. It has the form of a plateau whether it is one or not, so its
+            ``gain_high`` may be above ``delta``; None if the test could not be made.
         on_plateau: whether the log ends on the last of ``plateaus``.
-        lr_changes: steps from which on the learning rate was another, so that the window began anew.
-        blocks: means of blocks of rows, outliers pulled in.
-        alpha: rate of false alarms.
+        lr_changes: steps at which the learning rate changed, so that a new window began.
+        blocks: means of blocks of rows, with outliers pulled in.
+        alpha: maximum rate of false alarms.
         mode: "min" or "max".
-        caveats: why there may be less to see than there is, in sentences.
+        caveats: what may have hidden plateaus, in sentences.
     """
 
-    log: MetricLog
+    log: TrainingLog
     plateaus: tuple[Plateau, ...]
     ending: Plateau | None
     on_plateau: bool
@@ -72,16 +72,16 @@ class Scan:
     def _end(self) -> str:
         if self.on_plateau:
             shown = self.ending is None or self.ending.p_value <= self.alpha
-            rest = "" if shown else ", though the last rows alone do not show it"
+            rest = "" if shown else ", although the last rows alone do not show it"
             return f"on the plateau seen at step {self.plateaus[-1].step}{rest}"
         if self.ending is None:
             return "could not be tested, see the caveats"
         if 2 * self.ending.gain - self.ending.gain_high > self.ending.delta:  # as far down as the limit is up
-            return "no plateau, more is expected than the tolerance"
-        return "no plateau that is sure, more than the tolerance cannot be ruled out"
+            return "no plateau: the expected gain is above the tolerance"
+        return "no plateau for certain: a gain above the tolerance cannot be ruled out"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data; a number that is not finite is null."""
+        """Return the scan as JSON-ready data; a number that is not finite is null."""
         log = self.log
         return {
             "schema_version": _SCHEMA_VERSION,
@@ -105,7 +105,7 @@ class Scan:
 
 
 def find_plateaus(
-    log: MetricLog | ArrayLike,
+    log: TrainingLog | ArrayLike,
     *,
     lr: ArrayLike | None = None,
     delta: float | None = None,
@@ -114,18 +114,18 @@ def find_plateaus(
     ahead: int | None = None,
     mode: str = "min",
 ) -> Scan:
-    """Replay a log through a `Detector`, row by row, and look once more at its end.
+    """Replay a log through a `Detector`, row by row, and test once more at its end.
 
     Args:
-        log: read with `read_metric_log`; or (n,) values, whose steps are counted from 1.
-        lr: (n,) learning rates, or a single one, in place of those of the log. Where it changes by more than 1% the
-            window begins anew.
-        delta: gain that is not worth waiting for, in units of the values; by default a hundredth of what training has
-            gained since its start.
-        alpha: highest rate of false alarms, in (0, 0.5).
-        min_rows: fewest rows since the learning rate last changed, at least 24.
-        ahead: steps to come, as the log counts them, that must gain less; by default half as many again as so far.
-        mode: "min" where smaller values are better, or "max".
+        log: read with `read_log`; or (n,) values, whose steps are counted from 1.
+        lr: (n,) learning rates, or a single one, in place of those of the log. A new window begins when the rate
+            changes by more than 1%.
+        delta: tolerance, in units of the values: a smaller gain is not worth waiting for. By default it is a hundredth
+            of what training has gained since its start.
+        alpha: maximum rate of false alarms, in (0, 0.5).
+        min_rows: minimum number of rows since the learning rate last changed, at least 24.
+        ahead: number of coming steps, as the log counts them, that must gain less; by default half of those so far.
+        mode: "min" if smaller values are better, or "max".
 
     Raises:
         InputError: an argument breaks a rule.
@@ -136,76 +136,92 @@ def find_plateaus(
             raise InputError(f"{name} must be a whole number of at least {least}, got {name} = {count!r}")
     distance = float(log.step[-1] - log.step[0]) / max(len(log) - 1, 1) or 1.0
     rows = None if ahead is None else max(round(ahead / distance), 1)
-    replay = Replay(delta=delta, alpha=alpha, min_steps=min_rows, ahead=rows, mode=mode)
-    replay.extend(log.value, log.lr)
-    ending = replay.ending()
-    replay.look()
+    held = log.held_lr()
+    starts, lr_changes = [0], list[int]()  # rows at which windows begin; steps
+    rates: list[tuple[float, ...]] = [() if held is None else (float(held[0]),)]
 
-    def in_steps(one: Plateau) -> Plateau:
-        coming = ahead or max(round(one.ahead * distance), 1)
-        return dataclasses.replace(one, step=int(log.step[one.step - 1]), since=int(log.step[one.since]), ahead=coming)
+    def note_restart(row: int) -> None:
+        starts.append(row)
+        if detector.lrs != rates[-1]:
+            rates.append(detector.lrs)
+            lr_changes.append(int(log.step[row]))
+
+    detector = Detector(delta=delta, alpha=alpha, min_steps=min_rows, ahead=rows, mode=mode, on_restart=note_restart)
+    detector.extend(log.value, held)
+    ending = detector.outlook() if detector.window_steps >= min_rows else None
+    detector.look()
+
+    def in_steps(plateau: Plateau) -> Plateau:
+        coming = ahead or max(round(plateau.ahead * distance), 1)
+        since, step = (int(log.step[row]) for row in (plateau.since, plateau.step - 1))
+        return dataclasses.replace(plateau, step=step, since=since, ahead=coming)
 
     return Scan(
         log,
-        tuple(in_steps(event) for event in replay.events),
+        tuple(map(in_steps, detector.events)),
         None if ending is None else in_steps(ending),
-        replay.on_plateau,
-        tuple(int(log.step[row]) for row in replay.lr_changes),
-        replay.record(),
-        replay.alpha,
+        bool(detector.events) and starts[-1] < detector.events[-1].step,
+        tuple(lr_changes),
+        detector.record(),
+        detector.alpha,
         mode,
-        (*log.caveats, *_caveats(log, replay, ending, mode)),
+        (*log.caveats, *_caveats(log, detector, int(np.diff([*starts, len(log)]).max()), ending)),
     )
 
 
-def _as_log(log: MetricLog | ArrayLike, lr: ArrayLike | None) -> MetricLog:
-    if isinstance(log, MetricLog):
-        return log if lr is None else MetricLog(log.name, log.column, log.step, log.value, lr, log.caveats)
+def _as_log(log: TrainingLog | ArrayLike, lr: ArrayLike | None) -> TrainingLog:
+    if isinstance(log, TrainingLog):
+        return (
+            log
+            if lr is None
+            else TrainingLog(log.name, log.step, log.value, lr, column=log.column, caveats=log.caveats)
+        )
     try:
         values = np.array(log, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"log must be a MetricLog or a list of numbers, got log = {log!r:.60}") from None
-    return MetricLog("values", "value", np.arange(1, values.size + 1), values, lr)
+        raise InputError(f"log must be a TrainingLog or a list of numbers, got log = {log!r:.60}") from None
+    return TrainingLog("values", np.arange(1, values.size + 1), values, lr, column="value")
 
 
-def _caveats(log: MetricLog, replay: Replay, ending: Plateau | None, mode: str) -> list[str]:
-    found = []
+def _caveats(log: TrainingLog, detector: Detector, longest: int, ending: Plateau | None) -> list[str]:
+    """Return what may have hidden plateaus; ``longest`` is the length of the longest window, in rows."""
+    caveats, least = [], detector.min_steps
     gaps = np.diff(log.step)
     if gaps.size and (np.abs(gaps / np.median(gaps) - 1) > 0.5).mean() > _UNEVEN:
-        found.append(
-            f"Rows are {gaps.min()} to {gaps.max()} steps apart; they were taken to be evenly spaced, so that steps to"
-            " come are rough."
+        caveats.append(
+            f"Rows are {gaps.min()} to {gaps.max()} steps apart but were treated as evenly spaced, so the number of"
+            " coming steps is approximate."
         )
-    if replay.longest < replay.min_steps:
-        if len(log) < replay.min_steps:
-            found.append(f"Too few rows to test: {len(log)}, it takes {replay.min_steps}.")
-        else:
-            found.append(
-                "The learning rate changes too often to test at any: the longest it stayed the same was"
-                f" {replay.longest} rows, it takes {replay.min_steps}."
-            )
-    elif ending is None and replay.window_steps < replay.min_steps:
-        what = "since the last plateau or change of the learning rate"
-        found.append(f"Too few rows {what} to test at the end: {replay.window_steps}, it takes {replay.min_steps}.")
+    if longest < least and len(log) < least:
+        caveats.append(f"Too few rows to test: {len(log)}, at least {least} are needed.")
+    elif longest < least:
+        caveats.append(
+            "The learning rate changes too often to test at any rate: the longest stretch at one rate has"
+            f" {longest} rows, at least {least} are needed."
+        )
+    elif ending is None and detector.window_steps < least:
+        caveats.append(
+            "Too few rows since the last plateau or change of the learning rate to test at the end:"
+            f" {detector.window_steps}, at least {least} are needed."
+        )
     elif ending is None:
-        found.append("The end could not be tested: more than a tenth of its values are not finite.")
-    worse = [one for one in (*replay.events, *([ending] if ending else [])) if one.gain_high < 0]
+        caveats.append("The end could not be tested: more than a tenth of its values are not finite.")
+    worse = [plateau for plateau in (*detector.events, *([ending] if ending else [])) if plateau.gain_high < 0]
     if worse:
-        better = "smaller" if mode == "max" else "larger"
-        other = "min" if mode == "max" else "max"
-        found.append(
-            f"From step {log.step[worse[0].since]} to {log.step[worse[0].step - 1]} it got worse for sure, not only no"
-            f" better. If {better} is better, say mode {other}."
+        better, other = ("smaller", "min") if detector.mode == "max" else ("larger", "max")
+        caveats.append(
+            f"From step {log.step[worse[0].since]} to {log.step[worse[0].step - 1]} the metric got worse, not merely no"
+            f" better. If {better} is better, use mode {other}."
         )
-    return found
+    return caveats
 
 
-def _statistics(one: Plateau) -> list[str]:
+def _statistics(plateau: Plateau) -> list[str]:
+    gain, high = plateau.gain + 0, plateau.gain_high + 0  # adding 0 makes 0 of -0
     return [
-        f"  window  steps {one.since} to {one.step}, level {one.level:.5g} ± {one.level_error:.1g}",
-        # Adding nothing makes a zero of -0.
-        f"  gain    {one.gain + 0:.2g} expected over the next {one.ahead} steps, upper limit {one.gain_high + 0:.2g}",
-        f"  test    against a tolerance of {one.delta:.2g}: p = {one.p_value:.2g}",
+        f"  window  steps {plateau.since} to {plateau.step}, level {plateau.level:.5g} ± {plateau.level_error:.1g}",
+        f"  gain    {gain:.2g} expected over the next {plateau.ahead} steps, upper limit {high:.2g}",
+        f"  test    against a tolerance of {plateau.delta:.2g}: p = {plateau.p_value:.2g}",
     ]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrfinder import LossLog
+from lrfinder import TrainingLog
 from lrfinder.losslaw import exposure, law_and_gradient
 
 CURVES = Path(__file__).parent.parent.parent / "shared" / "data" / "llm_curves" / "25M"
@@ -43,11 +43,22 @@ def made(kind, noise=0.002, peak=PEAK, steps=STEPS, every=20, seed=0):
     lr = rates(kind, steps, peak)
     step = np.arange(WARMUP, steps + 1, every)
     loss = losses(lr, step, peak) + noise * np.random.default_rng(seed).standard_normal(step.size)
-    return LossLog(kind, step, lr[step], loss)
+    return TrainingLog(kind, step, loss, lr[step])
 
 
 def write_log(log, path):
     """Write ``step,lr,loss`` with every digit."""
-    rows = zip(log.step.tolist(), log.lr.tolist(), log.loss.tolist(), strict=True)
+    rows = zip(log.step.tolist(), log.lr.tolist(), log.value.tolist(), strict=True)
     Path(path).write_text("step,lr,loss\n" + "".join(f"{s},{lr!r},{loss!r}\n" for s, lr, loss in rows))
     return Path(path)
+
+
+def write_events(folder, rows, *, tag="loss", new_style=False, text=None):
+    """Write ``(step, value)`` rows as torch does."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(folder) as writer:
+        for step, value in rows:
+            writer.add_scalar(tag, value, step, new_style=new_style)
+        if text is not None:
+            writer.add_text("note", text)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from losslogs import PEAK, STEPS, TRUTH, WARMUP, rates
 
-from lrfinder.best_decay import _end_of_lines, _end_of_stairs, best_decay
+from lrfinder.best_decay import best_decay, loss_after_lines, loss_after_stairs
 from lrfinder.losslaw import LossLaw
 
 END = np.array([STEPS])
@@ -21,7 +21,7 @@ def final(of, lr):
     return float(of(lr, END).loss[0])
 
 
-@pytest.mark.parametrize("kind", [_end_of_lines, _end_of_stairs])
+@pytest.mark.parametrize("kind", [loss_after_lines, loss_after_stairs])
 def test_the_gradient_is_that_of_the_loss(kind):
     knots = np.array([100.0, 900, 2500, 3500, 3990, 4000])
     heights = PEAK * np.array([1.0, 0.9, 0.6, 0.5, 0.3, 0.1])
@@ -37,7 +37,7 @@ def test_stairs_are_the_law_exactly():
     heights = PEAK * np.array([1.0, 0.6, 0.5, 0.1])
     warmup = rates("constant")[:WARMUP]
     lr = np.concatenate([warmup, np.repeat(heights, [800, 1600, 1500, 1])])
-    value = _end_of_stairs(law(0.8), knots, heights, float(warmup.sum()))[0]
+    value = loss_after_stairs(law(0.8), knots, heights, float(warmup.sum()))[0]
     assert value == pytest.approx(final(law(0.8), lr), abs=1e-9)
 
 

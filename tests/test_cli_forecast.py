@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from losslogs import made, write_log
+from losslogs import made, write_events, write_log
 from test_imports import loaded_by
 
-from lrfinder import forecast, read_loss_log
+from lrfinder import forecast, read_log
 from lrfinder.cli import main
 from lrfinder.lawfit import NO_FALLS
 
@@ -40,7 +40,7 @@ def test_the_whole_output(logs):
         [sys.executable, "-m", "lrfinder", "forecast", *logs, "--schedule", "cosine", "--schedule", "wsd"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    one, two = forecast([read_loss_log(path) for path in logs], ["cosine", "wsd"]).schedules
+    one, two = forecast([read_log(path) for path in logs], ["cosine", "wsd"]).schedules
     behind = f"+{two.final_loss - one.final_loss:.4f}"
     tied = ["  within error"] if two.tied else [""]
     assert done.stdout.splitlines() == [
@@ -56,7 +56,7 @@ def test_the_whole_output(logs):
 
 def test_targets_are_scored(logs, lrfinder):
     code, out, err = lrfinder(*logs, "--target", "late.csv")
-    (target,) = forecast([read_loss_log(path) for path in logs], targets=[read_loss_log("late.csv")]).targets
+    (target,) = forecast([read_log(path) for path in logs], targets=[read_log("late.csv")]).targets
     assert (code, err) == (0, "")
     assert out.splitlines() == [
         "target    steps  mean error  end error",
@@ -90,6 +90,33 @@ def test_columns_are_chosen_by_name(logs, lrfinder):
     assert lrfinder(*logs, "--schedule", "wsd", "--lr-column", "lr-a", "--loss-column", "train_loss")[0] == 0
 
 
+def test_folders_and_event_files_are_logs_too(logs, lrfinder):
+    pytest.importorskip("tensorboard")
+    Path("version_0").mkdir()
+    Path("cosine.csv").rename("version_0/metrics.csv")
+    log = read_log("two-stage.csv")
+    write_events("run", zip(log.step.tolist(), log.value.tolist(), strict=True), tag="train_loss")
+    write_events("run", zip(log.step.tolist(), log.lr.tolist(), strict=True), tag="lr-SGD")
+    code, out, err = lrfinder("version_0", "run", "--schedule", "cosine", "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert [run["file"] for run in document["runs"]] == ["version_0", "run"]
+    assert document["caveats"] == []
+    write_log(made("cosine"), "cosine.csv")
+    wanted = json.loads(lrfinder(*logs, "--schedule", "cosine", "--json")[1])["schedules"][0]
+    assert document["schedules"][0]["final_loss"] == pytest.approx(wanted["final_loss"], rel=1e-5)  # float32 events
+
+
+def test_a_log_without_learning_rates_is_refused(lrfinder):
+    Path("log.csv").write_text("step,loss\n" + "".join(f"{i},{5 - i / 100}\n" for i in range(100)))
+    code, out, err = lrfinder("log.csv")
+    assert (code, out) == (2, "")
+    assert err == (
+        "lrfinder: log.csv: needs learning rates, got none: log them with the loss (in Lightning by"
+        " LearningRateMonitor), or name their column with --lr-column\n"
+    )
+
+
 def test_a_picture_is_written(logs, lrfinder):
     code, *_ = lrfinder(*logs, "--target", "late.csv", "--plot", "out.png")
     assert code == 0
@@ -104,7 +131,7 @@ def test_a_refusal_is_told_and_exits_with_1(logs, lrfinder):
 
 
 BAD_ARGUMENTS = {
-    "": "the following arguments are required: RUN.csv",
+    "": "the following arguments are required: LOG",
     "missing.csv": "cannot read missing.csv: No such file or directory",
     "cosine.csv --steps 0": "argument --steps: must be a whole number of at least 1, got 0",
     "cosine.csv --steps -5": "argument --steps: must be a whole number of at least 1, got -5",
@@ -135,7 +162,7 @@ def test_an_interrupt_exits_with_130(logs, lrfinder, monkeypatch):
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lrfinder.forecasts.fit_law", interrupted)
+    monkeypatch.setattr("scipy.optimize.least_squares", interrupted)
     assert lrfinder(*logs) == (130, "", "lrfinder: interrupted\n")
 
 

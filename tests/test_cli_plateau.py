@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_imports import loaded_by
 
-from lrfinder import find_plateaus, read_metric_log
+from lrfinder import find_plateaus, read_log
 from lrfinder.cli import main
 
 
@@ -39,7 +39,7 @@ def test_the_whole_output():
     done = subprocess.run(
         [sys.executable, "-m", "lrfinder", "plateau", "metrics.csv"], capture_output=True, text=True, check=False
     )
-    scan = find_plateaus(read_metric_log("metrics.csv"))
+    scan = find_plateaus(read_log("metrics.csv"))
     assert len(scan.plateaus) >= 1
     assert (done.stdout, done.stderr, done.returncode) == (f"{scan}\n", "", 0)
     assert os.listdir() == ["metrics.csv"]
@@ -51,7 +51,7 @@ def test_no_plateau_is_an_answer(lrfinder):
     assert out.splitlines() == [
         "Log       short.csv: loss, 3 rows, steps 1 to 3",
         "End       step 3: could not be tested, see the caveats",
-        "Caveat    Too few rows to test: 3, it takes 24.",
+        "Caveat    Too few rows to test: 3, at least 24 are needed.",
     ]
     assert (code, err) == (0, "")
 
@@ -60,7 +60,7 @@ def test_every_option_reaches_the_search(lrfinder):
     options = ["--column", "acc", "--mode", "max", "--delta", "0.1", "--alpha", "0.01", "--ahead", "700"]
     code, out, err = lrfinder("metrics.csv", *options, "--min-rows", "30", "--lr-column", "lr", "--json")
     scan = find_plateaus(
-        read_metric_log("metrics.csv", "acc", lr_column="lr"),
+        read_log("metrics.csv", "acc", lr_column="lr"),
         delta=0.1, alpha=0.01, ahead=700, mode="max", min_rows=30,
     )  # fmt: skip
     assert json.loads(out) == scan.to_dict()

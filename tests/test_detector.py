@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -276,3 +277,94 @@ def test_arguments_are_checked(options, text):
 def test_a_loss_is_a_single_value():
     with pytest.raises(InputError, match=r"loss must be a single value, got a tensor of shape \(2,\)"):
         Detector().update(torch.ones(2))
+
+
+def recorded(n):
+    """Losses that fall and then stay, some of which are lost."""
+    rng = np.random.default_rng(n)
+    value = 1 + 3 * np.exp(-np.arange(n) / 100) + 0.1 * rng.normal(size=n)
+    value[rng.random(n) < 0.02] = np.nan
+    return value
+
+
+RATES = {
+    "none": lambda n: None,
+    "one drop": lambda n: np.where(np.arange(n) < n // 3, 0.1, 0.01),
+    "cosine": lambda n: 1 + np.cos(np.arange(n) / n * 3),
+}
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("rates", RATES)
+@pytest.mark.parametrize("n", [4, 5, 32, 256, 272, 5000])
+def test_many_rows_at_once_come_to_the_same_as_one_by_one(n, rates, mode):
+    value, lr = recorded(n), RATES[rates](n)
+    starts: tuple[list[int], list[int]] = ([], [])
+    live, replay = (Detector(min_steps=24, mode=mode, on_restart=steps.append) for steps in starts)
+    changes = []
+    for i in range(n):
+        before = live.lrs
+        live.update(value[i], None if lr is None else lr[i])
+        if before and before != live.lrs:
+            changes.append(i)
+    cut = n // 2  # in two parts, at no particular place
+    replay.extend(value[:cut], None if lr is None else lr[:cut])
+    replay.extend(value[cut:], None if lr is None else lr[cut:])
+    for _ in range(20):  # what was not yet condensed is
+        assert (live.update(0.5) is None) == (replay.update(0.5) is None)
+
+    assert starts[0] == starts[1]
+    assert set(changes) <= set(starts[1])
+    assert (replay.steps, replay.window_steps, replay.skipped) == (live.steps, live.window_steps, live.skipped)
+    state, other = replay.state_dict(), live.state_dict()
+    for name in ("start", "lrs", "since", "within"):
+        assert repr(state[name]) == repr(other[name]), name
+    for blocks in ("run", "window"):  # sums depend on the order
+        assert (state[blocks] is None) == (other[blocks] is None)
+        if state[blocks] is not None:
+            assert (state[blocks]["steps"], state[blocks]["groups"]) == (
+                other[blocks]["steps"],
+                other[blocks]["groups"],
+            )
+            tables = (np.array(one[blocks]["table"], dtype=float) for one in (state, other))
+            np.testing.assert_allclose(*tables, rtol=1e-12)
+    np.testing.assert_allclose(replay.record().mean, live.record().mean, rtol=1e-12)
+    assert [event.step for event in replay.events] == [event.step for event in live.events]
+    for event, wanted in zip(replay.events, live.events, strict=True):
+        for name, number in dataclasses.asdict(wanted).items():
+            value = pytest.approx(number, rel=1e-6) if isinstance(number, float) else number
+            assert getattr(event, name) == value, name
+
+
+def test_a_look_makes_the_test_that_the_outlook_gives():
+    replay = Detector(min_steps=24)
+    replay.extend(recorded(2000))
+    assert replay.events == ()
+    outlook, found = replay.outlook(), replay.look()
+    assert found == outlook
+    assert replay.events == (found,)
+    assert replay.look() is None  # one event per plateau
+
+
+def test_nothing_is_looked_at_without_enough_values():
+    replay = Detector(min_steps=100)
+    assert replay.look() is None
+    replay.extend(recorded(99))
+    assert replay.look() is None
+    replay.extend(recorded(1))
+    assert replay.outlook().step == 100
+
+
+def test_new_windows_are_announced():
+    starts = []
+    detector = Detector(min_steps=24, on_restart=lambda step: starts.append((step, detector.lrs)))
+    detector.extend(np.ones(300), np.repeat([0.1, 0.1005, 0.01], 100))  # 0.5% is the same rate
+    assert starts == [(200, (0.01,))]
+    detector.restart()
+    assert starts[1:] == [(300, (0.01,))]
+    detector.extend(np.ones(300), np.full(300, 0.01))
+    assert len(detector.events) == 3  # one for every window
+    detector.extend(np.zeros(500), np.full(500, 0.01))  # the loss falls off the plateau
+    assert len(starts) == 3
+    assert starts[2][0] > 600
+    assert starts[2][1] == (0.01,)

@@ -19,8 +19,8 @@ def found():
 def test_the_view_holds_logs_fits_targets_and_predictions(found):
     lines = forecast_view(found)
     assert [line.kind for line in lines] == ["log", "fit"] * 2 + ["target"] + ["prediction"] * 4
-    np.testing.assert_array_equal(lines[0].loss, found.runs[0].loss)
-    np.testing.assert_array_equal(lines[4].loss, found.targets[0].log.loss)
+    np.testing.assert_array_equal(lines[0].loss, found.runs[0].value)
+    np.testing.assert_array_equal(lines[4].loss, found.targets[0].log.value)
     np.testing.assert_array_equal(lines[5].loss, found.targets[0].loss)
     assert lines[5].of == lines[4].of
     assert lines[6].label == f"optimal: {found.optimal.final_loss:.4f}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from losslogs import CURVES, FITTED, PEAK, STEPS, WARMUP, losses, made, rates
 
-from lrfinder import InputError, LossLog, forecast, read_loss_log
+from lrfinder import InputError, TrainingLog, forecast, read_log
 from lrfinder.lawfit import NO_FALLS
 from lrfinder.schedules import RANKED
 
@@ -57,13 +57,13 @@ def test_a_target_is_predicted_at_its_steps_and_scored(ranked):
     log = made("late", seed=2)
     (target,) = ranked.targets
     np.testing.assert_allclose(target.loss[5:], losses(rates("late"), log.step)[5:], atol=0.02)
-    assert target.mae == pytest.approx(np.abs(target.loss - log.loss).mean())
-    assert target.end_rel_error == pytest.approx(abs(target.loss[-1] - log.loss[-1]) / log.loss[-1])
+    assert target.mae == pytest.approx(np.abs(target.loss - log.value).mean())
+    assert target.end_rel_error == pytest.approx(abs(target.loss[-1] - log.value[-1]) / log.value[-1])
 
 
 def test_a_target_without_losses_is_predicted_and_has_no_score(runs):
     step = np.arange(0, STEPS + 1, 50)
-    found = forecast(runs, targets=[LossLog("a", step, rates("late")[step])])
+    found = forecast(runs, targets=[TrainingLog("a", step, lr=rates("late")[step])])
     (target,) = found.targets
     assert (target.mae, target.end_rel_error) == (None, None)
     assert found.to_dict()["targets"][0]["loss"] == target.loss.tolist()
@@ -74,7 +74,7 @@ def test_the_warmup_of_a_target_is_predicted_at_its_end_and_not_scored(runs):
     step = np.arange(0, STEPS + 1, 20)
     late, seen = rates("late"), step >= WARMUP
     loss = np.where(seen, losses(late, np.maximum(step, 1)), 11.0)
-    (target,) = forecast(runs, targets=[LossLog("a", step, late[step], loss)]).targets
+    (target,) = forecast(runs, targets=[TrainingLog("a", step, loss, late[step])]).targets
     assert np.isfinite(target.loss).all()
     assert (target.loss[~seen] == target.loss[seen][0]).all()
     assert target.mae == pytest.approx(np.abs(target.loss - loss)[seen].mean())
@@ -83,7 +83,7 @@ def test_the_warmup_of_a_target_is_predicted_at_its_end_and_not_scored(runs):
 def test_what_is_amiss_with_a_log_comes_before_the_plan_made_from_it():
     step = np.arange(0, 1000, 10)
     with pytest.raises(InputError, match=r"up: needs at least 10 losses after warmup, got 1 \(warmup ends at step 990"):
-        forecast([LossLog("up", step, step * 1e-6, 5 - step / 1000)])
+        forecast([TrainingLog("up", step, 5 - step / 1000, step * 1e-6)])
 
 
 def test_the_document_is_plain_json(ranked):
@@ -103,7 +103,7 @@ def test_the_document_is_plain_json(ranked):
 @pytest.mark.parametrize(
     ("options", "caveat"),
     [
-        ({"peak_lr": 2 * PEAK}, "The peak 0.002 was not logged (0.001 was)"),
+        ({"peak_lr": 2 * PEAK}, "No log has the peak 0.002 (the logs have 0.001)"),
         ({"steps": 20_000}, "20000 steps are 5.0 times the longest log: an extrapolation."),
     ],
 )
@@ -129,7 +129,7 @@ def test_a_higher_peak_is_always_better_to_the_law(runs):
 
 
 def test_caveats_of_logs_come_with_their_names(runs):
-    amiss = LossLog("amiss", runs[0].step, runs[0].lr, runs[0].loss, ["Something."])
+    amiss = TrainingLog("amiss", runs[0].step, runs[0].value, runs[0].lr, caveats=["Something."])
     assert forecast([amiss, runs[1]], ["cosine"]).caveats == ("amiss: Something.",)
 
 
@@ -190,7 +190,7 @@ def test_runs_are_needed():
 @pytest.mark.skipif(not CURVES.exists(), reason="needs the public curves")
 @pytest.mark.parametrize(("fitted", "mean", "end"), [(FITTED, 0.0038, 0.0041), (FITTED[1:], 0.0040, 1.0)])
 def test_public_curves_are_predicted_as_well_as_published(fitted, mean, end):
-    logs = {path.stem: read_loss_log(path) for path in CURVES.glob("*.csv")}
+    logs = {path.stem: read_log(path) for path in CURVES.glob("*.csv")}
     others = [log for name, log in logs.items() if name not in fitted]
     targets = forecast([logs[name] for name in fitted], targets=others).targets
     assert len(targets) == 9 - len(fitted)

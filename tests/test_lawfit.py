@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from losslogs import PEAK, STEPS, losses, made, rates
 
-from lrfinder import InputError, LossLog
+from lrfinder import InputError, TrainingLog
 from lrfinder.lawfit import NO_FALLS, fit_law
 
 AFTER = np.arange(200, STEPS + 1, 50)
@@ -30,7 +30,7 @@ def test_the_unit_of_the_rate_does_not_matter():
 @pytest.mark.parametrize(("scale", "shift"), [(1.0, 10.0), (1.0, -5.0), (1e-3, 0.0), (100.0, 0.0)])
 def test_losses_scaled_and_shifted_give_predictions_scaled_and_shifted(scale, shift):
     logs = [made("cosine"), made("two-stage")]
-    moved = [LossLog(log.name, log.step, log.lr, scale * log.loss + shift) for log in logs]
+    moved = [TrainingLog(log.name, log.step, scale * log.value + shift, log.lr) for log in logs]
     np.testing.assert_allclose(
         predicted(moved, "late"), scale * predicted(logs, "late") + shift, atol=1e-4 * scale, rtol=1e-6
     )
@@ -38,9 +38,9 @@ def test_losses_scaled_and_shifted_give_predictions_scaled_and_shifted(scale, sh
 
 def test_a_spike_and_a_dense_log_weigh_little():
     logs = [made("cosine"), made("two-stage", every=1)]
-    loss = logs[0].loss.copy()
+    loss = logs[0].value.copy()
     loss[100] += 5
-    spiked = LossLog("spiked", logs[0].step, logs[0].lr, loss)
+    spiked = TrainingLog("spiked", logs[0].step, loss, logs[0].lr)
     np.testing.assert_allclose(predicted([spiked, logs[1]], "late"), predicted(logs, "late"), atol=0.003)
 
 
@@ -56,8 +56,8 @@ def test_noise_widens_the_interval():
 
 def test_losses_of_the_warmup_are_left_out():
     log = made("cosine")
-    early = LossLog(
-        "early", np.r_[0:100:10, log.step], np.r_[rates("cosine")[0:100:10], log.lr], np.r_[[9.0] * 10, log.loss]
+    early = TrainingLog(
+        "early", np.r_[0:100:10, log.step], np.r_[[9.0] * 10, log.value], np.r_[rates("cosine")[0:100:10], log.lr]
     )
     other = made("two-stage")
     np.testing.assert_allclose(predicted([early, other], "late"), predicted([log, other], "late"), atol=1e-9)
@@ -93,13 +93,13 @@ def test_clean_logs_have_no_caveats():
     ("logs", "message"),
     [
         ([], "logs must hold at least one log"),
-        ([LossLog("a", [1, 2], [1, 1])], "a: needs losses to fit the law to, got none"),
+        ([TrainingLog("a", [1, 2], lr=[1, 1])], "a: needs losses to fit the law to, got none"),
         (
-            [LossLog("a", range(1, 51), np.arange(1, 51) * 0.1, np.arange(50.0))],
+            [TrainingLog("a", range(1, 51), np.arange(50.0), np.arange(1, 51) * 0.1)],
             "a: needs at least 10 losses after warmup, got 1 (warmup ends at step 50, the log at 50)",
         ),
-        ([LossLog("a", range(9), [1] * 9, range(9))], "at least 10 losses after warmup, got 8"),
-        ([LossLog("a", range(50), [1] * 50, [2.0] * 50)], "losses after warmup must differ, got 2 throughout"),
+        ([TrainingLog("a", range(9), range(9), 1)], "at least 10 losses after warmup, got 8"),
+        ([TrainingLog("a", range(50), [2.0] * 50, 1)], "losses after warmup must differ, got 2 throughout"),
     ],
     ids=["none", "no losses", "warmup only", "few", "flat"],
 )

@@ -317,7 +317,7 @@ def test_within_lrfinder(tmp_path):
     assert isinstance(inner, PlateauDetector)
     assert trainer.callbacks[:2] == [callback, inner]
     assert inner.detector.steps == 48 == len(run["steps"])
-    assert inner.detector._lrs[0] == callback.suggestion.lr
+    assert inner.detector.state_dict()["lrs"][0] == callback.suggestion.lr
     fit(tmp_path / "again", [callback], max_epochs=1)
     assert inner.detector.steps == 16
 

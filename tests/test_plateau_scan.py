@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrfinder import Detector, InputError, MetricLog, Plateau, find_plateaus, read_metric_log
+from lrfinder import Detector, InputError, Plateau, TrainingLog, find_plateaus, read_log
 
 CURVES = Path(__file__).parents[2] / "shared/data/llm_curves/25M"
 
@@ -22,7 +22,7 @@ def drops():
     value = np.concatenate([decay(1000, 0), decay(1000, 1) * 0.5])
     value[1005] = np.nan
     lr = np.repeat([0.1, 0.01], 1000)
-    return MetricLog("made.csv", "loss", 10 * np.arange(2000) + 9, value, lr)
+    return TrainingLog("made.csv", 10 * np.arange(2000) + 9, value, lr)
 
 
 def test_events_are_those_of_a_live_detector_at_the_steps_of_the_log(drops):
@@ -109,6 +109,15 @@ def test_the_end_is_looked_at_even_where_no_look_was_due():
     assert scan.ending == scan.plateaus[0]
 
 
+def test_a_log_that_falls_off_its_plateau_does_not_end_on_it():
+    noise = 0.02 * np.random.default_rng(1).normal(size=2000)
+    value = np.append(decay(1000), np.linspace(1, -5, 2000) + noise)
+    before, after = find_plateaus(value[:1000], lr=0.1), find_plateaus(value, lr=0.1)
+    assert [plateau.step for plateau in before.plateaus] == [plateau.step for plateau in after.plateaus]
+    assert (len(after.plateaus), before.on_plateau, after.on_plateau) == (1, True, False)
+    assert after.lr_changes == ()
+
+
 def test_ahead_is_in_steps_of_the_log(drops):
     short, long = (find_plateaus(drops, ahead=ahead, delta=0.02) for ahead in (500, 5000))
     assert {one.ahead for one in (*short.plateaus, short.ending)} == {500}
@@ -120,29 +129,30 @@ def test_where_there_is_more_to_gain_there_is_no_plateau():
     scan = find_plateaus(np.linspace(2, 1, 200) + 0.001 * np.random.default_rng(0).normal(size=200))
     assert (scan.plateaus, scan.on_plateau) == ((), False)
     assert scan.ending.gain == pytest.approx(0.5, rel=0.05)
-    assert "End       step 200: no plateau, more is expected than the tolerance" in str(scan)
+    assert "End       step 200: no plateau: the expected gain is above the tolerance" in str(scan)
 
 
 def test_where_noise_hides_it_that_is_said():
     noise = np.random.default_rng(0).normal(size=30)
     scan = find_plateaus(np.append(1 + noise, 1 - noise[::-1]) + 0.01 * np.arange(60), delta=1e-6)
-    assert "no plateau that is sure, more than the tolerance cannot be ruled out" in str(scan)
+    assert "no plateau for certain: a gain above the tolerance cannot be ruled out" in str(scan)
 
 
 @pytest.mark.parametrize(
     ("value", "arguments", "caveat"),
     [
-        (np.ones(23), {}, "Too few rows to test: 23, it takes 24."),
+        (np.ones(23), {}, "Too few rows to test: 23, at least 24 are needed."),
         (
             np.ones(100),
             {"lr": np.repeat(2.0 ** np.arange(10), 10)},
-            "The learning rate changes too often to test at any: the longest it stayed the same was 10 rows,"
-            " it takes 24.",
+            "The learning rate changes too often to test at any rate: the longest stretch at one rate has 10 rows, at"
+            " least 24 are needed.",
         ),
         (
             np.ones(100),
             {"lr": np.repeat([1.0, 0.1], [95, 5])},
-            "Too few rows since the last plateau or change of the learning rate to test at the end: 5, it takes 24.",
+            "Too few rows since the last plateau or change of the learning rate to test at the end: 5, at least 24 are"
+            " needed.",
         ),
         (
             np.where(np.arange(60) % 3, 1.0, np.nan),
@@ -152,17 +162,18 @@ def test_where_noise_hides_it_that_is_said():
         (
             0.01 * np.arange(60.0),
             {"alpha": 0.01},
-            "From step 9 to 32 it got worse for sure, not only no better. If larger is better, say mode max.",
+            "From step 9 to 32 the metric got worse, not merely no better. If larger is better, use mode max.",
         ),
         (
             -0.01 * np.arange(60.0),
             {"mode": "max"},
-            "From step 9 to 32 it got worse for sure, not only no better. If smaller is better, say mode min.",
+            "From step 9 to 32 the metric got worse, not merely no better. If smaller is better, use mode min.",
         ),
         (
-            MetricLog("a", "b", [*range(40), *range(50, 850, 20)], np.ones(80)),
+            TrainingLog("a", [*range(40), *range(50, 850, 20)], np.ones(80)),
             {},
-            "Rows are 1 to 20 steps apart; they were taken to be evenly spaced, so that steps to come are rough.",
+            "Rows are 1 to 20 steps apart but were treated as evenly spaced, so the number of coming steps is"
+            " approximate.",
         ),
     ],
 )
@@ -175,8 +186,8 @@ def test_what_cannot_be_said_is_said(value, arguments, caveat):
 
 
 def test_caveats_of_the_log_come_first():
-    log = MetricLog("a", "b", [1, 2], [1, 2], caveats=["First."])
-    assert find_plateaus(log).caveats == ("First.", "Too few rows to test: 2, it takes 24.")
+    log = TrainingLog("a", [1, 2], [1, 2], caveats=["First."])
+    assert find_plateaus(log).caveats == ("First.", "Too few rows to test: 2, at least 24 are needed.")
 
 
 def test_a_rate_given_takes_the_place_of_that_of_the_log(drops):
@@ -192,8 +203,8 @@ def test_a_rate_given_takes_the_place_of_that_of_the_log(drops):
         ({"alpha": 0.5}, r"alpha must be a rate in (0, 0.5), got alpha = 0.5"),
         ({"delta": -1.0}, "delta must be a finite number of at least 0, in units of the loss, got delta = -1.0"),
         ({"mode": "up"}, "mode must be min or max, got mode = 'up'"),
-        ({"lr": [1, 2]}, "values: step, value and lr must be lists of one length, got shapes (30,), (30,), (2,)"),
-        ({"log": "metrics.csv"}, "log must be a MetricLog or a list of numbers, got log = 'metrics.csv'"),
+        ({"lr": [1, 2]}, "values: step and lr must be lists of one length, got shapes (30,), (2,)"),
+        ({"log": "metrics.csv"}, "log must be a TrainingLog or a list of numbers, got log = 'metrics.csv'"),
         ({"log": []}, "values: a log needs at least one row, got none"),
     ],
 )
@@ -206,7 +217,7 @@ def test_arguments_keep_their_rules(arguments, message):
 @pytest.mark.skipif(not CURVES.is_dir(), reason="needs the published curves")
 @pytest.mark.parametrize("name", ["constant_24000", "constant_72000", "wsdcon_3", "wsdcon_9", "wsdcon_18"])
 def test_language_models_still_gain_at_a_constant_rate(name):
-    scan = find_plateaus(read_metric_log(CURVES / f"{name}.csv"))
+    scan = find_plateaus(read_log(CURVES / f"{name}.csv"))
     assert scan.plateaus == ()
     assert scan.ending.gain > scan.ending.delta
     assert scan.caveats == ()
