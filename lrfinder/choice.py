@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lrfinder.annealing import PRIOR, AnnealingEffect
 from lrfinder.branches import STAGES
 from lrfinder.curve import MIN_POINTS
 from lrfinder.environment import environment
@@ -17,7 +18,6 @@ from lrfinder.ranking import Ranking, rank
 from lrfinder.reason import Reason
 from lrfinder.suggestion import Suggestion, checked_horizon, default_policy
 from lrfinder.sweep import blown_up
-from lrfinder.worth import PRIOR, Worth
 
 __all__ = ["choose", "evidence_of"]
 
@@ -38,7 +38,9 @@ _FAR = 20.0
 """A horizon so many times the longest probe is far: said as a caveat."""
 
 
-def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT, prior: Worth = PRIOR) -> Suggestion:
+def choose(
+    evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT, prior: AnnealingEffect = PRIOR
+) -> Suggestion:
     """Suggest the peak learning rate for a training of ``steps`` steps, from probes, or refuse with a reason.
 
     The rate is that of least expected regret under what the probes say of the best rate at the horizon; the interval

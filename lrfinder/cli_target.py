@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrfinder.arguments import did_you_mean, literal
 from lrfinder.errors import InputError
-from lrfinder.schedules import POLICIES
+from lrfinder.policy import POLICIES
 from lrfinder.subject import Search, Subject, seeded
 from lrfinder.target import Target
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lrfinder.errors import InputError
-from lrfinder.snippet import constructed_from
+from lrfinder.policy_code import parse_optimizer
 from lrfinder.yamltext import Place, dotted, found
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _optimizer(suggestion: Suggestion) -> dict[str, Any]:
     Raises:
         InputError: it cannot be expressed, or would take the place of a scheduler too.
     """
-    made = constructed_from(suggestion.environment.get("optimizer"))
+    made = parse_optimizer(suggestion.environment.get("optimizer"))
     if suggestion.policy is None or made is None or len(suggestion.param_group_lrs) != 1:
         raise InputError(
             f"the configuration must have a place for the learning rate, {suggestion.lr:.3g}, got none: give the model"

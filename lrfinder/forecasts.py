@@ -15,8 +15,8 @@ from lrfinder.lawfit import NO_FALLS, fit_law
 from lrfinder.losslaw import LossLaw
 from lrfinder.losslog import LossLog
 from lrfinder.plan import plan_for
+from lrfinder.policy import RANKED
 from lrfinder.scheduled import Scheduled, optimal_lr, ranked
-from lrfinder.schedules import RANKED
 
 __all__ = ["Forecast", "Target", "forecast"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrfinder.errors import InputError
 from lrfinder.internals import internals, say
-from lrfinder.schedules import ENDLESS, POLICIES, Policy
+from lrfinder.policy import ENDLESS, POLICIES, Policy
 from lrfinder.writeback import set_lr
 
 if TYPE_CHECKING:

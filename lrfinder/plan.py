@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lrfinder.errors import InputError
 from lrfinder.losslog import MAX_STEPS, LossLog, end_of_warmup
-from lrfinder.schedules import POLICIES, UNWARMED, Policy
+from lrfinder.policy import POLICIES, UNWARMED, Policy
 
 __all__ = ["Plan", "lowest_lr", "plan_for"]
 

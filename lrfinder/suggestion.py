@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrfinder.alternatives import Alternative, asked_for
+from lrfinder.alternatives import asked_for
 from lrfinder.curve import SCHEMA_VERSION, Curve, number_from_json, number_to_json
 from lrfinder.errors import InputError
+from lrfinder.policy import Policy
 from lrfinder.probe import Outcome
+from lrfinder.ranking import Alternative
 from lrfinder.reason import Reason
-from lrfinder.schedules import Policy
 from lrfinder.writeback import apply_lr, configured_lrs, scaled_lrs
 
 if TYPE_CHECKING:
@@ -109,10 +110,10 @@ class Suggestion:
         Raises:
             InputError: the suggestion was refused.
         """
-        from lrfinder.snippet import snippet
+        from lrfinder.policy_code import write_code
 
         policy = self._policy()
-        return snippet(policy, self.param_group_lrs, self.environment.get("optimizer"), self.headline())
+        return write_code(policy, self.param_group_lrs, self.environment.get("optimizer"), self.headline())
 
     def with_policy(self, policy: str | Policy) -> Suggestion:
         """Return a copy with another policy, at the peak learning rate that is best for that policy.
@@ -146,7 +147,7 @@ class Suggestion:
         Raises:
             InputError: the suggestion was refused, or this is no schedule.
         """
-        from lrfinder.worth import octaves_to_own_best
+        from lrfinder.theory import octaves_to_own_best
 
         own, values = self._lr(), np.asarray(rates, dtype=np.float64)
         octaves = octaves_to_own_best(values / max(values.max(initial=0.0), 1e-300), self.horizon or 1000)

@@ -36,8 +36,8 @@ from torch.utils.data import DataLoader
 from lrfinder import InputError, LRFinder, Policy, suggest
 from lrfinder.alternatives import Alternative
 from lrfinder.install import Installed
+from lrfinder.policy import POLICIES
 from lrfinder.ranking import rank
-from lrfinder.schedules import POLICIES
 
 pytestmark = LIGHTNINGS_REMARKS
 

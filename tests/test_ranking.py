@@ -5,14 +5,14 @@ import math
 
 import numpy as np
 import pytest
+from lrfinder.worth import features
 from scripted import evidence, valley
 
 from lrfinder import Policy, Suggestion
 from lrfinder.choice import choose, evidence_of
+from lrfinder.policy import POLICIES
 from lrfinder.probe import Outcome, Probe
 from lrfinder.ranking import rank
-from lrfinder.schedules import POLICIES
-from lrfinder.worth import features
 
 
 def search(*branches, losses=None):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lrfinder import Curve, InputError, Policy, Reason, Suggestion, suggest
 from lrfinder.alternatives import Alternative
-from lrfinder.schedules import POLICIES
+from lrfinder.policy import POLICIES
 
 ANSWER = ("lr", "lr_low", "lr_high")
 

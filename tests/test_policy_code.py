@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lrfinder.snippet import constructed_from, constructor, snippet
 from test_suggestion import answered, refused
 
 from lrfinder import InputError, Policy
-from lrfinder.schedules import POLICIES
-from lrfinder.snippet import constructed_from, constructor, snippet
+from lrfinder.policy import POLICIES
 
 SHARES = st.floats(0.01, 1.0)
 SEVERAL = st.lists(SHARES, min_size=1, max_size=4).map(lambda shares: tuple(sorted(shares)))

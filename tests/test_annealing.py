@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lrfinder.worth import PRIOR, features, worth_at
 
 from lrfinder import Policy
 from lrfinder.branches import Annealed
-from lrfinder.schedules import POLICIES
-from lrfinder.worth import PRIOR, features, worth_at
+from lrfinder.policy import POLICIES
 
 
 def measured(relief, cost, steps, error=0.001):

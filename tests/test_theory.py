@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lrfinder.bound import Bound
 
 from lrfinder import InputError, Policy
-from lrfinder.bound import Bound
 
 MEASURED = {  # tuned losses of a 124M language model at 50,000 steps, runs of Schaipp et al. 2025 (arXiv 2501.18965)
     Policy("constant", 50_000): 3.067,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler as torchs
 
 from lrfinder import InputError, Policy
-from lrfinder.schedules import POLICIES
+from lrfinder.policy import POLICIES
 
 ENDS = {
     "constant": 1.0, "linear": 0.0, "cosine": 0.0, "cosine-restarts": 0.0, "wsd": 0.0, "wsd-sqrt": 0.0,
