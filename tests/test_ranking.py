@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-from lrfinder.worth import features
 from scripted import evidence, valley
 
 from lrfinder import Policy, Suggestion
@@ -13,6 +12,7 @@ from lrfinder.choice import choose, evidence_of
 from lrfinder.policy import POLICIES
 from lrfinder.probe import Outcome, Probe
 from lrfinder.ranking import rank
+from lrfinder.theory import features
 
 
 def search(*branches, losses=None):
