@@ -26,7 +26,7 @@ from tasks import TASKS, Run, build
 from lrfinder import find_plateaus
 from lrfinder.detector import Detector
 from lrfinder.plateau_plot import plateau_png
-from lrfinder.schedules import Policy
+from lrfinder.policy import Policy
 
 STEPS, EVERY = 2_500, 25
 SEEDS = (0, 10)

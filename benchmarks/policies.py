@@ -27,10 +27,11 @@ from regret import BUDGETS, fit_law, without_warmup
 from scipy.stats import spearmanr
 from tasks import TASKS, build
 
+from lrfinder.annealing import AnnealingEffect
 from lrfinder.choice import choose
-from lrfinder.schedules import Policy
+from lrfinder.policy import Policy
 from lrfinder.suggestion import Suggestion
-from lrfinder.worth import Worth, features
+from lrfinder.theory import features
 
 POLICIES = (*SCHEDULES, *MORE)
 FIXED = ("constant", "cosine", "wsd", "one-cycle")
@@ -63,16 +64,16 @@ def rises(task: str, steps: int) -> np.ndarray:
 
 def rows_of(steps: int) -> np.ndarray:
     known = [features(Policy(policy, steps), steps) for policy in POLICIES]
-    return np.array([[-of.relief, of.octaves] for of in known])
+    return np.array([[-of.noise_removed, of.progress_lost] for of in known])
 
 
 def two_numbers(task: str, steps: int) -> np.ndarray:
     return np.linalg.lstsq(rows_of(steps), rises(task, steps), rcond=None)[0]
 
 
-def prior_of(tasks: set[str]) -> Worth:
+def prior_of(tasks: set[str]) -> AnnealingEffect:
     numbers = np.array([two_numbers(*cell) for cell in cells() if cell[0] in tasks])
-    return Worth(numbers.mean(0), np.cov(numbers.T))
+    return AnnealingEffect(*numbers.mean(0).tolist(), np.cov(numbers.T))
 
 
 def law() -> None:
@@ -83,7 +84,8 @@ def law() -> None:
     left = np.sqrt(((seen - said) ** 2).mean())
     print(f"root mean square of the rises {np.sqrt((seen**2).mean()):.3f}, of what is left {left:.3f}")
     prior = prior_of({task.name for task in TASKS})
-    print(f"relief and cost: mean {prior.mean.round(4)}, covariance {prior.covariance.round(5).tolist()}\n")
+    mean = f"noise removed {prior.noise_removed:.4f}, progress lost {prior.progress_lost:.4f}"
+    print(f"{mean}, covariance {prior.covariance.round(5).tolist()}\n")
     print("| policy | mean log loss over constant | standard deviation | not explained | octaves seen | predicted |")
     print("|---|---|---|---|---|---|")
     theory, moved = [], []

@@ -30,8 +30,8 @@ from lrfinder.choice import choose
 from lrfinder.curve import Stage
 from lrfinder.landscape import DRIFT, Drift, fit_landscape
 from lrfinder.loop import LoopTrainee
+from lrfinder.policy import Policy
 from lrfinder.probe import Evidence
-from lrfinder.schedules import Policy
 from lrfinder.settings import Settings
 from lrfinder.suggestion import Suggestion
 

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from lrfinder.plateau_scan import Scan, find_plateaus
     from lrfinder.plot import plot_curve
     from lrfinder.policies_plot import plot_policies
+    from lrfinder.policy import Policy
     from lrfinder.policy_callback import PolicyCallback
     from lrfinder.probes_plot import plot_probes
     from lrfinder.read_log_file import read_log
     from lrfinder.reason import Reason
-    from lrfinder.schedules import Policy
     from lrfinder.suggestion import Suggestion
 
 __version__ = "0.1.0"
@@ -43,7 +43,7 @@ _HOMES = {
     "LRFinderError": "errors",
     "Plateau": "plateau",
     "PlateauDetector": "plateau_callback",
-    "Policy": "schedules",
+    "Policy": "policy",
     "PolicyCallback": "policy_callback",
     "Reason": "reason",
     "Scan": "plateau_scan",

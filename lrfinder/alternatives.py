@@ -1,74 +1,18 @@
-"""`Alternative`: one decay policy and what it is predicted to give; and the best peaks of other schedules."""
+"""The policies that a person asks for, and the best peaks of other schedules."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrfinder.errors import InputError
-from lrfinder.schedules import ENDLESS, POLICIES, Policy
-from lrfinder.worth import octaves_to_own_best
+from lrfinder.policy import ENDLESS, POLICIES, Policy
+from lrfinder.ranking import Alternative
+from lrfinder.theory import octaves_to_own_best
 
-__all__ = ["Alternative", "named_policy", "peak_for", "peak_for_schedule"]
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """A policy that was considered, at its own best peak learning rate.
-
-    Attributes:
-        policy: what is done.
-        lr: its own best peak learning rate.
-        gain: predicted share of the final loss that it saves over a constant rate, that one at its own best peak: 0.08
-            is a loss 8% lower; None where it cannot be predicted.
-        gain_low: lower end of the 90% interval.
-        gain_high: upper end.
-        reason: why it ranks where it does, one sentence.
-        lr_unwarmed: its best peak without warmup; None where that is ``lr``.
-    """
-
-    policy: Policy
-    lr: float
-    gain: float | None
-    gain_low: float | None
-    gain_high: float | None
-    reason: str
-    lr_unwarmed: float | None = None
-
-    def lr_at(self, warmed: bool) -> float:
-        """Return its best peak with warmup, or without."""
-        return self.lr if warmed or self.lr_unwarmed is None else self.lr_unwarmed
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return {
-            **self.policy.to_dict(),
-            "lr": self.lr,
-            "lr_unwarmed": self.lr_unwarmed,
-            "predicted_gain": self.gain,
-            "predicted_gain_low": self.gain_low,
-            "predicted_gain_high": self.gain_high,
-            "reason": self.reason,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Alternative:
-        """Rebuild it from `to_dict`; KeyError, TypeError, ValueError or InputError where a field is not as it was."""
-        gains = [data[f"predicted_gain{end}"] for end in ("", "_low", "_high")]
-        gain, low, high = (None if value is None else float(value) for value in gains)
-        if len({value is None for value in gains}) > 1 or not all(map(math.isfinite, filter(None, (gain, low, high)))):
-            raise InputError(f"predicted_gain, _low and _high must be three numbers or three nulls, got {gains!r:.60}")
-        unwarmed = data.get("lr_unwarmed")
-        unwarmed = None if unwarmed is None else float(unwarmed)
-        lr = float(data["lr"])
-        if not (math.isfinite(lr) and lr > 0):
-            raise InputError(f"lr of a policy must be positive, got lr = {lr!r}")
-        return cls(Policy.from_dict(data), lr, gain, low, high, str(data["reason"]), unwarmed)
+__all__ = ["named_policy", "peak_for", "peak_for_schedule"]
 
 
 def named_policy(name: str, alternatives: Sequence[Alternative], own: Policy, steps: int | None) -> Policy:
@@ -116,7 +60,7 @@ def peak_for_schedule(
         steps: optimizer steps of the training; None if unknown.
 
     Raises:
-        InputError: this is no schedule, see `lrfinder.bound.Bound.of`.
+        InputError: this is no schedule, see `lrfinder.theory.Bound.of`.
     """
     octaves = octaves_to_own_best(rates / max(rates.max(initial=0.0), 1e-300), steps or 1000)
     linear = next((one for one in alternatives if one.policy.name == "linear"), None)

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
 
 from lrfinder.curve import Stage
-from lrfinder.probe import Evidence, Outcome, Probe
+from lrfinder.probe import Outcome, Probe
 
-__all__ = ["ANNEALED", "Annealed", "Warmed", "annealed", "branch_probes", "warmed"]
+__all__ = ["ANNEALED", "branch_probes"]
 
 ANNEALED = 0.4
 """Share of a branch, its end, over which the rate falls to zero: what the policy "wsd" does by default."""
@@ -58,72 +55,3 @@ def branch_probes(outcomes: Sequence[Outcome], left: int, max_lr: float = math.i
             probes += together
             left -= cost
     return probes
-
-
-@dataclass(frozen=True)
-class Annealed:
-    """What annealing did to a training of ``steps`` steps, as shares of the loss at a constant rate.
-
-    Attributes:
-        steps: n.
-        late: rise of the loss by annealing over the last 40%; negative where it helps.
-        late_error: its standard error, paired over the held-out batches.
-        throughout: the same, by annealing from the first step on, at its own best rate; None where not measured.
-        throughout_error: its standard error.
-    """
-
-    steps: int
-    late: float
-    late_error: float
-    throughout: float | None
-    throughout_error: float
-
-
-def annealed(evidence: Evidence) -> tuple[Annealed, ...]:
-    """Return what trunks and branches say, the shortest first; those that blew up say nothing."""
-    found = []
-    for trunk in sorted((o for o in evidence.branches if o.probe.stage == Stage.TRUNK), key=lambda o: o.probe.steps):
-        steps = trunk.probe.steps
-        branch = next((o for o in evidence.branches if (o.probe.stage, o.probe.steps) == (Stage.BRANCH, steps)), None)
-        if branch is None or trunk.diverged or branch.diverged:
-            continue
-        rung = [o for o in evidence.outcomes if o.probe.steps == steps and not o.diverged and o.probe.anneal == 1]
-        linear = min(rung, key=lambda o: o.mean, default=None)
-        throughout = (None, 0.0) if linear is None else _rise(linear, trunk)
-        found.append(Annealed(steps, *_rise(branch, trunk), *throughout))
-    return tuple(found)
-
-
-@dataclass(frozen=True)
-class Warmed:
-    """What warmup did to the longest probes.
-
-    Attributes:
-        rise: of the loss, as a share of that of the best probe without; negative where warmup helps.
-        error: its standard error, paired over the held-out batches.
-        octaves: how far above the best rate it was tried.
-        steps: of warmup.
-    """
-
-    rise: float
-    error: float
-    octaves: float
-    steps: int
-
-
-def warmed(evidence: Evidence) -> Warmed | None:
-    """Return what the probe with warmup says; None where there was none, or it blew up."""
-    probe = next((o for o in evidence.branches if o.probe.stage == Stage.WARMUP and not o.diverged), None)
-    rung = [o for o in evidence.outcomes if probe is not None and o.probe.steps == probe.probe.steps]
-    best = min(rung, key=lambda o: o.mean, default=None)
-    if probe is None or best is None or best.diverged:
-        return None
-    return Warmed(*_rise(probe, best), math.log2(probe.probe.lr / best.probe.lr), probe.probe.warmup)
-
-
-def _rise(outcome: Outcome, base: Outcome) -> tuple[float, float]:
-    """Return the relative rise of the mean loss over a base, and its standard error, paired batch by batch."""
-    difference = outcome.loss - base.loss
-    error = float(difference.std(ddof=1)) / math.sqrt(difference.size) if difference.size > 1 else 0.0
-    unit = max(abs(base.mean), abs(outcome.mean), 1e-300)
-    return float(np.mean(difference)) / unit, error / unit

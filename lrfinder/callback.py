@@ -18,11 +18,11 @@ from lrfinder.internals import check_supported, say, warn
 from lrfinder.journal import Journal
 from lrfinder.module_lr import held_numbers, names_of_lr, numbers, put_numbers
 from lrfinder.plateau_callback import PlateauDetector
+from lrfinder.policy import Policy
+from lrfinder.policy_code import describe_optimizer
 from lrfinder.progress import progress_bar
 from lrfinder.ranking import MATERIAL
-from lrfinder.schedules import Policy
 from lrfinder.settings import Settings
-from lrfinder.snippet import constructor
 from lrfinder.state import interrupts_deferred
 from lrfinder.suggestion import Suggestion
 from lrfinder.trainer import TrainerTrainee
@@ -82,7 +82,7 @@ class LRFinder(Callback):
         attribute: name of the module attribute or hyperparameter that `configure_optimizers` reads the learning
             rate from, where it is neither ``lr`` nor ``learning_rate``.
         policy: "keep" scales the schedulers of the module and installs none; "auto" installs the suggested policy over
-            the steps of the training; the name of one (`lrfinder.schedules.POLICIES`), or a `Policy` with steps and
+            the steps of the training; the name of one (`lrfinder.policy.POLICIES`), or a `Policy` with steps and
             parameters of its own, installs that, at the peak that is best for it. All but "keep" replace the module's
             schedulers. By default "keep" where the module configures any, else "auto". "plateau" follows ``monitor``.
         at_epochs: before which epochs to search, 0 being the start of training.
@@ -224,7 +224,7 @@ class LRFinder(Callback):
         suggestion = trainee.processes.first(suggestion)  # they differ in seconds
         suggestion = suggestion.with_environment(configured_lr=trainee.as_configured(1.0)[1])
         if len(trainer.optimizers) == 1:
-            suggestion = suggestion.with_environment(optimizer=constructor(trainer.optimizers[0], module))
+            suggestion = suggestion.with_environment(optimizer=describe_optimizer(trainer.optimizers[0], module))
         return Found(*to_install(suggestion, what, trainee), what, trainee, names)
 
     def trainee(self, trainer: Any, module: Any) -> tuple[TrainerTrainee, list[str]]:

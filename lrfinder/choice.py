@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any
 
+from lrfinder.annealing import PRIOR, AnnealingEffect
 from lrfinder.curve import Curve
 from lrfinder.errors import checked_horizon
 from lrfinder.fit import RangeFit, fit_range
 from lrfinder.landscape import DRIFT, Drift, Landscape, fit_landscape
+from lrfinder.policy import Policy
 from lrfinder.probe import Evidence, Outcome
 from lrfinder.ranking import rank
 from lrfinder.reason import Reason, nothing_learnt
-from lrfinder.schedules import Policy
 from lrfinder.suggestion import Suggestion
-from lrfinder.worth import PRIOR, Worth
 
 __all__ = ["FAR", "choose", "default_policy", "suggest"]
 
@@ -73,7 +73,9 @@ def suggest(curve: Curve, *, steps: int | None = None) -> Suggestion:
     return choose(Evidence.of_range_test(curve), steps=steps)
 
 
-def choose(evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT, prior: Worth = PRIOR) -> Suggestion:
+def choose(
+    evidence: Evidence, *, steps: int | None = None, law: Drift = DRIFT, prior: AnnealingEffect = PRIOR
+) -> Suggestion:
     """Suggest the peak learning rate for a training of ``steps`` steps, or refuse with a reason.
 
     A range test alone gives a bracket, see `suggest`. From probes the rate is that of least expected regret at the

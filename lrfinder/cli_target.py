@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lrfinder.arguments import did_you_mean, parse_literal
 from lrfinder.code_ref import CodeRef
 from lrfinder.errors import InputError
-from lrfinder.schedules import POLICIES
+from lrfinder.policy import POLICIES
 from lrfinder.subject import Search, Subject, seeded
 
 if TYPE_CHECKING:

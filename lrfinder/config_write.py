@@ -12,7 +12,7 @@ from lrfinder.config_read import OWN, is_under_fit, parse_config, read_config, v
 from lrfinder.errors import InputError
 from lrfinder.files import check_writable, replace_file
 from lrfinder.install import checked_policy
-from lrfinder.snippet import constructed_from
+from lrfinder.policy_code import parse_optimizer
 from lrfinder.yaml_document import Place, YamlDocument, dotted
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _optimizers_in(value: Any) -> Iterator[Place]:
 
 def _optimizer_section(suggestion: Suggestion) -> dict[str, Any]:
     """Return an optimizer section for a model that sets its rate in code, where it would replace a scheduler too."""
-    made = constructed_from(suggestion.environment.get("optimizer"))
+    made = parse_optimizer(suggestion.environment.get("optimizer"))
     if suggestion.policy is None or made is None or len(suggestion.param_group_lrs) != 1:
         raise InputError(
             f"the configuration must have a place for the learning rate, {suggestion.lr:.3g}, got none: give the model"

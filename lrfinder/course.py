@@ -1,4 +1,4 @@
-"""`Course`: a policy over the steps of a training, its learning rate and what `lrfinder.worth` says of its loss.
+"""`Course`: a policy over the steps of a training, its learning rate and what `lrfinder.annealing` says of its loss.
 
 That law speaks of final losses. At a step ``t`` before the end it is read as it stands, of the training up to there:
 
@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lrfinder.alternatives import Alternative
-from lrfinder.bound import Bound
-from lrfinder.schedules import RANKED, Policy
-from lrfinder.worth import features
+from lrfinder.policy import RANKED, Policy
+from lrfinder.ranking import Alternative
+from lrfinder.theory import ConvexBound, features
 
 if TYPE_CHECKING:
     from lrfinder.suggestion import Suggestion
@@ -96,7 +95,7 @@ def _law(alternatives: Sequence[Alternative], horizon: int) -> tuple[float, floa
     """Return (relief, cost) as the predicted gains have them: two numbers, so that any two policies give them away."""
     ranked = [one for one in alternatives if one.gain is not None and one.gain < 1]
     rows = [features(one.policy, horizon) for one in ranked]
-    columns = np.array([(-row.relief, row.octaves) for row in rows]).reshape(-1, 2)
+    columns = np.array([(-row.noise_removed, row.progress_lost) for row in rows]).reshape(-1, 2)
     if np.linalg.matrix_rank(columns) < 2:
         return None
     relief, cost = np.linalg.lstsq(columns, np.array([math.log1p(-(one.gain or 0.0)) for one in ranked]), rcond=None)[0]
@@ -107,13 +106,13 @@ def _losses(policy: Policy, horizon: int, relief: float, cost: float) -> tuple[A
     total = policy.total_steps or horizon
     count = min(total, _MOST_STEPS)
     eta = np.array([policy(round(k * total / count)) for k in range(count)])
-    flat = Bound.of(np.ones(count)).value
-    spread = flat - Bound.of(1 - np.arange(count) / count).value
-    peak = Bound.of(eta).lr
+    flat = ConvexBound.of(np.ones(count)).value
+    spread = flat - ConvexBound.of(1 - np.arange(count) / count).value
+    peak = ConvexBound.of(eta).lr
     lengths = np.unique(np.round(np.linspace(max(_FROM * count, 1), count, _POINTS)).astype(int))
     found = []
     for length in lengths:
-        bound = Bound.of(eta[:length])
+        bound = ConvexBound.of(eta[:length])
         removed = (flat - bound.distance / peak - bound.noise * peak) / spread if spread > 0 else 0.0
         missing = -math.log2(float(eta[:length].sum()) / count)
         found.append(math.exp(-relief * removed + cost * missing))

@@ -16,7 +16,7 @@ from lrfinder.errors import InputError
 from lrfinder.lawfit import NO_FALLS, fit_law
 from lrfinder.log import MAX_STEPS, TrainingLog, end_of_warmup
 from lrfinder.losslaw import LossLaw
-from lrfinder.schedules import POLICIES, RANKED, UNWARMED, Policy
+from lrfinder.policy import POLICIES, RANKED, UNWARMED, Policy
 
 __all__ = ["Forecast", "Scenario", "Scheduled", "ScoredLog", "forecast"]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from lrfinder.errors import InputError
 from lrfinder.internals import internals, say
+from lrfinder.policy import ENDLESS, POLICIES, Policy
 from lrfinder.scheduled_optimizer import scheduled
-from lrfinder.schedules import ENDLESS, POLICIES, Policy
 
 if TYPE_CHECKING:
     from lrfinder.suggestion import Suggestion

@@ -20,8 +20,8 @@ from lrfinder.executor import Progress, run_range_test
 from lrfinder.finder import search
 from lrfinder.journal import Journal
 from lrfinder.kept import KeptBatches
+from lrfinder.policy_code import describe_optimizer
 from lrfinder.settings import Settings
-from lrfinder.snippet import constructor
 from lrfinder.state import Snapshot, interrupts_deferred
 from lrfinder.suggestion import Suggestion
 from lrfinder.sweep import Ladder
@@ -145,7 +145,7 @@ def find_lr(
     if journal is not None and not isinstance(journal, Journal):
         journal = Journal(journal, {**settings.to_dict(), "mode": mode, "accumulate": accumulate})
     found = choose(search(trainee, settings, progress, journal), steps=settings.horizon)
-    return found.with_environment(optimizer=constructor(optimizer, model))
+    return found.with_environment(optimizer=describe_optimizer(optimizer, model))
 
 
 _LBFGS = "LBFGS evaluates the loss several times per step, and its rate scales whole steps: 1 is the usual choice."

@@ -18,8 +18,8 @@ from lrfinder.estimate import Estimate, estimate
 from lrfinder.journal import Journal
 from lrfinder.loop import LoopTrainee, find_lr
 from lrfinder.optimizer_choice import OptimizerChoice
+from lrfinder.policy import ENDLESS
 from lrfinder.progress import progress_bar
-from lrfinder.schedules import ENDLESS
 from lrfinder.settings import Settings
 from lrfinder.subject import Search, noted
 from lrfinder.trainee import trainable

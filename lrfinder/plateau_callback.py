@@ -16,7 +16,7 @@ from lrfinder.horizon import steps_to_come
 from lrfinder.install import Installed, in_place_of, install
 from lrfinder.internals import say, schedulers_of, warn
 from lrfinder.plateau import LEAST_STEPS, Plateau
-from lrfinder.schedules import Policy
+from lrfinder.policy import Policy
 from lrfinder.writeback import apply_lr, configured_lrs, reference_lr
 
 __all__ = ["PlateauDetector"]

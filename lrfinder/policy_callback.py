@@ -9,7 +9,7 @@ from lrfinder.errors import InputError
 from lrfinder.horizon import begun, horizon
 from lrfinder.install import Installed, checked_policy, in_place_of, install, settled
 from lrfinder.internals import say, schedulers_of, warn
-from lrfinder.schedules import Policy
+from lrfinder.policy import Policy
 from lrfinder.writeback import configured_lrs
 
 __all__ = ["PolicyCallback"]
@@ -24,7 +24,7 @@ class PolicyCallback(Callback):
     configuration, where Lightning would step an ``lr_scheduler`` section once per epoch.
 
     Args:
-        name: a key of `lrfinder.schedules.POLICIES`.
+        name: a key of `lrfinder.policy.POLICIES`.
         total_steps: optimizer steps from the start of training to the end of the decay; None for a rate without end.
         warmup_steps: the first of them, that rise linearly to the rate configured.
         params: parameters of the shape, at their defaults where left out.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.schedules import Policy
+from lrfinder.policy import Policy
 from lrfinder.writeback import set_lr
 
 if TYPE_CHECKING:

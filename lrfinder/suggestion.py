@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrfinder.alternatives import Alternative, named_policy, peak_for, peak_for_schedule
+from lrfinder.alternatives import named_policy, peak_for, peak_for_schedule
 from lrfinder.curve import SCHEMA_VERSION, Curve, number_to_json
 from lrfinder.errors import InputError
 from lrfinder.fit import RangeFit, fit_range
 from lrfinder.landscape import Landscape, fit_landscape
+from lrfinder.policy import Policy
+from lrfinder.policy_code import write_code
 from lrfinder.probe import Evidence, Outcome
+from lrfinder.ranking import Alternative
 from lrfinder.reason import Reason, nothing_learnt
 from lrfinder.scheduled_optimizer import scheduled
-from lrfinder.schedules import Policy
-from lrfinder.snippet import snippet
 from lrfinder.suggestion_document import read_document
 from lrfinder.writeback import apply_lr, configured_lrs, scaled_lrs
 
@@ -155,7 +156,7 @@ class Suggestion:
             InputError: the suggestion was refused.
         """
         policy = self._policy()
-        return snippet(policy, self.param_group_lrs, self.environment.get("optimizer"), self.headline())
+        return write_code(policy, self.param_group_lrs, self.environment.get("optimizer"), self.headline())
 
     def with_policy(self, policy: str | Policy) -> Suggestion:
         """Return a copy with another policy, at the peak learning rate that is best for that policy.

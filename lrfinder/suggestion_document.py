@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lrfinder.alternatives import Alternative
 from lrfinder.curve import SCHEMA_VERSION, Curve, number_from_json
 from lrfinder.errors import InputError
+from lrfinder.policy import Policy
 from lrfinder.probe import Evidence, Outcome
+from lrfinder.ranking import Alternative
 from lrfinder.reason import Reason
-from lrfinder.schedules import Policy
 
 __all__ = ["read_document"]
 

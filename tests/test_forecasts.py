@@ -8,7 +8,7 @@ from losslogs import CURVES, FITTED, PEAK, STEPS, WARMUP, losses, made, rates
 
 from lrfinder import InputError, TrainingLog, forecast, read_log
 from lrfinder.lawfit import NO_FALLS
-from lrfinder.schedules import RANKED
+from lrfinder.policy import RANKED
 
 
 @pytest.fixture(scope="module")

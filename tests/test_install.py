@@ -34,10 +34,9 @@ from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 
 from lrfinder import InputError, LRFinder, Policy, suggest
-from lrfinder.alternatives import Alternative
 from lrfinder.install import Installed
-from lrfinder.ranking import rank
-from lrfinder.schedules import POLICIES
+from lrfinder.policy import POLICIES
+from lrfinder.ranking import Alternative, rank
 
 pytestmark = LIGHTNINGS_REMARKS
 

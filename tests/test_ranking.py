@@ -9,10 +9,10 @@ from scripted import evidence, valley
 
 from lrfinder import Policy, Suggestion
 from lrfinder.choice import choose
+from lrfinder.policy import POLICIES
 from lrfinder.probe import Outcome, Probe
 from lrfinder.ranking import rank
-from lrfinder.schedules import POLICIES
-from lrfinder.worth import features
+from lrfinder.theory import features
 
 
 def search(*branches, losses=None):

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrfinder import Curve, InputError, Policy, Reason, Suggestion, suggest
-from lrfinder.alternatives import Alternative
+from lrfinder.policy import POLICIES
 from lrfinder.probe import Evidence
-from lrfinder.schedules import POLICIES
+from lrfinder.ranking import Alternative
 
 ANSWER = ("lr", "lr_low", "lr_high")
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from test_suggestion import answered, refused
 
 from lrfinder import InputError, Policy
-from lrfinder.schedules import POLICIES
-from lrfinder.snippet import constructed_from, constructor, snippet
+from lrfinder.policy import POLICIES
+from lrfinder.policy_code import describe_optimizer, parse_optimizer, write_code
 
 SHARES = st.floats(0.01, 1.0)
 SEVERAL = st.lists(SHARES, min_size=1, max_size=4).map(lambda shares: tuple(sorted(shares)))
@@ -48,7 +48,7 @@ def run(code):
     held = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "lrfinder"}
     sys.modules.update(dict.fromkeys(held))  # None: an import of it is an error
     try:
-        exec(compile(code, "snippet", "exec"), names)
+        exec(compile(code, "printed", "exec"), names)
     finally:
         sys.modules.update(held)
     return names
@@ -56,7 +56,7 @@ def run(code):
 
 @given(policies())
 def test_the_multiplier_is_that_of_the_policy_bit_for_bit(policy):
-    multiplier = run(snippet(policy, [0.1]))["multiplier"]
+    multiplier = run(write_code(policy, [0.1]))["multiplier"]
     steps = range(policy.total_steps + 3)
     assert [multiplier(step) for step in steps] == [policy(step) for step in steps]
 
@@ -66,7 +66,7 @@ def test_every_policy_with_parameters_is_drawn_above():
 
 
 def test_a_rate_without_end_warms_up_and_stays():
-    multiplier = run(snippet(Policy("constant", None, 3), [0.1]))["multiplier"]
+    multiplier = run(write_code(Policy("constant", None, 3), [0.1]))["multiplier"]
     assert [multiplier(step) for step in (0, 1, 2, 3, 10**9)] == [0.25, 0.5, 0.75, 1.0, 1.0]
 
 
@@ -88,8 +88,8 @@ MADE = {
 def test_a_known_optimizer_is_built_again_with_its_arguments(text):
     module = Module()
     original = MADE[text](module.parameters())
-    assert constructor(original, module) == text
-    configured = run(snippet(Policy("linear", 4), [0.03], text))["configure_optimizers"](Module())
+    assert describe_optimizer(original, module) == text
+    configured = run(write_code(Policy("linear", 4), [0.03], text))["configure_optimizers"](Module())
     optimizer, entry = configured["optimizer"], configured["lr_scheduler"]
     assert type(optimizer) is type(original)
     assert {**optimizer.defaults, "lr": 1.0} == original.defaults
@@ -110,25 +110,25 @@ def test_an_optimizer_that_cannot_be_known_is_left_to_the_person():
     module = torch.nn.ModuleList([Module(), Module()])
     one, two = [module[0].weight], [module[1].weight]
     sgd = torch.optim.SGD
-    assert constructor(Own(one + two, lr=0.1), module) is None
-    assert constructor(sgd([{"params": one}, {"params": two}], lr=0.1), module) is None
-    assert constructor(sgd(one, lr=0.1), module) is None  # a part of the parameters
-    assert constructor(sgd([{"params": one + two, "momentum": 0.3}], lr=0.1), module) is None  # not its defaults
-    assert constructor(sgd([{"params": one + two, "lr": 0.3}], lr=0.1), module) == "torch.optim.SGD()"
+    assert describe_optimizer(Own(one + two, lr=0.1), module) is None
+    assert describe_optimizer(sgd([{"params": one}, {"params": two}], lr=0.1), module) is None
+    assert describe_optimizer(sgd(one, lr=0.1), module) is None  # a part of the parameters
+    assert describe_optimizer(sgd([{"params": one + two, "momentum": 0.3}], lr=0.1), module) is None  # not its defaults
+    assert describe_optimizer(sgd([{"params": one + two, "lr": 0.3}], lr=0.1), module) == "torch.optim.SGD()"
     searching = torch.optim.LBFGS(one + two, line_search_fn="strong_wolfe")
-    assert constructor(searching, module) is None  # a text could be anything
-    assert "optimizer = ...  # yours, with lr=0.03\n" in snippet(Policy("linear", 4), [0.03])
+    assert describe_optimizer(searching, module) is None  # a text could be anything
+    assert "optimizer = ...  # yours, with lr=0.03\n" in write_code(Policy("linear", 4), [0.03])
 
 
 @pytest.mark.parametrize(
     "text", ["torch.optim.SGD(x=print(1))", "torch.optim.SGD(); print(", "os.system()", "torch.optim.SGD(x=1)\n1"]
 )
 def test_what_a_file_says_of_the_optimizer_is_not_taken_for_code_unless_it_is_plain(text):
-    assert "optimizer = ...  # yours" in snippet(Policy("linear", 4), [0.03], text)
+    assert "optimizer = ...  # yours" in write_code(Policy("linear", 4), [0.03], text)
 
 
-def test_several_groups_get_their_rates(monkeypatch):
-    code = snippet(Policy("linear", 4), [0.03, 0.003], "torch.optim.SGD()").replace(
+def test_several_groups_get_their_rates():
+    code = write_code(Policy("linear", 4), [0.03, 0.003], "torch.optim.SGD()").replace(
         "optimizer = ...", "optimizer = torch.optim.SGD([{'params': [torch.ones(1)]} for _ in range(2)], lr=1.0)"
     )
     optimizer = run(code)["configure_optimizers"](Module())["optimizer"]
@@ -137,7 +137,7 @@ def test_several_groups_get_their_rates(monkeypatch):
 
 
 def test_plateau_is_torchs_own_with_a_metric_to_fill_in():
-    code = snippet(Policy("plateau", params={"patience": 3}), [0.03], "torch.optim.SGD()")
+    code = write_code(Policy("plateau", params={"patience": 3}), [0.03], "torch.optim.SGD()")
     entry = run(code)["configure_optimizers"](Module())["lr_scheduler"]
     assert isinstance(entry["scheduler"], torch.optim.lr_scheduler.ReduceLROnPlateau)
     assert (entry["scheduler"].patience, entry["scheduler"].factor, entry["monitor"]) == (3, 0.1, "val_loss")
@@ -151,10 +151,19 @@ def test_a_suggestion_prints_itself_as_code():
         "import torch",
         "",
         "",
+        "def to_steps(share: float, n: int) -> int:",
+        '    """Return a share of n steps as a whole number of steps, at least 1."""',
+        "    return max(1, round(share * n))",
+        "",
+        "",
+        "def wsd(t: int, n: int, cooldown: float, end: float) -> float:",
+        '    """Stay at the peak, then fall along a straight line to ``end`` over the cooldown."""',
+        "    return end + (1 - end) * min(1.0, (n - t) / to_steps(cooldown, n))",
+        "",
+        "",
         "def multiplier(step):",
         '    """Constant, then linear to zero over the last 40% of 1000 steps."""',
-        "    t = min(step, 1000)",
-        "    return min(1.0, (1000 - t) / 400)",
+        "    return wsd(min(step, 1000), 1000, cooldown=0.4, end=0.0)",
         "",
         "",
         "def configure_optimizers(self):",
@@ -183,4 +192,4 @@ def test_a_suggestion_prints_itself_as_code():
     ],
 )
 def test_how_an_optimizer_was_made_is_read_as_data(text, made):
-    assert constructed_from(text) == made
+    assert parse_optimizer(text) == made

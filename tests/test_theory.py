@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrfinder import InputError, Policy
-from lrfinder.bound import Bound
+from lrfinder.policy import POLICIES
+from lrfinder.theory import ConvexBound, features, octaves_to_own_best
 
 MEASURED = {  # tuned losses of a 124M language model at 50,000 steps, runs of Schaipp et al. 2025 (arXiv 2501.18965)
     Policy("constant", 50_000): 3.067,
@@ -23,7 +24,7 @@ MEASURED = {  # tuned losses of a 124M language model at 50,000 steps, runs of S
 
 
 def bound(policy):
-    return Bound.of([policy(step) for step in range(policy.total_steps)])
+    return ConvexBound.of([policy(step) for step in range(policy.total_steps)])
 
 
 def literally(eta):
@@ -39,7 +40,7 @@ def literally(eta):
 
 @given(st.lists(st.floats(0.01, 1.0), min_size=1, max_size=20))
 def test_the_terms_are_those_of_the_theorem(eta):
-    found = Bound.of(eta)
+    found = ConvexBound.of(eta)
     assert (found.distance, found.noise) == pytest.approx(literally(eta))
     assert found.lr == pytest.approx(math.sqrt(found.distance / found.noise))
     assert found.value == pytest.approx(found.distance / found.lr + found.noise * found.lr)
@@ -47,13 +48,13 @@ def test_the_terms_are_those_of_the_theorem(eta):
 
 @given(st.lists(st.floats(0.01, 1.0), min_size=1, max_size=20), st.floats(0.01, 100.0))
 def test_scaling_a_schedule_scales_its_best_rate_and_nothing_else(eta, factor):
-    one, other = Bound.of(eta), Bound.of([factor * x for x in eta])
+    one, other = ConvexBound.of(eta), ConvexBound.of([factor * x for x in eta])
     assert other.lr == pytest.approx(one.lr / factor)
     assert other.value == pytest.approx(one.value)
 
 
 def test_steps_at_rate_zero_change_nothing():
-    assert Bound.of([1.0, 0.5, 0.0, 0.0]) == Bound.of([1.0, 0.5])
+    assert ConvexBound.of([1.0, 0.5, 0.0, 0.0]) == ConvexBound.of([1.0, 0.5])
 
 
 def test_one_scale_predicts_the_measured_losses_of_nine_schedules():
@@ -67,4 +68,30 @@ def test_one_scale_predicts_the_measured_losses_of_nine_schedules():
 @pytest.mark.parametrize("eta", [[], [0.0, 0.0], [1.0, -0.1], [1.0, math.nan], [[1.0]]])
 def test_what_is_no_schedule_is_refused(eta):
     with pytest.raises(InputError, match="multipliers must be finite, at least 0, and some of them positive"):
-        Bound.of(eta)
+        ConvexBound.of(eta)
+
+
+def test_a_constant_rate_is_where_the_features_begin_and_linear_removes_all_the_noise():
+    constant, linear = (features(Policy(name, 1000), 1000) for name in ("constant", "linear"))
+    assert (constant.noise_removed, constant.progress_lost) == (0.0, 0.0)
+    assert constant.lr < -0.7
+    assert (linear.noise_removed, linear.lr) == (1.0, 0.0)
+    assert linear.progress_lost == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_features_hardly_change_with_the_resolution(name):
+    fine, coarse = features(Policy(name, 9_999), 9_999), features(Policy(name, 10**6), 10**6)
+    assert fine.progress_lost == pytest.approx(coarse.progress_lost, abs=0.01)
+    assert fine.noise_removed == pytest.approx(coarse.noise_removed, abs=0.05)
+
+
+def test_features_of_a_single_step():
+    assert features(Policy("linear", 1), 1).progress_lost == 0.0
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_the_octaves_of_a_schedule_are_those_of_the_policy_that_it_equals(name):
+    policy = Policy(name, 500)
+    multipliers = [policy(step) for step in range(500)]
+    assert octaves_to_own_best(multipliers, 500) == pytest.approx(features(policy, 500).lr, abs=1e-12)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler as torchs
 
 from lrfinder import InputError, Policy
-from lrfinder.schedules import POLICIES
+from lrfinder.policy import POLICIES
 
 ENDS = {
     "constant": 1.0, "linear": 0.0, "cosine": 0.0, "cosine-restarts": 0.0, "wsd": 0.0, "wsd-sqrt": 0.0,
@@ -174,6 +174,7 @@ def test_parameters(name, params, step, value):
         (("cosine-restarts", 10, 0, {"cycles": 1.5}), "must be a whole number at least 1, got 1.5"),
         (("multi-step", 10, 0, {"milestones": ()}), r"got \(\)"),
         (("multi-step", 10, 0, {"milestones": (0.5, 0.2)}), "must increase"),
+        (("multi-step", 10, 0, {"milestones": 0.5}), r"must be a tuple of numbers in \(0, 1\], got 0.5"),
         (("one-cycle", 10, 0, {"div_factor": 0.5}), "div_factor of policy 'one-cycle' must be at least 1, got 0.5"),
     ],
 )

@@ -1,0 +1,114 @@
+"""A policy that is added through the table alone is checked, described, ranked, printed and scheduled."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from scripted import evidence, valley
+from test_policy_code import run
+
+from lrfinder import InputError, Policy
+from lrfinder.policy import POLICIES
+from lrfinder.policy_code import write_code
+from lrfinder.ranking import rank
+from lrfinder.shape import Shape, count, share
+
+FLOOR = 0.01
+
+
+def halve(value: float, times: int) -> float:
+    """Return the value, halved several times."""
+    return value / 2**times
+
+
+def stairs(t: int, n: int, steps: int, lowest: float) -> float:
+    """Halve in equal steps, to no lower than ``lowest``; the end is rounded down by a comprehension and a constant."""
+    return max([halve(1.0, i) for i in range(steps + 1) if i <= math.floor(t * steps / n)][-1], lowest, FLOOR)
+
+
+class Own(Policy):
+    shapes = {  # noqa: RUF012
+        **POLICIES,
+        "stairs": Shape(
+            stairs,
+            {"steps": count(4), "lowest": share(0.1)},
+            "halved {steps} times to at least {lowest} over {steps} parts",
+            "this test",
+            simplicity=99,
+        ),
+    }
+
+
+def test_its_values_are_those_of_its_function_after_warmup():
+    policy = Own("stairs", 108, 8)
+    assert [policy(step) for step in (0, 7, 8, 32, 33, 58, 107, 108, 200)] == [
+        1 / 9,
+        8 / 9,
+        1,
+        1,
+        0.5,
+        0.25,
+        0.125,
+        0.1,
+        0.1,
+    ]
+    assert policy.text == "8 steps of warmup, halved 4 times to at least 10% over 4 parts"
+    assert Own.from_dict(json.loads(json.dumps(policy.to_dict()))) == policy
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("stairs",), "total_steps must be given for policy 'stairs', got None"),
+        (("stairs", 10, 0, {"steps": 1.5}), "steps of policy 'stairs' must be a whole number at least 1, got 1.5"),
+        (("stairs", 10, 0, {"lowest": 0}), r"lowest of policy 'stairs' must be in \(0, 1\], got 0"),
+        (("stairs", 10, 0, {"end": 0}), "params of policy 'stairs' must be among steps, lowest, got 'end'"),
+        (("ladder", 10), "policy must be one of constant, .*, plateau, stairs, got 'ladder'"),
+    ],
+)
+def test_its_parameters_are_checked(arguments, message):
+    with pytest.raises(InputError, match=message):
+        Own(*arguments)
+
+
+def test_it_is_ranked_and_as_the_simplest_taken_if_it_does_not_differ():
+    ranking = rank(evidence(valley(-6.0), batches=4), 500, 2**-6, policies=Own)
+    gains = {alternative.policy.name: alternative.gain for alternative in ranking.alternatives}
+    assert set(gains) == {*POLICIES, "stairs"}
+    assert gains["stairs"] is not None
+    usual = rank(evidence(valley(-6.0), batches=4), 500, 2**-6)
+    assert {name: gain for name, gain in gains.items() if name != "stairs"} == {
+        alternative.policy.name: alternative.gain for alternative in usual.alternatives
+    }
+
+
+def test_the_highest_simplicity_decides_between_policies_that_do_not_differ():
+    class Twin(Policy):
+        shapes = {**POLICIES, "twin": Shape(POLICIES["wsd"].decay, POLICIES["wsd"].parameters, "wsd", "this test", 99)}  # noqa: RUF012
+
+    ranking = rank(evidence(valley(-6.0), batches=4), 500, 2**-6, policies=Twin)
+    assert ranking.chosen.policy == Twin("twin", 500)
+    assert "from wsd, " in ranking.chosen.reason or ranking.chosen.reason.count("wsd") == 2
+
+
+def test_its_printed_code_is_its_source_with_all_that_it_uses():
+    policy = Own("stairs", 108, 8, {"steps": 3})
+    code = write_code(policy, [0.1])
+    multiplier = run(code)["multiplier"]
+    assert [multiplier(step) for step in range(112)] == [policy(step) for step in range(112)]
+    assert code.startswith("import math\n\nimport torch\n")
+    assert "\nFLOOR = 0.01\n" in code
+
+
+def test_it_drives_a_torch_optimizer():
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.4)
+    scheduler = Own("stairs", 8).scheduler(optimizer)
+    rates = []
+    for _ in range(8):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == [0.4, 0.4, 0.2, 0.2, 0.1, 0.1, 0.05, 0.05]
