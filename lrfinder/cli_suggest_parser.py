@@ -102,7 +102,7 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
         help="min or max, of that metric (%(default)s)",
     )
     _file(add("--journal", metavar="FILE", help="record as it goes; a killed search goes on from there"))
-    add("--dry-run", action="store_true", help="show plan, time and memory; no training")
+    add("--dry-run", action="store_true", help="show the plan; no training")
 
 
 def _add_answer(group: argparse._ArgumentGroup) -> None:

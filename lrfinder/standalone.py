@@ -9,54 +9,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from lrfinder.callback import LRFinder, OpenJournal
+from lrfinder.callback import LRFinder
 from lrfinder.callback_base import Callback
 from lrfinder.errors import InputError, UnsupportedError
 from lrfinder.internals import internals
-from lrfinder.progress import progress_bar
-from lrfinder.suggestion import Suggestion
 
-__all__ = ["ask_within", "quiet", "suggest_within"]
+__all__ = ["ask_within", "quiet"]
 
 Answer = TypeVar("Answer")
-
-
-def suggest_within(
-    trainer: Any,
-    module: Any,
-    datamodule: Any = None,
-    *,
-    finder: LRFinder,
-    train_dataloaders: Any = None,
-    val_dataloaders: Any = None,
-    journal: OpenJournal | None = None,
-) -> Suggestion:
-    """Return what the finder would suggest at the start of this fit; no step is taken, and nothing is written back.
-
-    Ctrl-C once there is an answer gives it, with ``interrupted`` set; before, it passes through.
-
-    Args:
-        trainer: as it would train. Callbacks of its own are set up, and see nothing else.
-        module: the LightningModule.
-        datamodule: the LightningDataModule, where there is one.
-        finder: how to search; another LRFinder among the callbacks does not search.
-        train_dataloaders: as `Trainer.fit` takes them.
-        val_dataloaders: as `Trainer.fit` takes them.
-        journal: opens a file to record results in; a search that was killed goes on from it. One process only.
-
-    Raises:
-        InputError: nothing can be probed.
-        UnsupportedError: the set-up cannot be probed exactly.
-    """
-
-    def search(trainer: Any, module: Any) -> Suggestion:
-        if journal is not None and trainer.world_size > 1:
-            raise InputError(f"journal must be None with several processes, got {trainer.world_size} processes")
-        with progress_bar(finder.progress and trainer.is_global_zero) as bar:
-            return finder.search(trainer, module, bar, journal).suggestion
-
-    loaders = {"train_dataloaders": train_dataloaders, "val_dataloaders": val_dataloaders}
-    return ask_within(trainer, module, search, datamodule=datamodule, **loaders)
 
 
 def ask_within(trainer: Any, module: Any, question: Callable[[Any, Any], Answer], **data: Any) -> Answer:
