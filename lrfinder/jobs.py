@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import types
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -219,7 +219,9 @@ class LightningJob:
 
             return question(search.options, suggest)
 
-        chosen = nullcontext([]) if self.choice is None else self.choice.within(self.module)
+        chosen: AbstractContextManager[list[str]] = (
+            nullcontext([]) if self.choice is None else self.choice.within(self.module)
+        )
         with blame(f"{self.name} raised while it was tried; it is as it was"), quiet(), chosen as dropped:
             return ask_within(self.trainer, self.module, within, **self.data)
 

@@ -11,12 +11,12 @@ from lrfinder import InputError, Suggestion
 from lrfinder.comparison import compare
 from lrfinder.finder import find
 from lrfinder.reason import Reason
-from lrfinder.settings import Settings
+from lrfinder.search_options import SearchOptions
 
 
 def found(level=0.0, steps=1000, **options) -> Suggestion:
     """A search on a trainee whose loss lies so much higher on every held-out batch."""
-    suggestion = find(Quadratic(**options), Settings("probe", steps, 300))
+    suggestion = find(Quadratic(**options), SearchOptions("probe", steps, 300))
     raised = [dataclasses.replace(o, loss=o.loss + (level if o.probe.steps else 0.0)) for o in suggestion.probes]
     return dataclasses.replace(suggestion, probes=tuple(raised))
 
@@ -107,7 +107,7 @@ def test_a_horizon_far_beyond_the_probes_is_said():
 
 
 def test_probes_of_different_length_are_not_ranked():
-    longer = find(Quadratic(), Settings("probe", 1000, 400))
+    longer = find(Quadratic(), SearchOptions("probe", 1000, 400))
     comparison = compare([("a", found(0.4)), ("b", longer)])
     assert [(entry.name, entry.behind, entry.tied) for entry in comparison.entries] == [
         ("a", None, False),

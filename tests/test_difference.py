@@ -10,12 +10,12 @@ from lrfinder.comparison import compare
 from lrfinder.comparison_view import SideBySide
 from lrfinder.difference import Difference, alike, standard_error
 from lrfinder.finder import find
-from lrfinder.settings import Settings
+from lrfinder.search_options import SearchOptions
 
 
 def found(level, **options):
     """A search whose held-out losses after training lie so much higher."""
-    suggestion = find(Quadratic(**options), Settings("probe", 1000, 300))
+    suggestion = find(Quadratic(**options), SearchOptions("probe", 1000, 300))
     probes = tuple(dataclasses.replace(o, loss=o.loss + (level if o.probe.steps else 0)) for o in suggestion.probes)
     return dataclasses.replace(suggestion, probes=probes)
 
