@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lrfinder.cli_suggest_parser import DEFAULTS, add_parser
-from lrfinder.cli_target import build, chosen, config_arguments, facts, search_options, seed_of
+from lrfinder.cli_target import build, chosen, config_arguments, facts, read_search_options, seed_of
 from lrfinder.errors import InputError
 from lrfinder.files import check_writable, is_device, read_curve, replace_file
+from lrfinder.options import DEFAULTS, add_parser
 from lrfinder.target import Target, without_byte_code
 from lrfinder.terminal import shown
 
@@ -117,7 +117,7 @@ def _flag(name: str) -> str:
 
 def _searched(options: argparse.Namespace, command: str) -> tuple[Found, bool, bool]:
     """Search with every optimizer; return what was found, whether Ctrl-C ended it, and whether to print it here."""
-    search = search_options(options)
+    search = read_search_options(options)
     quiet = options.quiet or os.environ.get("LOCAL_RANK", "0") != "0"  # one process of several is enough
     found: Found = []
     choices, prints = chosen(options), True
@@ -168,7 +168,7 @@ def _suggested(
 def _dry_run(options: argparse.Namespace) -> int:
     from lrfinder.dry_run import DryRun
 
-    search = search_options(options)
+    search = read_search_options(options)
     choices = chosen(options)
     job = build(options, search, choices[0])
     plan = job.ask(search, lambda asked, suggest: DryRun.of(asked))
@@ -200,7 +200,7 @@ def _from_curve(options: argparse.Namespace) -> Suggestion:
             again = choose(evidence, steps=steps)
             environment = {**again.environment, **before.environment}
             again = dataclasses.replace(again, interrupted=before.interrupted, environment=environment)
-    return search_options(options).for_policy(again or suggest(curve, steps=steps))
+    return read_search_options(options).for_policy(again or suggest(curve, steps=steps))
 
 
 def _write(found: Found, options: argparse.Namespace, command: str) -> None:
@@ -230,7 +230,7 @@ def _write_config(suggestion: Suggestion, options: argparse.Namespace) -> None:
             print(f"Config    {options.write_config} is not written: there is no rate to put there", file=aside)
         return
     *before, source = options.config
-    arguments = config_arguments(options, search_options(options), None)
+    arguments = config_arguments(options, read_search_options(options), None)
     write_config(
         source, options.write_config, suggestion,
         before=before, monitor=options.monitor, mode=options.mode, **arguments,

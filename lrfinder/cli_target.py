@@ -26,7 +26,7 @@ __all__ = [
     "chosen",
     "config_arguments",
     "facts",
-    "search_options",
+    "read_search_options",
     "seed_everything",
     "seed_of",
     "split_dotted",
@@ -64,7 +64,7 @@ def split_dotted(arguments: Sequence[str]) -> tuple[list[str], Dotted]:
     return rest, dotted
 
 
-def search_options(options: argparse.Namespace) -> SearchOptions:
+def read_search_options(options: argparse.Namespace) -> SearchOptions:
     """Return what the search is asked to do, checked before anything heavy is loaded.
 
     Raises:
@@ -140,7 +140,8 @@ def build(options: argparse.Namespace, search: SearchOptions, choice: OptimizerC
 
 
 def _from_code(options: argparse.Namespace, search: SearchOptions, choice: OptimizerChoice | None) -> Job:
-    from lrfinder.jobs import LightningJob, is_lightning, loaders_of, new_trainer
+    from lrfinder.internals import is_lightning
+    from lrfinder.jobs import LightningJob, loaders_of, new_trainer
 
     target = Target.parse(options.target)
     data = None if options.data is None else Target.parse(options.data, "--data")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import types
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +16,7 @@ from lrfinder.batches import length
 from lrfinder.blame import blame
 from lrfinder.errors import InputError
 from lrfinder.executor import Progress
+from lrfinder.internals import is_lightning, package_of
 from lrfinder.journal import Journal
 from lrfinder.loop import LoopTrainee, suggest_for
 from lrfinder.optimizers import OptimizerChoice
@@ -26,7 +26,7 @@ from lrfinder.search_options import SearchOptions
 if TYPE_CHECKING:
     from lrfinder.suggestion import Suggestion
 
-__all__ = ["Job", "LightningJob", "Suggest", "TorchJob", "check_loader", "is_lightning", "loaders_of", "new_trainer"]
+__all__ = ["Job", "LightningJob", "Suggest", "TorchJob", "check_loader", "loaders_of", "new_trainer"]
 
 Answer = TypeVar("Answer")
 
@@ -42,7 +42,6 @@ Question = Callable[[SearchOptions, Suggest], Answer]
 _FIELDS = ("model", "optimizer", "loss_fn", "loader", "val_loader")
 _MORE = ("train_step", "val_step", "mode", "accumulate")
 _SHAPE = "(model, optimizer, loss_fn, loader[, val_loader]), or a dict or a record with these names"
-_ROOTS = ("lightning.pytorch", "pytorch_lightning")
 _DATA = "give --data FILE.py:NAME, a LightningDataModule or a function that returns a DataLoader"
 _OURS = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
 
@@ -231,11 +230,6 @@ def _finished(suggestion: Suggestion, options: SearchOptions, device: Any, notes
     return dataclasses.replace(suggestion, caveats=(*suggestion.caveats, *notes))
 
 
-def is_lightning(thing: object, kind: str = "LightningModule") -> bool:
-    """Return whether it is a LightningModule, or a LightningDataModule, of either package; neither is loaded."""
-    return _root(thing, kind) is not None
-
-
 def loaders_of(data: Any, name: str) -> dict[str, Any]:
     """Return the data as keyword arguments of `fit`.
 
@@ -278,23 +272,10 @@ def new_trainer(module: Any, name: str, search: SearchOptions, options: Mapping[
         raise InputError(f"--trainer.{ours[0]} must be left out: nothing is shown or written while searching")
     until = {"max_steps": search.steps or -1, "max_epochs": search.epochs or -1}
     with blame("Lightning's Trainer cannot be made"), quiet():
-        return _package(module).Trainer(**{**until, **options, **_OURS})
+        return package_of(module).Trainer(**{**until, **options, **_OURS})
 
 
 def check_loader(module: Any, name: str, has_data: bool, remedy: str = _DATA) -> None:
     """Raise `InputError` with the remedy if neither the module nor anything beside it has data to train on."""
-    if not has_data and type(module).train_dataloader is _package(module).LightningModule.train_dataloader:
+    if not has_data and type(module).train_dataloader is package_of(module).LightningModule.train_dataloader:
         raise InputError(f"{name} has no train_dataloader: {remedy}")
-
-
-def _package(module: Any) -> Any:
-    return importlib.import_module(_root(module, "LightningModule") or _ROOTS[0])
-
-
-def _root(thing: object, kind: str) -> str | None:
-    """Return the package of Lightning that an instance or a class is of."""
-    for base in (thing if isinstance(thing, type) else type(thing)).__mro__:
-        for root in _ROOTS:
-            if base.__name__ == kind and base.__module__.startswith(root + "."):
-                return root
-    return None

@@ -1,4 +1,4 @@
-"""A search in a Lightning Trainer that never trains: `fit` is left before its first step."""
+"""Questions to a Lightning Trainer that never trains: `fit` is left before its first step."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Answer = TypeVar("Answer")
 
 
 def ask_within(trainer: Any, module: Any, question: Callable[[Any, Any], Answer], **data: Any) -> Answer:
-    """Start a fit, put a question to ``(trainer, module)`` where the first step would be taken, and leave.
+    """Start a fit, put a question to ``(trainer, module)`` where the first step would be taken, and leave `fit`.
 
     Args:
-        trainer: its callbacks are as before afterwards.
+        trainer: the Trainer; its callbacks are set up, see nothing else, and are as before afterwards.
         module: the LightningModule.
-        question: is asked at `on_train_start`, when loaders and optimizers are in place.
-        data: as `Trainer.fit` takes them.
+        question: called at `on_train_start`, when loaders and optimizers are in place.
+        data: the data, as `Trainer.fit` takes them.
 
     Raises:
         InputError: the fit never gets to its first step.
@@ -57,7 +57,7 @@ def ask_within(trainer: Any, module: Any, question: Callable[[Any, Any], Answer]
 
 
 class _Asking(Callback):
-    """Asks, and ends the fit as Lightning's own tuners do: no other callback hears of a start, an error or an end."""
+    """Asks, and ends the fit as Lightning's own tuners do, so that no other callback sees a start, an error or an end."""
 
     def __init__(self, question: Callable[[Any, Any], Any], leave: type[Exception]) -> None:
         self.question, self.leave = question, leave
@@ -70,7 +70,7 @@ class _Asking(Callback):
         trainer.callbacks = [self, *others]
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Ask."""
+        """Run the question, then leave `fit`."""
         try:
             self.answers.append(self.question(trainer, pl_module))
         except BaseException as error:

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder import InputError, find_lr
 from lrfinder.demo import digits_demo
-from lrfinder.jobs import LightningJob, TorchJob, is_lightning, loaders_of, new_trainer
+from lrfinder.internals import is_lightning
+from lrfinder.jobs import LightningJob, TorchJob, loaders_of, new_trainer
 from lrfinder.optimizers import choices
 from lrfinder.search_options import SearchOptions
 
