@@ -71,7 +71,7 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
             action="append",
             default=[],
             metavar="FILE",
-            help="a LightningCLI configuration; --model.NAME VALUE overrides",
+            help="LightningCLI configuration; --model.NAME VALUE overrides",
         )
     )
     _file(add("--curve", metavar="FILE", help="no training: a recorded curve, CSV or JSON"))

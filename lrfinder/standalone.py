@@ -57,7 +57,7 @@ def ask_within(trainer: Any, module: Any, question: Callable[[Any, Any], Answer]
 
 
 class _Asking(Callback):
-    """Asks, and ends the fit as Lightning's own tuners do, so that no other callback sees a start, an error or an end."""
+    """Asks, and ends the fit as Lightning's own tuners do, and no other callback sees a start, an error or an end."""
 
     def __init__(self, question: Callable[[Any, Any], Any], leave: type[Exception]) -> None:
         self.question, self.leave = question, leave
