@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from lrfinder.cli_target import build, chosen, config_arguments, facts, read_search_options, seed_of
 from lrfinder.errors import InputError
 from lrfinder.files import check_writable, is_device, read_curve, replace_file
+from lrfinder.journal import Journal
 from lrfinder.options import DEFAULTS, add_parser
 from lrfinder.target import Target, without_byte_code
 from lrfinder.terminal import shown
 
 if TYPE_CHECKING:
     from lrfinder.jobs import Job, Suggest
-    from lrfinder.journal import Journal
     from lrfinder.optimizers import OptimizerChoice
     from lrfinder.search_options import SearchOptions
     from lrfinder.suggestion import Suggestion
@@ -144,7 +144,6 @@ def _searched(options: argparse.Namespace, command: str) -> tuple[Found, bool, b
 def _suggested(
     job: Job, search: SearchOptions, options: argparse.Namespace, choice: OptimizerChoice | None, quiet: bool
 ) -> Suggestion:
-    from lrfinder.journal import Journal
     from lrfinder.progress import progress_bar
 
     def open_journal(asked: SearchOptions) -> Journal:

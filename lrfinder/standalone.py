@@ -39,7 +39,9 @@ def ask_within(trainer: Any, module: Any, question: Callable[[Any, Any], Answer]
     if isinstance(trainer.strategy.launcher, launcher):
         raise UnsupportedError(f"a search needs strategy='ddp', got {type(trainer.strategy).__name__} that spawns")
     callbacks, sanity, on_ctrl_c = trainer.callbacks, trainer.num_sanity_val_steps, signal.getsignal(signal.SIGINT)
-    trainer.callbacks, trainer.num_sanity_val_steps = [asking, *callbacks], 0
+    summary = internals(trainer, "callbacks").ModelSummary  # prints to stdout if rich is installed
+    others = [callback for callback in callbacks if not isinstance(callback, summary)]
+    trainer.callbacks, trainer.num_sanity_val_steps = [asking, *others], 0
     try:
         trainer.fit(module, **{name: value for name, value in data.items() if value is not None})
     except SystemExit as end:
