@@ -32,7 +32,7 @@ from lrfinder.landscape import DRIFT, Drift, fit_landscape
 from lrfinder.loop import LoopTrainee
 from lrfinder.policy import Policy
 from lrfinder.probe import Evidence
-from lrfinder.settings import Settings
+from lrfinder.search_options import SearchOptions
 from lrfinder.suggestion import Suggestion
 
 BUDGETS = {500: (60, 125, 300), 2500: (60, 125, 250)}
@@ -73,7 +73,7 @@ def search(
     run.loader.generator.manual_seed(seed + 1000 * draw)  # other batches, for which chance decides much
     held_out = DataLoader(run.validation, 64)
     trainee = kind(run.model, run.optimizer, task.loss, run.loader, run.train_step, val_loader=held_out)
-    return choose(finder.search(trainee, Settings("probe", steps, budget, anneal=anneal)), steps=steps)
+    return choose(finder.search(trainee, SearchOptions("probe", steps, budget, anneal=anneal)), steps=steps)
 
 
 def range_test(task: Task, steps: int, seed: int) -> Suggestion:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from lrfinder.callback_base import Callback
 from lrfinder.choice import choose
@@ -13,7 +14,14 @@ from lrfinder.errors import InputError, LRFinderError
 from lrfinder.executor import Progress
 from lrfinder.finder import search
 from lrfinder.horizon import begun, horizon
-from lrfinder.install import Asked, Installed, checked_policy, install, settled, to_install, told
+from lrfinder.install import (
+    InstalledSchedule,
+    check_plateau_metric,
+    describe_schedule_change,
+    install,
+    plan_schedule,
+    resolve_policy,
+)
 from lrfinder.internals import check_supported, say, warn
 from lrfinder.journal import Journal
 from lrfinder.module_lr import held_numbers, names_of_lr, numbers, put_numbers
@@ -22,35 +30,83 @@ from lrfinder.policy import Policy
 from lrfinder.policy_code import describe_optimizer
 from lrfinder.progress import progress_bar
 from lrfinder.ranking import MATERIAL
-from lrfinder.settings import Settings
+from lrfinder.search_options import PolicyRequest, SearchOptions
 from lrfinder.state import interrupts_deferred
 from lrfinder.suggestion import Suggestion
 from lrfinder.trainer import TrainerTrainee
 from lrfinder.trainer_lr import write_back
 
-__all__ = ["Found", "LRFinder", "OpenJournal"]
+__all__ = ["FitSearch", "LRFinder"]
 
 
-OpenJournal = Callable[[Settings], Journal]
-"""Opens the journal of a search, given what it is asked to do."""
-
-
-class Found(NamedTuple):
-    """What a search of a trainer came to.
+@dataclass(frozen=True)
+class FitSearch:
+    """A search at the start of an epoch of a fit: everything about it has been checked, and nothing has run.
 
     Attributes:
-        suggestion: the answer, for the policy that is to be followed.
-        policy: the one to install; None where there is nothing to.
-        what: what was asked for: "keep", "auto", a name or a policy.
-        trainee: what was probed.
+        trainee: the training to probe.
+        options: what to do, with the optimizer steps that the trainer will take.
+        resolved: what to do about the schedule, as `resolve_policy` returns it.
         names: under which the module keeps its learning rate.
     """
 
-    suggestion: Suggestion
-    policy: Policy | None
-    what: str | Policy
     trainee: TrainerTrainee
+    options: SearchOptions
+    resolved: str | Policy
     names: list[str]
+
+    @classmethod
+    def prepare(cls, trainer: Any, module: Any, options: SearchOptions, attribute: str | None = None) -> FitSearch:
+        """Prepare a search.
+
+        Args:
+            trainer: inside ``fit``, at `on_train_start`, or at the `on_train_epoch_start` of a later epoch.
+            module: the LightningModule that it trains.
+            options: what to do; the length of the training is that of the trainer.
+            attribute: where the module keeps its learning rate, if it is neither ``lr`` nor ``learning_rate``.
+
+        Raises:
+            InputError: nothing can be probed, or the policy asked for cannot be installed here.
+            UnsupportedError: the set-up cannot be probed exactly.
+        """
+        names = names_of_lr(module, attribute)
+        named = [value for name in names for value in numbers(module, name)]
+        trainee = TrainerTrainee(trainer, named, options.monitor, options.mode)
+        # A number that no group is at (beside one that a group is at) is something else of the same name.
+        names = [name for name in names if set(numbers(module, name)) & set(trainee.configured())] or names
+        steps = horizon(trainer)
+        resolved = resolve_policy(options.policy, trainer, steps)
+        options = dataclasses.replace(options, steps=steps, epochs=None)
+        if not module.automatic_optimization and options.monitor is None and options.method == "probe":
+            say(trainer, "manual optimization without monitor: a range test only")
+            options = dataclasses.replace(options, method="range", budget=None)
+        return cls(trainee, options, resolved, names)
+
+    def suggest(
+        self, progress: Progress | None = None, journal: Journal | None = None
+    ) -> tuple[Suggestion, Policy | None]:
+        """Search, put everything back, and write nothing anywhere but in the journal.
+
+        Args:
+            progress: called after each step with (done, planned).
+            journal: records the results, and gives back those of an earlier, killed search.
+
+        Returns:
+            The suggestion for the schedule that training will follow, and the policy to install, None for none.
+
+        Raises:
+            InputError: nothing can be probed.
+        """
+        trainee = self.trainee
+        evidence = search(trainee, self.options, progress, journal)
+        suggestion = choose(evidence, steps=self.options.steps)
+        if suggestion.interrupted:
+            return suggestion, None
+        suggestion = trainee.processes.first(suggestion)  # they differ in seconds
+        suggestion = suggestion.with_environment(configured_lr=trainee.as_configured(1.0)[1])
+        if len(optimizers := trainee.trainer.optimizers) == 1:
+            suggestion = suggestion.with_environment(optimizer=describe_optimizer(optimizers[0], trainee.module))
+        return plan_schedule(suggestion, self.resolved, trainee)
 
 
 class LRFinder(Callback):
@@ -111,20 +167,14 @@ class LRFinder(Callback):
         monitor: str | None = None,
         mode: str = "min",
         attribute: str | None = None,
-        policy: Asked = None,
+        policy: PolicyRequest = None,
         at_epochs: Iterable[int] = (0,),
         plateau: PlateauDetector | str | bool | None = None,
         progress: bool = True,
     ) -> None:
-        if mode not in ("min", "max"):
-            raise InputError(f"mode must be min or max, got {mode!r}")
-        if monitor is not None and method != "probe":
-            raise InputError(f"monitor may be given with method probe only, got monitor = {monitor!r}, {method!r}")
-        self._asked: dict[str, Any] = {"method": method, "budget": budget, "min_lr": min_lr, "max_lr": max_lr}
-        Settings(**self._asked, steps=10**9)  # complain now, not at the start of a fit
-        self.monitor, self.mode = monitor, mode
+        self.options = SearchOptions(method, None, budget, min_lr, max_lr, monitor=monitor, mode=mode, policy=policy)
+        check_plateau_metric(policy, monitor)
         self.attribute = attribute
-        self.policy = checked_policy(policy, monitor)
         self.at_epochs = _checked_epochs(at_epochs)
         self.plateau = _checked_plateau(plateau)
         self.progress = progress
@@ -133,7 +183,7 @@ class LRFinder(Callback):
     def _forget(self) -> None:
         self.suggestions: dict[int, Suggestion] = {}
         self._written: dict[str, list[float | None]] = {}  # the module's own numbers, after the write-back
-        self._installed: Installed | None = None
+        self._installed: InstalledSchedule | None = None
 
     @property
     def suggestion(self) -> Suggestion | None:
@@ -186,7 +236,7 @@ class LRFinder(Callback):
             self._tune(trainer, pl_module)
         else:
             check_supported(trainer)  # now, not hours later
-            settled(self.policy, trainer, horizon(trainer))
+            resolve_policy(self.options.policy, trainer, horizon(trainer))
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Tune again before a later epoch. What cannot be searched then is no reason to end a run."""
@@ -198,60 +248,22 @@ class LRFinder(Callback):
         except LRFinderError as error:
             warn(trainer, f"skipped the search before epoch {epoch}: {error}")
 
-    def search(
-        self, trainer: Any, module: Any, progress: Progress | None = None, journal: OpenJournal | None = None
-    ) -> Found:
-        """Search at the start of an epoch, put everything back, and write nothing anywhere but in the journal.
-
-        Args:
-            trainer: inside ``fit``, at `on_train_start`, or at the `on_train_epoch_start` of a later epoch.
-            module: what it trains.
-            progress: called after each step with (done, planned).
-            journal: opens the one to record results in, given what is asked for.
-
-        Raises:
-            InputError: nothing can be probed, or the policy asked for cannot be installed here.
-            UnsupportedError: the set-up cannot be probed exactly.
-        """
-        trainee, names = self.trainee(trainer, module)
-        asked = "keep" if self.policy is None and self.plateau is not None and self.plateau.decays else self.policy
-        what = settled(asked, trainer, horizon(trainer)) if self._installed is None else "keep"
-        settings = self.settings(trainer)
-        evidence = search(trainee, settings, progress, None if journal is None else journal(settings))
-        suggestion = choose(evidence, steps=settings.horizon)
-        if suggestion.interrupted:
-            return Found(suggestion, None, what, trainee, names)
-        suggestion = trainee.processes.first(suggestion)  # they differ in seconds
-        suggestion = suggestion.with_environment(configured_lr=trainee.as_configured(1.0)[1])
-        if len(trainer.optimizers) == 1:
-            suggestion = suggestion.with_environment(optimizer=describe_optimizer(trainer.optimizers[0], module))
-        return Found(*to_install(suggestion, what, trainee), what, trainee, names)
-
-    def trainee(self, trainer: Any, module: Any) -> tuple[TrainerTrainee, list[str]]:
-        """Return what `search` probes, and the names under which the module keeps its learning rate."""
-        names = names_of_lr(module, self.attribute)
-        named = [value for name in names for value in numbers(module, name)]
-        trainee = TrainerTrainee(trainer, named, self.monitor, self.mode)
-        # A number that no group is at (beside one that a group is at) is something else of the same name.
-        return trainee, [name for name in names if set(numbers(module, name)) & set(trainee.configured())] or names
-
-    def settings(self, trainer: Any) -> Settings:
-        """Return what `search` is asked to do, for as long as the trainer will train."""
-        asked = dict(self._asked)
-        if not trainer.lightning_module.automatic_optimization and self.monitor is None and asked["method"] == "probe":
-            say(trainer, "manual optimization without monitor: a range test only")
-            asked.update(method="range", budget=None)
-        return Settings(**asked, steps=horizon(trainer))
-
     def _tune(self, trainer: Any, module: Any) -> None:
+        options, plateau = self.options, self.plateau
+        decays = options.policy is None and plateau is not None and plateau.decays
+        if self._installed is not None or decays:
+            options = dataclasses.replace(options, policy="keep")
+        search = FitSearch.prepare(trainer, module, options, self.attribute)
+        trainee, names = search.trainee, search.names
         shown = self.progress and trainer.progress_bar_callback is not None and trainer.is_global_zero
         with progress_bar(shown) as bar:
-            suggestion, policy, what, trainee, names = self.search(trainer, module, bar)
+            suggestion, policy = search.suggest(bar)
         if suggestion.interrupted:  # the person wants to stop: the answer so far is kept, the rate is not touched
             self.suggestions[trainer.current_epoch] = suggestion
             raise KeyboardInterrupt
         if suggestion.lr is not None:
-            schedule = told(suggestion, what, policy, trainee.schedulers(), self._installed)
+            own = trainee.schedulers()
+            schedule = describe_schedule_change(suggestion, search.resolved, policy, own, self._installed)
             with interrupts_deferred():
                 suggestion = suggestion.with_group_lrs(write_back(trainer, trainee, suggestion.lr, names))
                 self._install(trainer, trainee, suggestion, policy)
@@ -266,8 +278,8 @@ class LRFinder(Callback):
 
     def _install(self, trainer: Any, trainee: TrainerTrainee, suggestion: Suggestion, policy: Policy | None) -> None:
         if policy is not None:
-            follows = (self.monitor, self.mode) if policy.name == "plateau" else ()
-            self._installed = Installed(policy, suggestion.param_group_lrs, trainer.global_step, *follows)
+            follows = (self.options.monitor, self.options.mode) if policy.name == "plateau" else ()
+            self._installed = InstalledSchedule(policy, suggestion.param_group_lrs, trainer.global_step, *follows)
             install(trainer, self._installed, trainer.global_step)
         elif self._installed is not None:  # it has been scaled with the rates
             self._installed = dataclasses.replace(self._installed, peaks=trainee.configured())
@@ -285,7 +297,7 @@ class LRFinder(Callback):
             self.suggestions = {int(epoch): Suggestion.from_dict(data) for epoch, data in suggestions}
             self._written = dict(state_dict["written"])
             installed = state_dict.get("installed")  # version 0.1.0 installed nothing
-            self._installed = None if installed is None else Installed.from_dict(installed)
+            self._installed = None if installed is None else InstalledSchedule.from_dict(installed)
 
 
 def _checked_plateau(plateau: Any) -> PlateauDetector | None:

@@ -9,19 +9,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lrfinder.cli_suggest_parser import DEFAULTS, add_parser
-from lrfinder.cli_target import build, chosen, config_arguments, facts, search_of, seed_of
+from lrfinder.cli_target import build, chosen, config_arguments, facts, read_search_options, seed_of
 from lrfinder.code_ref import CodeRef, without_byte_code
 from lrfinder.errors import InputError
 from lrfinder.files import check_writable, is_device, read_curve, replace_file
+from lrfinder.journal import Journal
+from lrfinder.options import DEFAULTS, add_parser
 from lrfinder.terminal import shown
 
 if TYPE_CHECKING:
     from lrfinder.comparison import Comparison
-    from lrfinder.journal import Journal
+    from lrfinder.jobs import Job, Suggest
     from lrfinder.optimizer_choice import OptimizerChoice
-    from lrfinder.settings import Settings
-    from lrfinder.subject import Search, Subject
+    from lrfinder.search_options import SearchOptions
     from lrfinder.suggestion import Suggestion
 
 __all__ = ["add_parser", "run"]
@@ -42,12 +42,12 @@ def run(options: argparse.Namespace, command: str) -> int:
     _check(options)
     with without_byte_code():
         if options.curve is not None:
-            found, interrupted, speaks = [("", _from_curve(options).with_environment(command=command))], False, True
+            found, interrupted, prints = [("", _from_curve(options).with_environment(command=command))], False, True
         elif options.dry_run:
             return _dry_run(options)
         else:
-            found, interrupted, speaks = _searched(options, command)
-        if speaks:
+            found, interrupted, prints = _searched(options, command)
+        if prints:
             comparison = _compared(found) if len(options.optimizer) > 1 else None
             _write(found, comparison, options, command)
             _print(found, comparison, options)
@@ -118,60 +118,66 @@ def _flag(name: str) -> str:
 
 def _searched(options: argparse.Namespace, command: str) -> tuple[Found, bool, bool]:
     """Search with every optimizer; return what was found, whether Ctrl-C ended it, and whether to print it here."""
-    search = search_of(options)
+    search = read_search_options(options)
     quiet = options.quiet or os.environ.get("LOCAL_RANK", "0") != "0"  # one process of several is enough
     found: Found = []
-    choices, speaks = chosen(options), True
+    choices, prints = chosen(options), True
     if options.target is None and not options.config and not quiet:
         print("No target given: tuning a small network on the bundled handwritten digits.", file=sys.stderr)
     for index, choice in enumerate(choices, start=1):
         if len(choices) > 1 and choice is not None and not quiet:
             print(f"Optimizer {index} of {len(choices)}: {choice.name}", file=sys.stderr)
         try:
-            subject = build(options, search, choice)
-            suggestion = _suggested(subject, search, options, choice, quiet)
-            speaks = subject.speaks
+            job = build(options, search, choice)
+            suggestion = _suggested(job, search, options, choice, quiet)
+            prints = job.is_main_process
         except KeyboardInterrupt:
             if not found:
                 raise
-            return found, True, speaks
-        environment = {"seed": seed_of(options) if subject.seed is None else subject.seed, "command": command}
+            return found, True, prints
+        environment = {"seed": seed_of(options) if job.seed is None else job.seed, "command": command}
         found.append(("" if choice is None else choice.name, suggestion.with_environment(**environment)))
         if suggestion.interrupted:
-            return found, True, speaks
-    return found, False, speaks
+            return found, True, prints
+    return found, False, prints
 
 
 def _suggested(
-    subject: Subject, search: Search, options: argparse.Namespace, choice: OptimizerChoice | None, quiet: bool
+    job: Job, search: SearchOptions, options: argparse.Namespace, choice: OptimizerChoice | None, quiet: bool
 ) -> Suggestion:
-    def journal(settings: Settings) -> Journal:
-        from lrfinder.journal import Journal
+    from lrfinder.progress import progress_bar
 
+    def open_journal(asked: SearchOptions) -> Journal:
         path = dict(zip(options.optimizer, _paths(options.journal, options), strict=False)).get(
             "" if choice is None else choice.name, options.journal
         )
-        opened = Journal(path, {**settings.to_dict(), **facts(options, choice)})
+        opened = Journal(path, {**asked.journal_header(), **facts(options, choice)})
         if opened.resumed and not quiet:
             from tqdm.auto import tqdm
 
             tqdm.write(f"Going on from {path}: {opened.resumed} results.", file=sys.stderr)  # above the bar
         return opened
 
-    return subject.suggest(search, journal if options.journal is not None else None, not quiet)
+    def question(asked: SearchOptions, suggest: Suggest) -> Suggestion:
+        with progress_bar(not quiet and job.is_main_process) as bar:
+            return suggest(bar, None if options.journal is None else open_journal)
+
+    return job.ask(search, question)
 
 
 def _dry_run(options: argparse.Namespace) -> int:
-    search = search_of(options)
+    from lrfinder.dry_run import DryRun
+
+    search = read_search_options(options)
     choices = chosen(options)
-    subject = build(options, search, choices[0])
-    estimate = subject.estimate(search)
-    if not subject.speaks:
+    job = build(options, search, choices[0])
+    plan = job.ask(search, lambda asked, suggest: DryRun.of(asked))
+    if not job.is_main_process:
         return 0
     if options.json:
-        print(json.dumps({**estimate.to_dict(), "searches": len(choices)}, indent=2, allow_nan=False))
+        print(json.dumps({**plan.to_dict(), "searches": len(choices)}, indent=2, allow_nan=False))
         return 0
-    print(shown(estimate.lines(), sys.stdout))
+    print(shown(plan.lines(), sys.stdout))
     if len(choices) > 1:
         print(f"Searches  {len(choices)} like this one: {', '.join(options.optimizer)}")
     return 0
@@ -191,7 +197,7 @@ def _from_curve(options: argparse.Namespace) -> Suggestion:
         before = Suggestion.from_dict(document, options.curve)
         again = choose(before.evidence, steps=steps)
         again = again.with_environment(**before.environment)
-    return search_of(options).for_policy(again or suggest(curve, steps=steps))
+    return read_search_options(options).for_policy(again or suggest(curve, steps=steps))
 
 
 def _compared(found: Found) -> Comparison:
@@ -227,7 +233,7 @@ def _write_config(suggestion: Suggestion, options: argparse.Namespace) -> None:
             print(f"Config    {options.write_config} is not written: there is no rate to put there", file=aside)
         return
     *before, source = options.config
-    arguments = config_arguments(options, search_of(options), None)
+    arguments = config_arguments(options, read_search_options(options), None)
     write_config(
         source, options.write_config, suggestion,
         before=before, monitor=options.monitor, mode=options.mode, **arguments,

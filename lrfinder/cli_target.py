@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +14,23 @@ from lrfinder.arguments import did_you_mean, parse_literal
 from lrfinder.code_ref import CodeRef
 from lrfinder.errors import InputError
 from lrfinder.policy import POLICIES
-from lrfinder.subject import Search, Subject, seeded
+from lrfinder.search_options import SearchOptions
 
 if TYPE_CHECKING:
+    from lrfinder.jobs import Job
     from lrfinder.optimizer_choice import OptimizerChoice
 
-__all__ = ["Dotted", "build", "chosen", "config_arguments", "facts", "search_of", "seed_of", "split_dotted"]
+__all__ = [
+    "Dotted",
+    "build",
+    "chosen",
+    "config_arguments",
+    "facts",
+    "read_search_options",
+    "seed_everything",
+    "seed_of",
+    "split_dotted",
+]
 
 Dotted = list[tuple[str, str]]
 """Options with dots in their names, without the two dashes, and their values, in order."""
@@ -52,8 +64,8 @@ def split_dotted(arguments: Sequence[str]) -> tuple[list[str], Dotted]:
     return rest, dotted
 
 
-def search_of(options: argparse.Namespace) -> Search:
-    """Return what to do, checked before anything heavy is loaded.
+def read_search_options(options: argparse.Namespace) -> SearchOptions:
+    """Return what the search is asked to do, checked before anything heavy is loaded.
 
     Raises:
         InputError: options that do not go together, or break a rule.
@@ -68,12 +80,11 @@ def search_of(options: argparse.Namespace) -> Search:
         raise InputError(
             f"--policy must be one of {', '.join(known)}, got {options.policy!r}{did_you_mean(options.policy, known)}"
         )
-    search = Search(
-        options.method, options.budget, options.min_lr, options.max_lr, steps, options.epochs, options.monitor,
-        options.mode, options.policy,
+    search = SearchOptions(
+        options.method, steps, options.budget, options.min_lr, options.max_lr, epochs=options.epochs,
+        monitor=options.monitor, mode=options.mode, policy=options.policy,
     )  # fmt: skip
-    settings = search.settings(steps)
-    if len(options.optimizer) > 1 and settings.budget.seconds is not None:
+    if len(options.optimizer) > 1 and search.resolved_budget.seconds is not None:
         raise InputError(
             f"--budget must be steps or a share to compare optimizers, got {options.budget!r}: probes of different"
             " lengths do not compare"
@@ -111,12 +122,12 @@ def chosen(options: argparse.Namespace) -> list[OptimizerChoice | None]:
     from lrfinder.optimizer_choice import choices
 
     if options.target is not None and (target := CodeRef.parse(options.target)).is_file:
-        seeded(seed_of(options))
+        seed_everything(seed_of(options))
         target.find()  # what stands beside it can be named then, too
     return list(choices(options.optimizer, texts))
 
 
-def build(options: argparse.Namespace, search: Search, choice: OptimizerChoice | None) -> Subject:
+def build(options: argparse.Namespace, search: SearchOptions, choice: OptimizerChoice | None) -> Job:
     """Build what is to be tuned, with the generators at the seed, so that it is the same for every optimizer.
 
     Raises:
@@ -128,16 +139,17 @@ def build(options: argparse.Namespace, search: Search, choice: OptimizerChoice |
     return _demo(seed_of(options), choice) if options.target is None else _from_code(options, search, choice)
 
 
-def _from_code(options: argparse.Namespace, search: Search, choice: OptimizerChoice | None) -> Subject:
-    from lrfinder.trainer_subject import TrainerSubject, is_lightning, loaders_of, new_trainer
+def _from_code(options: argparse.Namespace, search: SearchOptions, choice: OptimizerChoice | None) -> Job:
+    from lrfinder.internals import is_lightning
+    from lrfinder.jobs import LightningJob, loaders_of, new_trainer
 
     target = CodeRef.parse(options.target)
     data = None if options.data is None else CodeRef.parse(options.data, "--data")
-    seeded(seed_of(options))
+    seed_everything(seed_of(options))
     for one in (target, data):
         if one is not None:
             one.find()
-    seeded(seed_of(options))  # again: only the first optimizer's build follows an import
+    seed_everything(seed_of(options))  # again: only the first optimizer's build follows an import
     made = target.build(_under("init", options.dotted), "--init")
     if is_lightning(made, "LightningDataModule"):
         raise InputError(f"target must be a model, got the data {target.text}: give it as --data")
@@ -149,18 +161,18 @@ def _from_code(options: argparse.Namespace, search: Search, choice: OptimizerCho
     loaders = {} if data is None else loaders_of(data.build(texts, "--data"), data.text)
     given = {name: parse_literal(text) for name, text in _asked_of_trainer(options)}
     trainer = new_trainer(made, options.target, search, given, has_data=data is not None)
-    return TrainerSubject(trainer, made, loaders, options.target, choice)
+    return LightningJob(trainer, made, loaders, options.target, choice)
 
 
-def _plain(made: object, options: argparse.Namespace, choice: OptimizerChoice | None) -> Subject:
-    from lrfinder.plain import PlainSubject
+def _plain(made: object, options: argparse.Namespace, choice: OptimizerChoice | None) -> Job:
+    from lrfinder.jobs import TorchJob
 
-    subject = PlainSubject.of(made, options.target, choice)
+    job = TorchJob.of(made, options.target, choice)
     given = [name for name in ("data", *_TRAINERS) if getattr(options, name) is not None]
     given += [name for name, _ in options.dotted if name.startswith(("data.", "trainer."))]
     if given:
         raise InputError(f"--{given[0]} must be left out for {options.target}, which is no LightningModule")
-    return subject
+    return job
 
 
 def facts(options: argparse.Namespace, choice: OptimizerChoice | None) -> dict[str, Any]:
@@ -181,37 +193,39 @@ def facts(options: argparse.Namespace, choice: OptimizerChoice | None) -> dict[s
     return {**known, **{name: value for name, value in more.items() if value is not None}}
 
 
-def _demo(seed: int, choice: OptimizerChoice | None) -> Subject:
+def _demo(seed: int, choice: OptimizerChoice | None) -> Job:
     import torch
 
     from lrfinder.demo import digits_demo
-    from lrfinder.plain import PlainSubject
+    from lrfinder.jobs import TorchJob
 
     torch.set_num_threads(1)  # for a network this small, more threads only wait for each other
-    return PlainSubject.of(digits_demo(seed), "the demo", choice)
+    return TorchJob.of(digits_demo(seed), "the demo", choice)
 
 
-def _from_config(options: argparse.Namespace, search: Search, choice: OptimizerChoice | None) -> Subject:
+def _from_config(options: argparse.Namespace, search: SearchOptions, choice: OptimizerChoice | None) -> Job:
     from lrfinder.config_read import load_config
+    from lrfinder.jobs import LightningJob, check_loader
     from lrfinder.standalone import quiet
-    from lrfinder.trainer_subject import TrainerSubject, check_loader
 
     with quiet():
         made = load_config(options.config, **config_arguments(options, search, choice))
     data = {} if made.datamodule is None else {"datamodule": made.datamodule}
     name = options.config[-1]
     check_loader(made.module, name, has_data=bool(data), remedy="add a data section, or give --data FILE.py:NAME")
-    return TrainerSubject(made.trainer, made.module, data, name, choice, made.seed)
+    return LightningJob(made.trainer, made.module, data, name, choice, made.seed)
 
 
-def config_arguments(options: argparse.Namespace, search: Search, choice: OptimizerChoice | None) -> dict[str, Any]:
+def config_arguments(
+    options: argparse.Namespace, search: SearchOptions, choice: OptimizerChoice | None
+) -> dict[str, Any]:
     """Return the overrides and classes with which the configurations are read, as `load_config` takes them."""
-    seeded(seed_of(options))
+    seed_everything(seed_of(options))
     arguments: dict[str, Any] = {}
     for argument, name, text in (("target", "model", options.target), ("--data", "datamodule", options.data)):
         if text is not None:
             arguments[f"{name}_class"] = CodeRef.parse(text, argument).find()
-    seeded(seed_of(options))
+    seed_everything(seed_of(options))
     # With an --optimizer, options of that name are for it, and not for the configuration's.
     left = "trainer." if choice is None else ("trainer.", "optimizer.")
     overrides = [f"--{name}={value}" for name, value in options.dotted if not name.startswith(left)]
@@ -229,6 +243,16 @@ def _asked_of_trainer(options: argparse.Namespace) -> list[tuple[str, str]]:
     """Return the options of the Trainer, those with names of their own first."""
     named = [(name, getattr(options, name)) for name in _TRAINERS if getattr(options, name) is not None]
     return [*named, *_under("trainer", options.dotted).items()]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and torch."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def seed_of(options: argparse.Namespace) -> int:

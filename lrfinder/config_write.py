@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lrfinder.config_read import OWN, is_under_fit, parse_config, read_config, value_at
 from lrfinder.errors import InputError
 from lrfinder.files import check_writable, replace_file
-from lrfinder.install import checked_policy
+from lrfinder.install import check_plateau_metric
 from lrfinder.policy_code import parse_optimizer
 from lrfinder.yaml_document import Place, YamlDocument, dotted
 
@@ -212,7 +212,7 @@ def _callback(suggestion: Suggestion, monitor: str | None, mode: str) -> dict[st
     policy = suggestion.policy
     if policy is None or (policy.name == "constant" and not policy.warmup_steps):
         return None
-    checked_policy(policy, monitor)
+    check_plateau_metric(policy, monitor)
     settings = {"name": policy.name, "total_steps": policy.total_steps, "warmup_steps": policy.warmup_steps}
     params = {"params": shape} if (shape := policy.to_dict()["params"]) else {}
     follows = {"monitor": monitor, "mode": mode} if policy.name == "plateau" else {}

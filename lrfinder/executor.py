@@ -18,10 +18,13 @@ from lrfinder.sweep import Ladder, blown_up, last_step
 from lrfinder.trainee import Trainee
 from lrfinder.writeback import scaled_lrs
 
-__all__ = ["READ_EVERY", "BlewUpError", "Progress", "climb", "evaluate", "run_probe", "run_range_test"]
+__all__ = ["READ_EVERY", "BlewUpError", "Clock", "Progress", "climb", "evaluate", "run_probe", "run_range_test"]
 
 READ_EVERY = 10
 """Steps between two looks at the losses: each look waits for the device. What ran past the end is discarded."""
+
+Clock = Callable[[], float]
+"""Returns seconds since any fixed moment; tests pass one of their own."""
 
 Progress = Callable[[int, int], None]
 """Called after each step with (steps done, steps planned)."""
@@ -39,11 +42,11 @@ class BlewUpError(InputError):
         self.losses = losses
 
 
-def evaluate(trainee: Trainee) -> Outcome:
+def evaluate(trainee: Trainee, clock: Clock = time.perf_counter) -> Outcome:
     """Evaluate the state the trainee is in, as the outcome of no steps at all."""
-    started = time.perf_counter()
+    started = clock()
     loss = trainee.evaluate().double().cpu().numpy()
-    return Outcome(Probe(0.0, 0, 0.0, Stage.UNTRAINED), np.empty(0), loss, time.perf_counter() - started)
+    return Outcome(Probe(0.0, 0, 0.0, Stage.UNTRAINED), np.empty(0), loss, clock() - started)
 
 
 def run_probe(
@@ -52,6 +55,7 @@ def run_probe(
     ratios: Sequence[float],
     limit: float = math.inf,
     tick: Callable[[], None] | None = None,
+    clock: Clock = time.perf_counter,
 ) -> Outcome:
     """Run one probe from the state the trainee was rewound to, after `Trainee.keep_batches`.
 
@@ -62,8 +66,9 @@ def run_probe(
         limit: a training loss that will not come back: the probe is given up when the median of its last five losses
             is above it, or one is not finite. Looked at every ten steps.
         tick: called after every step.
+        clock: measures the seconds.
     """
-    started = time.perf_counter()
+    started = clock()
     rates = ([ratio * lr for ratio in ratios] for lr in probe.lrs().tolist())
     losses, failed = _train(
         trainee,
@@ -79,7 +84,7 @@ def run_probe(
         except Exception:
             if not trainee.processes.alone or trainee.finite():
                 raise
-    return Outcome(probe, np.array(losses, dtype=np.float64), kept, time.perf_counter() - started)
+    return Outcome(probe, np.array(losses, dtype=np.float64), kept, clock() - started)
 
 
 def _gone(losses: Sequence[float], limit: float) -> bool:
@@ -88,7 +93,9 @@ def _gone(losses: Sequence[float], limit: float) -> bool:
     return any(blown_up(loss) for loss in recent) or (len(losses) >= 5 and float(np.median(losses[-5:])) > limit)
 
 
-def run_range_test(trainee: Trainee, ladder: Ladder, progress: Progress | None = None) -> Curve:
+def run_range_test(
+    trainee: Trainee, ladder: Ladder, progress: Progress | None = None, clock: Clock = time.perf_counter
+) -> Curve:
     """Climb the ladder, one optimizer step per rung, and leave the trainee as it was: `climb` within `preserved`.
 
     Returns:
@@ -98,10 +105,12 @@ def run_range_test(trainee: Trainee, ladder: Ladder, progress: Progress | None =
         InputError: no positive learning rate, or the loss blew up within the first ten steps.
     """
     with trainee.preserved():
-        return climb(trainee, ladder, progress)
+        return climb(trainee, ladder, progress, clock)
 
 
-def climb(trainee: Trainee, ladder: Ladder, progress: Progress | None = None) -> Curve:
+def climb(
+    trainee: Trainee, ladder: Ladder, progress: Progress | None = None, clock: Clock = time.perf_counter
+) -> Curve:
     """Climb the ladder from where the trainee is, one optimizer step per rung.
 
     The groups at the reference rate take the ladder's learning rates; the others keep their ratio to it. Losses stay
@@ -116,7 +125,7 @@ def climb(trainee: Trainee, ladder: Ladder, progress: Progress | None = None) ->
         InputError: no positive learning rate, or the loss blew up within the first ten steps.
     """
     ratios = scaled_lrs(trainee.lrs(), 1.0, trainee.reference())
-    started = time.perf_counter()
+    started = clock()
     done = itertools.count(1)
     losses, _ = _train(
         trainee,
@@ -125,7 +134,7 @@ def climb(trainee: Trainee, ladder: Ladder, progress: Progress | None = None) ->
         excused=lambda losses: last_step(losses)[1],
         tick=None if progress is None else lambda: progress(next(done), ladder.steps),
     )
-    seconds = time.perf_counter() - started
+    seconds = clock() - started
     keep, _ = last_step(losses)
     if keep < MIN_POINTS:
         raise BlewUpError(

@@ -15,19 +15,17 @@ import torch
 from lrfinder.branches import branch_probes
 from lrfinder.curve import MIN_POINTS, Curve
 from lrfinder.errors import InputError
-from lrfinder.executor import READ_EVERY, BlewUpError, Progress, climb, evaluate, run_probe, run_range_test
+from lrfinder.executor import READ_EVERY, BlewUpError, Clock, Progress, climb, evaluate, run_probe, run_range_test
 from lrfinder.journal import Journal
 from lrfinder.probe import Evidence, Outcome, Probe
 from lrfinder.search import Plan, bracket_centre, next_probes
-from lrfinder.settings import LEAST_BUDGET, Settings
+from lrfinder.search_options import MIN_BUDGET, SearchOptions
 from lrfinder.sweep import Ladder, blown_up
 from lrfinder.trainee import Trainee
 from lrfinder.writeback import scaled_lrs
 
 __all__ = ["search"]
 
-_TIMED_STEPS = 300
-"""Steps planned for before it is known how many a time budget will buy."""
 _EVALUATIONS = 10
 """Probes that a plan comes to, and so evaluations."""
 
@@ -35,7 +33,11 @@ Result = TypeVar("Result")
 
 
 def search(
-    trainee: Trainee, settings: Settings, progress: Progress | None = None, journal: Journal | None = None
+    trainee: Trainee,
+    options: SearchOptions,
+    progress: Progress | None = None,
+    journal: Journal | None = None,
+    clock: Clock = time.perf_counter,
 ) -> Evidence:
     """Search, leave the trainee as it was, and return what was measured; `lrfinder.choice.choose` draws the conclusion.
 
@@ -44,17 +46,18 @@ def search(
 
     Args:
         trainee: what to tune.
-        settings: what to run; the method "range" runs a range test alone.
+        options: what to do; the method "range" runs a range test alone.
         progress: called after each step with (done, planned).
         journal: where to record results, and to take those of an earlier, killed search from; a range test alone is
             not recorded.
+        clock: measures the seconds that a time budget limits.
 
     Raises:
         InputError: nothing can be probed, or the journal is of another search.
     """
-    if settings.method == "range":
-        return Evidence.of_range_test(run_range_test(trainee, settings.ladder, progress))
-    running = _Search(trainee, settings, progress, journal)
+    if options.method == "range":
+        return Evidence.of_range_test(run_range_test(trainee, options.ladder, progress, clock))
+    running = _Search(trainee, options, progress, journal, clock)
     interrupted = False
     with trainee.preserved():
         try:
@@ -70,23 +73,31 @@ class _Search:
     """The state of one search, while it runs."""
 
     def __init__(
-        self, trainee: Trainee, settings: Settings, progress: Progress | None, journal: Journal | None
+        self,
+        trainee: Trainee,
+        options: SearchOptions,
+        progress: Progress | None,
+        journal: Journal | None,
+        clock: Clock,
     ) -> None:
-        self.trainee, self.settings, self.progress, self.journal = trainee, settings, progress, journal
+        self.trainee, self.options, self.progress, self.journal, self.clock = trainee, options, progress, journal, clock
+        self.budget = options.resolved_budget
         self.outcomes: list[Outcome] = []
         self.branches: list[Outcome] = []
         self.done = 0
-        self.planned = settings.budget.steps or _TIMED_STEPS
+        self.planned = options.planned_steps
         self.ratios: Sequence[float] = ()
-        self.started = time.perf_counter()
+        self.started = clock()
 
     def run(self) -> None:
-        settings, trainee = self.settings, self.trainee
+        trainee = self.trainee
         plan = self._plan()
         self.ratios = scaled_lrs(trainee.lrs(), 1.0, trainee.reference())
         kept = max(plan.long, plan.range_steps)
         apart = self._with_room_for(lambda: trainee.keep_batches(kept))
-        self.untrained = self._recorded("untrained", lambda: evaluate(trainee), Outcome.to_dict, Outcome.from_dict)
+        self.untrained = self._recorded(
+            "untrained", lambda: evaluate(trainee, self.clock), Outcome.to_dict, Outcome.from_dict
+        )
         if self.untrained.diverged:
             raise InputError(
                 f"the untrained loss must be finite on the held-out batches, got {self.untrained.loss.tolist()[:3]}:"
@@ -95,8 +106,8 @@ class _Search:
         ladder = Ladder(plan.min_lr, plan.max_lr, plan.range_steps)
         self.curve = self._recorded("range test", lambda: self._climbed(ladder), Curve.to_dict, Curve.from_dict)
         self.range_steps = min((len(self.curve) // READ_EVERY + 1) * READ_EVERY, plan.range_steps)  # read in tens
-        if settings.budget.seconds is not None:
-            plan = self._timed(settings.budget.seconds)
+        if self.budget.seconds is not None:
+            plan = self._timed(self.budget.seconds)
             if apart and plan.long > kept:
                 self._with_room_for(lambda: trainee.keep_batches(plan.long))  # the same batches first
         if not apart or blown_up(self.curve.loss[MIN_POINTS - 1]):
@@ -109,7 +120,7 @@ class _Search:
                     return
                 self.outcomes.append(self._probed(probe, limit))
                 spent += self.outcomes[-1].train_loss.size
-        if settings.horizon is not None:
+        if self.options.steps is not None:
             for probe in branch_probes(self.outcomes, plan.budget - spent, plan.max_lr):
                 if self._late(probe):
                     return
@@ -135,7 +146,7 @@ class _Search:
     def _climbed(self, ladder: Ladder) -> Curve:
         """Run the range test; where it blew up at once, return what there was, NaN up to the least of a curve."""
         try:
-            return climb(self.trainee, ladder, lambda *_: self._tick())
+            return climb(self.trainee, ladder, lambda *_: self._tick(), self.clock)
         except BlewUpError as error:
             losses = [*error.losses, *[math.nan] * MIN_POINTS][:MIN_POINTS]
             return Curve(ladder.lrs()[:MIN_POINTS], losses, group_ratios=self.ratios)
@@ -143,7 +154,7 @@ class _Search:
     def _probed(self, probe: Probe, limit: float) -> Outcome:
         outcome = self._recorded(
             "probe",
-            lambda: run_probe(self.trainee, probe, self.ratios, limit, self._tick),
+            lambda: run_probe(self.trainee, probe, self.ratios, limit, self._tick, self.clock),
             Outcome.to_dict,
             Outcome.from_dict,
         )
@@ -169,14 +180,14 @@ class _Search:
         return measure()
 
     def _plan(self) -> Plan:
-        asked = self.settings
-        return Plan.of(self.planned, asked.horizon, asked.ladder.min_lr, asked.ladder.max_lr, asked.anneal)
+        options, ladder = self.options, self.options.ladder
+        return Plan.of(self.planned, options.steps, ladder.min_lr, ladder.max_lr, options.anneal)
 
     def _timed(self, seconds: float) -> Plan:
         """Plan anew, now that the cost of a step is known: by what is recorded, so that a resumed plan is the same."""
         left = seconds - (self.curve.seconds or 0.0) - (1 + _EVALUATIONS) * self.untrained.seconds
         steps = max(int(left / self._step_seconds()), 0) + self.range_steps
-        self.planned = self.trainee.processes.first(max(steps, LEAST_BUDGET))
+        self.planned = self.trainee.processes.first(max(steps, MIN_BUDGET))
         return self._plan()
 
     def _step_seconds(self) -> float:
@@ -184,10 +195,10 @@ class _Search:
 
     def _late(self, probe: Probe) -> bool:
         """Whether the probe would end after the time that may be spent, in this run."""
-        if self.settings.budget.seconds is None:
+        if self.budget.seconds is None:
             return False
         cost = probe.steps * self._step_seconds() + self.untrained.seconds
-        late = time.perf_counter() - self.started + cost > self.settings.budget.seconds
+        late = self.clock() - self.started + cost > self.budget.seconds
         return self.trainee.processes.first(late)
 
     def _hopeless(self) -> float:

@@ -21,8 +21,10 @@ __all__ = [
     "configure_again",
     "hook",
     "internals",
+    "is_lightning",
     "live_data",
     "on_device",
+    "package_of",
     "say",
     "schedulers_of",
     "silence",
@@ -32,17 +34,37 @@ __all__ = [
     "warn",
 ]
 
+_ROOTS = ("lightning.pytorch", "pytorch_lightning")
 _STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
 """Those under which a probe was shown to leave no trace."""
 
 
 def internals(trainer: Any, name: str) -> ModuleType:
     """Import Lightning's module ``name`` from the package of the trainer, `lightning` or `pytorch_lightning`."""
-    for kind in type(trainer).__mro__:
-        for root in ("lightning.pytorch", "pytorch_lightning"):
-            if kind.__module__.startswith(root + "."):
-                return importlib.import_module(f"{root}.{name}")
-    raise UnsupportedError(f"trainer must be a Trainer of lightning or pytorch_lightning, got {type(trainer).__name__}")
+    root = _root(trainer)
+    if root is None:
+        got = type(trainer).__name__
+        raise UnsupportedError(f"trainer must be a Trainer of lightning or pytorch_lightning, got {got}")
+    return importlib.import_module(f"{root}.{name}")
+
+
+def is_lightning(thing: object, kind: str = "LightningModule") -> bool:
+    """Return whether it is a LightningModule, or another ``kind``, of either package; neither is loaded."""
+    return _root(thing, kind) is not None
+
+
+def package_of(module: Any) -> Any:
+    """Return the package that a LightningModule, or its class, is of; it has ``Trainer`` and all other classes."""
+    return importlib.import_module(_root(module, "LightningModule") or _ROOTS[0])
+
+
+def _root(thing: object, kind: str | None = None) -> str | None:
+    """Return the name of the package that an instance or a class is of, None if it is of no package of Lightning."""
+    for base in (thing if isinstance(thing, type) else type(thing)).__mro__:
+        for root in _ROOTS:
+            if kind in (None, base.__name__) and base.__module__.startswith(root + "."):
+                return root
+    return None
 
 
 def say(trainer: Any, text: str, name: str = "LRFinder") -> None:

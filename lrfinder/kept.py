@@ -87,11 +87,6 @@ class KeptBatches(NamedTuple):
     caveats: tuple[str, ...]
     apart: bool = True
 
-    @property
-    def bytes(self) -> int:
-        """Bytes of all of them."""
-        return self.training.bytes + (self.held_out.bytes if self.apart else 0)
-
     @classmethod
     def none(cls) -> KeptBatches:
         """Before any were kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,19 +17,19 @@ from lrfinder.choice import choose
 from lrfinder.curve import Curve
 from lrfinder.errors import InputError
 from lrfinder.evaluation import scalar, settle
-from lrfinder.executor import Progress, run_range_test
+from lrfinder.executor import Clock, Progress, run_range_test
 from lrfinder.finder import search
 from lrfinder.journal import Journal
 from lrfinder.kept import KeptBatches
 from lrfinder.policy_code import describe_optimizer
-from lrfinder.settings import Settings
+from lrfinder.search_options import SearchOptions
 from lrfinder.state import Snapshot, interrupts_deferred
 from lrfinder.suggestion import Suggestion
 from lrfinder.sweep import Ladder
-from lrfinder.trainee import Footprint, OneProcess, all_finite, trainable
+from lrfinder.trainee import OneProcess, all_finite, trainable
 from lrfinder.writeback import configured_lrs, own_lrs, reference_lr, set_lr
 
-__all__ = ["LoopTrainee", "find_lr", "range_test"]
+__all__ = ["LoopTrainee", "find_lr", "range_test", "suggest_for"]
 
 
 def range_test(
@@ -94,7 +95,7 @@ def find_lr(
     mode: str = "min",
     accumulate: int = 1,
     progress: Progress | None = None,
-    journal: Journal | str | os.PathLike[str] | None = None,
+    journal: str | os.PathLike[str] | None = None,
 ) -> Suggestion:
     """Find the learning rate that trains best for ``steps`` steps, and put everything back.
 
@@ -135,17 +136,34 @@ def find_lr(
         InputError: an argument, the loaders, the model, the optimizer or the journal breaks a rule.
         UnsupportedError: the loaders or the data cannot be wound back.
     """
-    if mode not in ("min", "max"):
-        raise InputError(f"mode must be min or max, got {mode!r}")
-    if mode == "max" and val_step is None:
-        raise InputError("mode may be max with val_step only: a loss is to be minimised, got val_step = None")
-    settings = Settings(method, steps, budget, min_lr, max_lr)
-    sign = 1 if mode == "min" else -1
-    trainee = LoopTrainee(model, optimizer, loss_fn, loader, train_step, accumulate, val_loader, val_step, sign)
-    if journal is not None and not isinstance(journal, Journal):
-        journal = Journal(journal, {**settings.to_dict(), "mode": mode, "accumulate": accumulate})
-    found = choose(search(trainee, settings, progress, journal), steps=settings.horizon)
-    return found.with_environment(optimizer=describe_optimizer(optimizer, model))
+    options = SearchOptions(method, steps, budget, min_lr, max_lr, mode=mode)
+    trainee = LoopTrainee(model, optimizer, loss_fn, loader, train_step, accumulate, val_loader, val_step, mode)
+    header = {**options.journal_header(), "mode": mode, "accumulate": accumulate}
+    return suggest_for(trainee, options, progress, None if journal is None else Journal(journal, header))
+
+
+def suggest_for(
+    trainee: LoopTrainee,
+    options: SearchOptions,
+    progress: Progress | None = None,
+    journal: Journal | None = None,
+    clock: Clock = time.perf_counter,
+) -> Suggestion:
+    """Search with a plain torch training, put everything back, and draw the conclusion.
+
+    Args:
+        trainee: the training to probe.
+        options: what to do.
+        progress: called after each step with (done, planned).
+        journal: records the results, and gives back those of an earlier, killed search.
+        clock: measures the seconds that a time budget limits.
+
+    Raises:
+        InputError: nothing can be probed, or the journal is of another search.
+        UnsupportedError: the loaders or the data cannot be wound back.
+    """
+    suggestion = choose(search(trainee, options, progress, journal, clock), steps=options.steps)
+    return suggestion.with_environment(optimizer=describe_optimizer(trainee.optimizer, trainee.model))
 
 
 _LBFGS = "LBFGS evaluates the loss several times per step, and its rate scales whole steps: 1 is the usual choice."
@@ -158,7 +176,10 @@ class LoopTrainee:
         model, optimizer, loss_fn, loader, train_step, accumulate: as `range_test` has them.
         val_loader: held-out batches; without, some training batches are held out.
         val_step: from a batch to what is minimised, in eval mode and without gradients; `loss_fn` by default.
-        sign: -1 to maximise instead.
+        mode: "max" to maximise what ``val_step`` returns instead.
+
+    Raises:
+        InputError: an argument breaks a rule.
     """
 
     processes = OneProcess()
@@ -173,16 +194,19 @@ class LoopTrainee:
         accumulate: int = 1,
         val_loader: Iterable[Any] | None = None,
         val_step: Callable[[Any], Any] | None = None,
-        sign: int = 1,
+        mode: str = "min",
     ) -> None:
         if not isinstance(accumulate, int) or isinstance(accumulate, bool) or accumulate < 1:
             raise InputError(f"accumulate must be a whole number of batches, at least 1, got {accumulate!r}")
         if train_step is not None and accumulate > 1:
             raise InputError(f"accumulate may be given without train_step only, which steps itself, got {accumulate}")
+        if mode == "max" and val_step is None:
+            raise InputError("mode may be max with val_step only: a loss is to be minimised, got val_step = None")
         self.accumulate = accumulate
         self.device = trainable(model)[0].device
         self.model, self.optimizer, self.loss_fn, self.loader = model, optimizer, loss_fn, loader
-        self.train_step, self.val_loader, self.val_step, self.sign = train_step, val_loader, val_step, sign
+        self.train_step, self.val_loader, self.val_step = train_step, val_loader, val_step
+        self.sign = 1 if mode == "min" else -1
         self.side_loader = side_loader(loader)
         self.side_val_loader = None if val_loader is None else side_loader(val_loader, "val_loader")
         self._fresh()
@@ -266,10 +290,6 @@ class LoopTrainee:
     def make_room(self) -> bool:
         """Move the snapshot to host memory, if it was on a device."""
         return self.snapshot.to_host()
-
-    def footprint(self) -> Footprint:
-        """Return what probing takes."""
-        return Footprint(self.snapshot.nbytes, self.kept.bytes, len(self.kept.held_out), self.accumulate)
 
     def epoch_steps(self) -> float | None:
         """Return the optimizer steps of an epoch; None for data without length."""

@@ -13,7 +13,7 @@ from lrfinder.callback_base import Callback
 from lrfinder.detector import Detector
 from lrfinder.errors import InputError
 from lrfinder.horizon import steps_to_come
-from lrfinder.install import Installed, in_place_of, install
+from lrfinder.install import InstalledSchedule, install, replaces_text
 from lrfinder.internals import say, schedulers_of, warn
 from lrfinder.plateau import LEAST_STEPS, Plateau
 from lrfinder.policy import Policy
@@ -94,7 +94,7 @@ class PlateauDetector(Callback):
     def _forget(self) -> None:
         least = _LEAST_OF_LOSSES if self._min_steps is None else self._min_steps
         self.detector = Detector(**self._asked, min_steps=least)
-        self._installed: Installed | None = None
+        self._installed: InstalledSchedule | None = None
         self._sum: Tensor | float = 0.0  # of the losses since the last optimizer step
         self._batches = 0
         self._rates: list[Any] = []
@@ -264,8 +264,8 @@ class PlateauDetector(Callback):
         if left < 1:
             return
         peaks = tuple(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
-        replaced = in_place_of(schedulers_of(trainer))
-        self._installed = Installed(Policy("linear", left), peaks, trainer.global_step)
+        replaced = replaces_text(schedulers_of(trainer))
+        self._installed = InstalledSchedule(Policy("linear", left), peaks, trainer.global_step)
         install(trainer, self._installed, trainer.global_step)
         _say(trainer, f"anneals the learning rate to zero over the remaining {left} steps{replaced}")
 
@@ -282,7 +282,7 @@ class PlateauDetector(Callback):
         if self._min_steps is None:
             self.detector.min_steps = state_dict["min_steps"]
         self._per_step, installed = state_dict["per_step"], state_dict["installed"]
-        self._installed = None if installed is None else Installed.from_dict(installed)
+        self._installed = None if installed is None else InstalledSchedule.from_dict(installed)
 
 
 def _say(trainer: Any, text: str) -> None:

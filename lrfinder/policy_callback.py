@@ -7,7 +7,7 @@ from typing import Any
 from lrfinder.callback_base import Callback
 from lrfinder.errors import InputError
 from lrfinder.horizon import begun, horizon
-from lrfinder.install import Installed, checked_policy, in_place_of, install, settled
+from lrfinder.install import InstalledSchedule, check_plateau_metric, install, replaces_text, resolve_policy
 from lrfinder.internals import say, schedulers_of, warn
 from lrfinder.policy import Policy
 from lrfinder.writeback import configured_lrs
@@ -49,7 +49,7 @@ class PolicyCallback(Callback):
             raise InputError(f"mode must be min or max, got {mode!r}")
         params = {key: tuple(value) if isinstance(value, list) else value for key, value in (params or {}).items()}
         self.policy = Policy(name, total_steps, warmup_steps, params)
-        checked_policy(self.policy, monitor)
+        check_plateau_metric(self.policy, monitor)
         self.monitor, self.mode = (monitor, mode) if name == "plateau" else (None, "min")
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
@@ -61,15 +61,15 @@ class PolicyCallback(Callback):
             )
         own = schedulers_of(trainer)
         peaks = tuple(configured_lrs(trainer.optimizers, own))
-        self._installed = Installed(self.policy, peaks, 0, self.monitor, self.mode)
+        self._installed = InstalledSchedule(self.policy, peaks, 0, self.monitor, self.mode)
         install(trainer, self._installed, trainer.global_step)
-        say(trainer, f"follows {self.policy.name} from {max(peaks):.3g}: {self.policy.text}{in_place_of(own)}")
+        say(trainer, f"follows {self.policy.name} from {max(peaks):.3g}: {self.policy.text}{replaces_text(own)}")
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Say so where training is not as long as the policy."""
         steps = horizon(trainer)
         if not begun(trainer):
-            settled(self.policy, trainer, steps)
+            resolve_policy(self.policy, trainer, steps)
         if steps is not None and self._installed.ended(trainer.global_step + steps - 1):
             warn(
                 trainer,

@@ -1,4 +1,4 @@
-"""A search in a Lightning Trainer that never trains: `fit` is left before its first step."""
+"""Questions to a Lightning Trainer that never trains: `fit` is left before its first step."""
 
 from __future__ import annotations
 
@@ -9,64 +9,24 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from lrfinder.callback import LRFinder, OpenJournal
+from lrfinder.callback import LRFinder
 from lrfinder.callback_base import Callback
 from lrfinder.errors import InputError, UnsupportedError
 from lrfinder.internals import internals
-from lrfinder.progress import progress_bar
-from lrfinder.suggestion import Suggestion
 
-__all__ = ["ask_within", "quiet", "suggest_within"]
+__all__ = ["ask_within", "quiet"]
 
 Answer = TypeVar("Answer")
 
 
-def suggest_within(
-    trainer: Any,
-    module: Any,
-    datamodule: Any = None,
-    *,
-    finder: LRFinder,
-    train_dataloaders: Any = None,
-    val_dataloaders: Any = None,
-    journal: OpenJournal | None = None,
-) -> Suggestion:
-    """Return what the finder would suggest at the start of this fit; no step is taken, and nothing is written back.
-
-    Ctrl-C once there is an answer gives it, with ``interrupted`` set; before, it passes through.
-
-    Args:
-        trainer: as it would train. Callbacks of its own are set up, and see nothing else.
-        module: the LightningModule.
-        datamodule: the LightningDataModule, where there is one.
-        finder: how to search; another LRFinder among the callbacks does not search.
-        train_dataloaders: as `Trainer.fit` takes them.
-        val_dataloaders: as `Trainer.fit` takes them.
-        journal: opens a file to record results in; a search that was killed goes on from it. One process only.
-
-    Raises:
-        InputError: nothing can be probed.
-        UnsupportedError: the set-up cannot be probed exactly.
-    """
-
-    def search(trainer: Any, module: Any) -> Suggestion:
-        if journal is not None and trainer.world_size > 1:
-            raise InputError(f"journal must be None with several processes, got {trainer.world_size} processes")
-        with progress_bar(finder.progress and trainer.is_global_zero) as bar:
-            return finder.search(trainer, module, bar, journal).suggestion
-
-    loaders = {"train_dataloaders": train_dataloaders, "val_dataloaders": val_dataloaders}
-    return ask_within(trainer, module, search, datamodule=datamodule, **loaders)
-
-
 def ask_within(trainer: Any, module: Any, question: Callable[[Any, Any], Answer], **data: Any) -> Answer:
-    """Start a fit, put a question to ``(trainer, module)`` where the first step would be taken, and leave.
+    """Start a fit, put a question to ``(trainer, module)`` where the first step would be taken, and leave `fit`.
 
     Args:
-        trainer: its callbacks are as before afterwards.
+        trainer: the Trainer; its callbacks are set up, see nothing else, and are as before afterwards.
         module: the LightningModule.
-        question: is asked at `on_train_start`, when loaders and optimizers are in place.
-        data: as `Trainer.fit` takes them.
+        question: called at `on_train_start`, when loaders and optimizers are in place.
+        data: the data, as `Trainer.fit` takes them.
 
     Raises:
         InputError: the fit never gets to its first step.
@@ -79,7 +39,9 @@ def ask_within(trainer: Any, module: Any, question: Callable[[Any, Any], Answer]
     if isinstance(trainer.strategy.launcher, launcher):
         raise UnsupportedError(f"a search needs strategy='ddp', got {type(trainer.strategy).__name__} that spawns")
     callbacks, sanity, on_ctrl_c = trainer.callbacks, trainer.num_sanity_val_steps, signal.getsignal(signal.SIGINT)
-    trainer.callbacks, trainer.num_sanity_val_steps = [asking, *callbacks], 0
+    summary = internals(trainer, "callbacks").ModelSummary  # prints to stdout if rich is installed
+    others = [callback for callback in callbacks if not isinstance(callback, summary)]
+    trainer.callbacks, trainer.num_sanity_val_steps = [asking, *others], 0
     try:
         trainer.fit(module, **{name: value for name, value in data.items() if value is not None})
     except SystemExit as end:
@@ -97,7 +59,7 @@ def ask_within(trainer: Any, module: Any, question: Callable[[Any, Any], Answer]
 
 
 class _Asking(Callback):
-    """Asks, and ends the fit as Lightning's own tuners do: no other callback hears of a start, an error or an end."""
+    """Asks, and ends the fit as Lightning's own tuners do, and no other callback sees a start, an error or an end."""
 
     def __init__(self, question: Callable[[Any, Any], Any], leave: type[Exception]) -> None:
         self.question, self.leave = question, leave
@@ -110,7 +72,7 @@ class _Asking(Callback):
         trainer.callbacks = [self, *others]
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Ask."""
+        """Run the question, then leave `fit`."""
         try:
             self.answers.append(self.question(trainer, pl_module))
         except BaseException as error:

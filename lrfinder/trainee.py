@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lrfinder.errors import InputError
 
-__all__ = ["Footprint", "OneProcess", "Processes", "Trainee", "all_finite", "trainable"]
+__all__ = ["OneProcess", "Processes", "Trainee", "all_finite", "trainable"]
 
 Value = TypeVar("Value")
 
@@ -42,22 +42,6 @@ class OneProcess:
     def first(self, value: Value) -> Value:
         """Return the value."""
         return value
-
-
-class Footprint(NamedTuple):
-    """What probing takes, beside training.
-
-    Attributes:
-        snapshot: bytes of the copy of the state.
-        batches: bytes of the batches kept.
-        held_out: batches to judge by.
-        accumulate: batches of an optimizer step.
-    """
-
-    snapshot: int
-    batches: int
-    held_out: int
-    accumulate: int
 
 
 class Trainee(Protocol):
@@ -106,9 +90,6 @@ class Trainee(Protocol):
 
     def evaluates_training_loss(self) -> bool:
         """Whether `evaluate` returns the loss that `step` minimises, so that the two compare."""
-
-    def footprint(self) -> Footprint:
-        """Return what probing takes. Called within `preserved`."""
 
     def caveats(self) -> tuple[str, ...]:
         """Say what about the steps taken so far weakens their evidence."""

@@ -36,7 +36,7 @@ from lrfinder.judge import Judge
 from lrfinder.kept import KeptBatches
 from lrfinder.processes import TrainerProcesses
 from lrfinder.state import Snapshot, interrupts_deferred
-from lrfinder.trainee import Footprint, all_finite
+from lrfinder.trainee import all_finite
 from lrfinder.writeback import configured_lrs, own_lrs, peaks_to_come, rates_to_come, reference_lr, set_lr
 
 __all__ = ["TrainerTrainee"]
@@ -187,10 +187,6 @@ class TrainerTrainee:
     def make_room(self) -> bool:
         """Move the snapshot to host memory, if it was on a device."""
         return self._snapshot.to_host()
-
-    def footprint(self) -> Footprint:
-        """Return what probing takes."""
-        return Footprint(self._snapshot.nbytes, self._kept.bytes, len(self._kept.held_out), self._accumulate)
 
     def epoch_steps(self) -> float | None:
         """Return the optimizer steps of an epoch; None for data without length."""

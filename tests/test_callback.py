@@ -254,7 +254,7 @@ def test_the_monitored_metric_decides_and_training_is_as_by_hand(tmp_path, monit
 def test_a_metric_and_its_negative_decide_alike(tmp_path):
     down, up = finder(monitor="val_loss"), finder(monitor="val_quality", mode="max")
     for callback in (down, up):
-        fit(tmp_path / callback.mode, [callback], module=Watching, max_epochs=1)
+        fit(tmp_path / callback.options.mode, [callback], module=Watching, max_epochs=1)
     assert down.suggestion.lr == up.suggestion.lr
 
 

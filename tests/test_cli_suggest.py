@@ -16,7 +16,8 @@ from lrfinder import Suggestion, find_lr
 from lrfinder.cli import main
 from lrfinder.cli_suggest import _paths
 from lrfinder.cli_target import build
-from lrfinder.estimate import Estimate
+from lrfinder.dry_run import DryRun
+from lrfinder.search_options import SearchOptions
 
 __all__ = ["fresh", "lrfinder", "unread"]
 
@@ -35,10 +36,10 @@ def timeless(text):
 def expected(steps=500, budget=60):
     import torch
 
+    from lrfinder.cli_target import seed_everything
     from lrfinder.code_ref import CodeRef
-    from lrfinder.subject import seeded
 
-    seeded(0)
+    seed_everything(0)
     made = CodeRef.parse("a folder/my plain.py:parts").build({}, "--init")
     torch.set_num_threads(1)
     return find_lr(*made, steps=steps, budget=budget)
@@ -163,9 +164,9 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(lrfinder, plain, monkeypatc
     monkeypatch.setattr("torch.optim.SGD.step", never)
     code, out, err = lrfinder(plain, "--steps", "2000", "--budget", "300", "--dry-run", "--quiet")
     assert (code, err) == (0, "")
-    assert [line.split()[0] for line in out.splitlines()] == ["Plan", "Range", "Probes", "Decay", "Time", "Memory"]
+    assert [line.split()[0] for line in out.splitlines()] == ["Plan", "Range", "Probes", "Decay"]
     assert out.splitlines()[:2] == [
-        "Plan      300 steps for a training of 2000 steps; no step was taken to say so",
+        "Plan      300 steps for a training of 2,000 steps (dry run: nothing was trained)",
         "Range     45 steps, from 1e-07 to 100",
     ]
     code, out, _ = lrfinder(
@@ -173,7 +174,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(lrfinder, plain, monkeypatc
     )
     document = json.loads(out)
     assert document.pop("searches") == 2
-    assert document.keys() == Estimate.__dataclass_fields__.keys()
+    assert document == DryRun.of(SearchOptions(steps=2000)).to_dict()
     assert os.listdir() == ["a folder"]
 
 

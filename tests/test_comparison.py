@@ -16,12 +16,12 @@ from lrfinder.comparison import compare
 from lrfinder.comparison_page import comparison_html, comparison_png
 from lrfinder.markdown import comparison_markdown
 from lrfinder.reason import Reason
-from lrfinder.settings import Settings
+from lrfinder.search_options import SearchOptions
 
 
 def found(level=0.0, steps=1000, **options) -> Suggestion:
     """A search on a trainee whose loss lies so much higher on every held-out batch."""
-    suggestion = find(Quadratic(**options), Settings("probe", steps, 300))
+    suggestion = find(Quadratic(**options), SearchOptions("probe", steps, 300))
     raised = [dataclasses.replace(o, loss=o.loss + (level if o.probe.steps else 0.0)) for o in suggestion.probes]
     return with_probes(suggestion, raised)
 
@@ -112,7 +112,7 @@ def test_a_horizon_far_beyond_the_probes_is_said(steps, far):
 
 
 def test_probes_of_different_length_are_not_ranked():
-    longer = find(Quadratic(), Settings("probe", 1000, 400))
+    longer = find(Quadratic(), SearchOptions("probe", 1000, 400))
     comparison = compare([("a", found(0.4)), ("b", longer)])
     assert [(entry.name, entry.behind, entry.tied) for entry in comparison.entries] == [
         ("a", None, False),

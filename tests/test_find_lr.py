@@ -28,6 +28,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder import InputError, Reason, UnsupportedError, find_lr
 from lrfinder.demo import digits_demo
+from lrfinder.loop import LoopTrainee, suggest_for
+from lrfinder.search_options import SearchOptions
 
 QUICK = {"steps": 200, "budget": 60}
 ALL_OPTIMIZERS = {
@@ -339,8 +341,38 @@ def test_a_step_that_raises_once_the_weights_are_gone_is_a_divergence():
     assert any(outcome.diverged for outcome in found.probes)
 
 
+class Ticking:
+    """The time of a clock that only steps and evaluations move; no snapshot looks into a class."""
+
+    now = 0.0
+
+
 def test_a_time_budget_is_kept_and_its_long_probes_see_batches_of_their_own():
-    suggestion, runs, _ = watched(DataLoader(numbers(8000), 8, shuffle=True), budget="3s", steps=100_000)
-    longest = max(runs[1:], key=len)
+    seeded()
+    model = nn.Sequential(nn.Linear(4, 1), nn.Flatten(0))
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    start = [p.clone() for p in model.parameters()]
+    Ticking.now, Diary.notes = 0.0, []
+
+    def train_step(batch):
+        Ticking.now += 0.004
+        if all(torch.equal(a, b) for a, b in zip(start, model.parameters(), strict=True)):
+            Diary.notes.append([])
+        Diary.notes[-1].append(batch[0].clone())
+        optimizer.zero_grad()
+        loss = mse(model(batch[0]), batch[1])
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    def val_step(batch):
+        Ticking.now += 0.001
+        return mse(model(batch[0]), batch[1])
+
+    loader = DataLoader(numbers(8000), 8, shuffle=True)
+    training = LoopTrainee(model, optimizer, mse, loader, train_step, val_step=val_step)
+    suggestion = suggest_for(training, SearchOptions(steps=100_000, budget="3s"), clock=lambda: Ticking.now)
+    longest = max(Diary.notes[1:], key=len)
     assert len({tuple(batch[0].tolist()) for batch in longest}) == len(longest) > 60
-    assert suggestion.seconds < 4
+    assert 600 < suggestion.steps_spent < 750
+    assert 2 < suggestion.seconds <= Ticking.now <= 3

@@ -34,7 +34,7 @@ from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 
 from lrfinder import InputError, LRFinder, Policy, suggest
-from lrfinder.install import Installed
+from lrfinder.install import InstalledSchedule
 from lrfinder.policy import POLICIES
 from lrfinder.ranking import Alternative, rank
 
@@ -212,7 +212,7 @@ WHAT = {
     "no end known": (
         None,
         {"max_epochs": -1, "loaders": lambda: DataLoader(Stream(), 16), "max_time": "00:00:00:01"},
-        "installed no schedule, not knowing how long training is: give max_epochs or max_steps",
+        "no schedule installed: the length of training is unknown, give max_epochs or max_steps",
     ),
     "a scheduler, no end known": (
         "auto",
@@ -491,7 +491,7 @@ def test_the_schedule_is_in_the_state_of_the_callback_as_json(tmp_path, found):
     callback, other = finder(policy="cosine"), finder()
     fit(tmp_path, [callback], module=optimizers(sgd))
     state = json.loads(json.dumps(callback.state_dict()))
-    assert Installed.from_dict(state["installed"]) == Installed(Policy("cosine", 32), (0.05, 0.5), 0)
+    assert InstalledSchedule.from_dict(state["installed"]) == InstalledSchedule(Policy("cosine", 32), (0.05, 0.5), 0)
     other.load_state_dict(state)
     assert other.state_dict() == callback.state_dict()
 

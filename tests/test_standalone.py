@@ -11,8 +11,10 @@ import torch
 from runs import LIGHTNINGS_REMARKS, Counting, Net, loader
 
 from lrfinder import InputError, LRFinder, UnsupportedError
+from lrfinder.callback import FitSearch
 from lrfinder.journal import Journal
-from lrfinder.standalone import ask_within, suggest_within
+from lrfinder.search_options import SearchOptions
+from lrfinder.standalone import ask_within
 
 pytestmark = LIGHTNINGS_REMARKS
 
@@ -31,9 +33,13 @@ def net():
     return Net()
 
 
-def suggested(module, callbacks=(), **options):
+def suggested(module, callbacks=(), journal=None):
+    def question(trainer, module):
+        search = FitSearch.prepare(trainer, module, SearchOptions(budget=90))
+        return search.suggest(journal=None if journal is None else journal(search.options))[0]
+
     data = {"train_dataloaders": loader(), "val_dataloaders": loader(shuffle=False)}
-    return suggest_within(trainer(*callbacks), module, finder=finder(), **data, **options)
+    return ask_within(trainer(*callbacks), module, question, **data)
 
 
 def test_it_is_what_the_callback_would_suggest_and_nothing_is_trained():
@@ -53,13 +59,14 @@ def test_it_is_what_the_callback_would_suggest_and_nothing_is_trained():
 def test_processes_that_are_spawned_cannot_answer():
     spawning = trainer(strategy="ddp_spawn", devices=2)
     with pytest.raises(UnsupportedError, match=r"^a search needs strategy='ddp', got DDPStrategy that spawns$"):
-        suggest_within(spawning, net(), finder=finder(), train_dataloaders=loader())
+        ask_within(spawning, net(), lambda trainer, module: 1, train_dataloaders=loader())
 
 
 def test_other_callbacks_see_neither_start_nor_end():
     counting = Counting()
     one = trainer(counting, other := finder())
-    suggest_within(one, net(), finder=finder(), train_dataloaders=loader())
+    options = SearchOptions(budget=90)
+    ask_within(one, net(), lambda *fit: FitSearch.prepare(*fit, options).suggest(), train_dataloaders=loader())
     assert set(counting.calls) <= {"setup", "on_fit_start", "teardown", "on_save_checkpoint"}
     assert other.suggestion is None
     assert one.callbacks.count(counting) == one.callbacks.count(other) == 1
@@ -131,8 +138,8 @@ def test_ctrl_c_while_the_fit_is_set_up_comes_out(monkeypatch):
 def test_a_journal_gives_the_results_back():
     opened = []
 
-    def journal(settings):
-        opened.append(Journal("journal.jsonl", settings.to_dict()))
+    def journal(options):
+        opened.append(Journal("journal.jsonl", options.journal_header()))
         return opened[-1]
 
     first = suggested(net(), journal=journal)

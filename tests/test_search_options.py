@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from lrfinder.schedules import Policy
 
 from lrfinder import InputError
-from lrfinder.settings import Budget, Settings
+from lrfinder.search_options import Budget, SearchOptions
 
 
 @pytest.mark.parametrize(
@@ -16,12 +17,12 @@ from lrfinder.settings import Budget, Settings
     ],
 )  # fmt: skip
 def test_a_budget_in_steps(budget, horizon, steps):
-    assert Budget.of(budget, horizon) == Budget(steps)
+    assert Budget.parse(budget, horizon) == Budget(steps)
 
 
 @pytest.mark.parametrize(("budget", "seconds"), [("60s", 60.0), ("1.5min", 90.0), ("2h", 7200.0), ("0.5 s", 0.5)])
 def test_a_budget_in_time(budget, seconds):
-    assert Budget.of(budget, None) == Budget(None, seconds)
+    assert Budget.parse(budget, None) == Budget(None, seconds)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_a_budget_in_time(budget, seconds):
 )
 def test_a_bad_budget_is_named(budget, horizon, message):
     with pytest.raises(InputError, match=message):
-        Budget.of(budget, horizon)
+        Budget.parse(budget, horizon)
 
 
 @pytest.mark.parametrize(
@@ -57,13 +58,47 @@ def test_a_bad_budget_is_named(budget, horizon, message):
         ({"min_lr": 0.0}, "min_lr must be positive and finite"),
         ({"min_lr": 1.0, "max_lr": 1.0}, "min_lr must be below max_lr"),
         ({"method": "range", "budget": "60s"}, "budget of a range test must be a whole number of steps, got '60s'"),
+        ({"budget": 5}, "budget must come to at least 60 steps, got 5"),
+        ({"mode": "least"}, "mode must be min or max, got 'least'"),
+        (
+            {"method": "range", "monitor": "x"},
+            "monitor may be given with method probe only, got monitor = 'x', 'range'",
+        ),
+        ({"policy": "cosin"}, "policy must be auto, keep, one of constant, .* or a Policy, got 'cosin'"),
+        ({"policy": ["cosine"]}, r"policy must be auto, keep, .* got \['cosine'\]"),
         ({"method": "range", "budget": 5}, "steps of the range test must be at least 10, got 5"),
     ],
 )
-def test_bad_settings_are_named(options, message):
+def test_bad_options_are_named(options, message):
     with pytest.raises(InputError, match=message):
-        Settings(**options)
+        SearchOptions(**options)
 
 
 def test_numpy_counts_are_taken():
-    assert Settings(steps=np.int64(70)).horizon == 70
+    assert SearchOptions(steps=np.int64(70)).steps == 70
+
+
+@pytest.mark.parametrize("policy", [None, "auto", "keep", "cosine", "plateau", Policy("wsd", 100)])
+def test_every_request_for_a_policy_is_taken(policy):
+    assert SearchOptions(policy=policy).policy == policy
+
+
+@pytest.mark.parametrize(
+    ("options", "budget", "max_lr"),
+    [
+        ({"steps": 10_000}, {"budget_steps": 500, "budget_seconds": None}, 100.0),
+        ({"budget": "60s"}, {"budget_steps": None, "budget_seconds": 60.0}, 100.0),
+        ({"method": "range", "max_lr": 1.0}, {"budget_steps": 100, "budget_seconds": None}, 1.0),
+        ({"method": "range", "budget": 50}, {"budget_steps": 50, "budget_seconds": None}, 10.0),
+    ],
+)
+def test_the_header_of_a_journal_keeps_its_keys(options, budget, max_lr):
+    header = SearchOptions(**options).journal_header()
+    given = {"method": "probe", "steps": None, **options}
+    expected = {"method": given["method"], "steps": given["steps"], **budget, "min_lr": 1e-7, "max_lr": max_lr}
+    assert list(header.items()) == list(expected.items())
+
+
+def test_a_search_for_a_time_plans_with_a_guess_first():
+    assert SearchOptions(budget="60s").planned_steps == 300
+    assert SearchOptions(budget=90).planned_steps == 90
