@@ -46,7 +46,8 @@ def descents(rows: list[dict]) -> dict[str, list[float]]:
 
 
 def orders(rows: list[dict]) -> dict[str, list[float]]:
-    rng, found = np.random.default_rng(0), {"noise alone": []}
+    rng = np.random.default_rng(0)
+    found: dict[str, list[float]] = {"noise alone": []}
     curve = Curve(np.geomspace(1e-7, 1, 12), np.full(12, 2.0))
     for _ in range(5 * CURVES):
 

@@ -8,6 +8,7 @@ tests in `gpu-tests.txt`. Not 0 where a test failed.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def main():
     report = {
         "device": torch.cuda.get_device_name(),
         "torch": torch.__version__,
-        "lightning": pl.__version__,
+        "lightning": importlib.metadata.version("lightning"),
         "tests": tests.stdout.splitlines()[-1] if tests.stdout else tests.stderr[-300:],
         "snapshot": json.loads(snapshot.stdout),
         "seconds per probe step": probing,

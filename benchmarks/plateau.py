@@ -64,7 +64,7 @@ class Noise:
     offset: float = 3.0
 
     def draw(self, runs: int, rng: np.random.Generator) -> np.ndarray:
-        """(runs, STEPS)"""
+        """Return noise of shape (runs, STEPS)."""
         white = rng.standard_normal((runs, STEPS))
         if self.kind.startswith("AR"):
             r = float(self.kind.split()[1])

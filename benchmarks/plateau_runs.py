@@ -13,6 +13,7 @@ in all; the detector sees the training loss of every step. A run that was interr
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 from collections import defaultdict
 from collections.abc import Callable
@@ -57,7 +58,8 @@ def reduce_on_plateau(patience: int) -> Control:
 
 def detected(factor: float | None, latest: float | None = None) -> Control:
     """Multiply by ``factor`` at every plateau, or anneal to zero from the first one on, or from ``latest`` on."""
-    detector, held, since = Detector(), 1.0, None
+    detector, held = Detector(), 1.0
+    since: int | None = None
 
     def control(step: int, loss: torch.Tensor, run: Run) -> float:
         nonlocal held, since
@@ -75,7 +77,7 @@ def detected(factor: float | None, latest: float | None = None) -> Control:
 
 METHODS: dict[str, Callable[[], Control]] = {
     "constant": lambda: follow(Policy("constant")),
-    **{f"ReduceLROnPlateau {p}": (lambda p=p: reduce_on_plateau(p)) for p in PATIENCES},
+    **{f"ReduceLROnPlateau {p}": functools.partial(reduce_on_plateau, p) for p in PATIENCES},
     "detector, factor 0.1": lambda: detected(0.1),
     "detector, anneal": lambda: detected(None),
     "detector, anneal, latest 60%": lambda: detected(None, 0.6),
@@ -130,20 +132,20 @@ def run_all(path: Path) -> None:
 
 def report(path: Path) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    loss = {(row["task"], row["seed"], row["method"]): row["loss"] for row in rows}
-    first = {(row["task"], row["seed"], row["method"]): row["falls"] for row in rows}
+    loss = {((row["task"], row["seed"]), row["method"]): row["loss"] for row in rows}
+    first = {((row["task"], row["seed"]), row["method"]): row["falls"] for row in rows}
     cells = [(name, seed) for name in NAMES for seed in SEEDS]
-    cells = [cell for cell in cells if all((*cell, method) in loss for method in METHODS)]
+    cells = [cell for cell in cells if all((cell, method) in loss for method in METHODS)]
     reducers = [f"ReduceLROnPlateau {p}" for p in PATIENCES]
-    best = {cell: min(loss[(*cell, name)] for name in reducers) for cell in cells}
+    best = {cell: min(loss[cell, name] for name in reducers) for cell in cells}
     columns = ["constant", "ReduceLROnPlateau 10", "its best patience", *[m for m in METHODS if m[0] in "dwlc"][1:]]
     print("| task | seed | " + " | ".join(columns) + " | detected at |\n|---|---|" + "---|" * (len(columns) + 1))
     excess: dict[str, list[float]] = {name: [] for name in columns}
     for cell in cells:
-        values = [best[cell] if name == "its best patience" else loss[(*cell, name)] for name in columns]
+        values = [best[cell] if name == "its best patience" else loss[cell, name] for name in columns]
         for name, value in zip(columns, values, strict=True):
             excess[name].append(value / best[cell] - 1)
-        at = first[(*cell, "detector, anneal")]
+        at = first[cell, "detector, anneal"]
         print(
             f"| {cell[0]} | {cell[1]} | "
             + " | ".join(f"{value:.4f}" for value in values)
@@ -155,7 +157,7 @@ def report(path: Path) -> None:
             + " | ".join(f"{of(excess[n]):+.1%}" for n in columns)
             + " | |"
         )
-    most = min(reducers, key=lambda name: np.median([loss[(*cell, name)] / best[cell] for cell in cells]))
+    most = min(reducers, key=lambda name: np.median([loss[cell, name] / best[cell] for cell in cells]))
     print(f"\nBest single patience over all cells: {most}.")
 
 
@@ -188,7 +190,12 @@ def worth(path: Path) -> None:
 def picture(path: Path, name: str = "digits-autoencoder-adam", seed: int = 0) -> None:
     """Draw one run at a constant rate, and what the detector sees in it."""
     losses: list[float] = []
-    train(name, seed, lambda step, loss, run: losses.append(float(loss)) or 1.0)
+
+    def record(step: int, loss: torch.Tensor, run: Run) -> float:
+        losses.append(float(loss))
+        return 1.0
+
+    train(name, seed, record)
     scan = find_plateaus(losses, min_rows=256)
     print(scan)
     for one in scan.plateaus:

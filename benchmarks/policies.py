@@ -184,7 +184,8 @@ def report(path: Path) -> None:
         best[cell] = min(POLICIES, key=lambda policy: lowest(*cell, policy, oracle))
         floor[cell] = at_best(*cell, best[cell], oracle, test)
     found: dict[str, list[tuple[tuple[str, int], float | None]]] = {}
-    orders, chosen = [], {}
+    orders: list[tuple[tuple[str, int], float]] = []
+    chosen: dict[str, list[tuple[str, int]]] = {}
     for method, cell, policy, lr, suggestion in picks(path):
         value = None
         if lr is not None:
@@ -198,9 +199,10 @@ def report(path: Path) -> None:
             chosen.setdefault(
                 suggestion.policy.name + ("+warmup" if suggestion.policy.warmup_steps else ""), []
             ).append(cell)
-    for policy in POLICIES:
-        values = [(cell, min(at_best(*cell, policy, oracle, test) / floor[cell] - 1, 10.0)) for cell in cells()]
-        found[f"the oracle's rate, always {policy}"] = values
+    for name in POLICIES:
+        found[f"the oracle's rate, always {name}"] = [
+            (cell, min(at_best(*cell, name, oracle, test) / floor[cell] - 1, 10.0)) for cell in cells()
+        ]
     print(f"oracle's seeds {oracle}, tested on {test}\n")
     print("| method | answers | none | median | 90th percentile | 500 steps | 2500 steps |")
     print("|---|---|---|---|---|---|---|")
@@ -225,13 +227,13 @@ def report(path: Path) -> None:
     print("\n| task | steps | best policy | order | regret of lrfinder: median, worst |")
     print("|---|---|---|---|---|")
     for cell in cells():
-        values = [
+        regrets = [
             value
             for where, value in found["lrfinder, laws fitted without the task"]
             if where == cell and value is not None
         ]
         order = [r for where, r in orders if where == cell]
-        text = f"{np.median(values):.1%}, {max(values):.0%}" if values else "no answer"
+        text = f"{np.median(regrets):.1%}, {max(regrets):.0%}" if regrets else "no answer"
         print(f"| {cell[0]} | {cell[1]} | {best[cell]} | {np.median(order) if order else math.nan:+.2f} | {text} |")
 
 

@@ -84,7 +84,7 @@ def range_test(task: Task, steps: int, seed: int) -> Suggestion:
 
 def lightning_finder(task: Task, steps: int, seed: int) -> float | None:
     import lightning.pytorch as pl
-    from lightning.pytorch.tuner import Tuner
+    from lightning.pytorch.tuner.tuning import Tuner
 
     run = build(task, seed)
 
@@ -141,10 +141,11 @@ def parameter_free(task: Task, steps: int, seed: int, kind: str) -> float:
     if kind == "prodigy":
         run.optimizer = prodigyopt.Prodigy(parameters)
         return run.train(1.0, steps, Policy("cosine", steps))
-    run.optimizer = schedulefree.AdamWScheduleFree(parameters)
-    run.optimizer.train()
-    validate, run.validate = run.validate, lambda: (run.optimizer.eval(), validate())[1]
-    return run.train(run.optimizer.defaults["lr"], steps, Policy("constant"))
+    optimizer = run.optimizer = schedulefree.AdamWScheduleFree(parameters)
+    optimizer.train()
+    validate = run.validate
+    run.validate = lambda: (optimizer.eval(), validate())[1]  # type: ignore[method-assign]
+    return run.train(optimizer.defaults["lr"], steps, Policy("constant"))
 
 
 def measure(job: tuple[int, int, int, str]) -> dict:
@@ -219,10 +220,10 @@ def fit_law(rows: list[dict]) -> Drift:
 
     def misses(law: np.ndarray) -> np.ndarray:
         drift = Drift(*law)
-        return np.array([off - doublings * drift.slope(p, v, s) for off, doublings, p, v, s in cases])
+        return np.array([off - doublings * drift.slope(np.asarray(p), v, s) for off, doublings, p, v, s in cases])
 
     law = least_squares(lambda law: np.append(misses(law), law - theory), theory, loss="soft_l1", f_scale=0.5).x
-    return Drift(*(float(value) for value in law), DRIFT.spread, DRIFT.place)
+    return dataclasses.replace(Drift(*map(float, law)), spread=DRIFT.spread, place=DRIFT.place)
 
 
 def without_warmup(evidence: Evidence) -> Evidence:

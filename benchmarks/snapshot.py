@@ -58,13 +58,12 @@ def main():
     take, snapshot = timed(lambda: Snapshot(model, optimizer), device)
     restore, _ = timed(snapshot.restore, device)
     held = snapshot.nbytes
-    to_host = None
+    to_host: dict[str, float] | None = None
     if device.type == "cuda":
         started = time.perf_counter()
         snapshot.to_host()
         torch.cuda.synchronize()
-        to_host = time.perf_counter() - started
-        to_host = {"move": to_host, "restore": timed(snapshot.restore, device)[0]}
+        to_host = {"move": time.perf_counter() - started, "restore": timed(snapshot.restore, device)[0]}
     del snapshot
     deep, _ = timed(lambda: copy.deepcopy((model.state_dict(), optimizer.state_dict())), device)
     copies = [tensor.detach().clone() for tensor in tensors]

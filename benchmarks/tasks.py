@@ -16,6 +16,7 @@ import tarfile
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from sklearn.datasets import load_breast_cancer, load_diabetes
@@ -96,7 +97,7 @@ class Run:
 
     def _batches(self) -> Iterator[list[Tensor]]:
         """The very batches of the loader, without its overhead."""
-        inputs, targets = self.loader.dataset.tensors
+        inputs, targets = cast(TensorDataset, self.loader.dataset).tensors
         for rows in self.loader.batch_sampler:
             yield [inputs[rows], targets[rows]]
 
@@ -126,8 +127,8 @@ def digit_images(digit_from: int = 0, digit_to: int = 9) -> Data:
 
 @functools.cache
 def few_digits() -> Data:
-    inputs, targets, *validation = digit_images()
-    return inputs[:200], targets[:200], *validation
+    inputs, targets, validation_inputs, validation_targets = digit_images()
+    return inputs[:200], targets[:200], validation_inputs, validation_targets
 
 
 @functools.cache
@@ -212,7 +213,7 @@ def pretrained() -> nn.Module:
 
 def fine_tuned() -> nn.Module:
     """The pretrained CNN, its first layer frozen, with a fresh head for digits 5 to 9."""
-    model = copy.deepcopy(pretrained())
+    model = cast(nn.Sequential, copy.deepcopy(pretrained()))
     model[0].requires_grad_(False)
     model[-1] = nn.Linear(256, 5)
     return model
@@ -269,8 +270,9 @@ def _of(kind: Callable[..., torch.optim.Optimizer], **settings: object) -> Calla
 
 def _head_faster(model: nn.Module, lr: float) -> torch.optim.Optimizer:
     """Fine-tuning with two param groups: the body learns at a tenth of the head's rate."""
-    body = [parameter for layer in model[:-1] for parameter in layer.parameters() if parameter.requires_grad]
-    groups = [{"params": model[-1].parameters()}, {"params": body, "lr": 0.1 * lr}]
+    layers = cast(nn.Sequential, model)
+    body = [parameter for layer in list(layers)[:-1] for parameter in layer.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": layers[-1].parameters()}, {"params": body, "lr": 0.1 * lr}]
     return torch.optim.SGD(groups, lr=lr, momentum=0.9)
 
 

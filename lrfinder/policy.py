@@ -233,7 +233,7 @@ class Policy:
         """What the policy does, in words."""
         steps = None if self.total_steps is None else self.total_steps - self.warmup_steps
         words = {name: self.shape.parameters[name].describe(value) for name, value in self.params.items()}
-        decay = self.shape.text.format(steps=steps, **words)
+        decay = self.shape.text.format(**{"steps": steps, **words})  # a parameter of this name is meant
         return f"{self.warmup_steps} steps of warmup, {decay}" if self.warmup_steps else decay
 
     def scheduler(self, optimizer: Optimizer, mode: str = "min") -> LRScheduler:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -117,9 +118,9 @@ def evidence(losses, *, untrained=2.0, noise=0.0, batches=8, epoch=None, train=N
     return Evidence(curve, outcome(Probe(0.0, 0, 0.0, Stage.UNTRAINED), untrained), tuple(outcomes), 12, epoch)
 
 
-def find(trainee, settings, progress=None, journal=None) -> Suggestion:
+def find(trainee, options, progress=None, journal=None, clock=time.perf_counter) -> Suggestion:
     """Search and choose, as `find_lr` and the callback do."""
-    return choose(search(trainee, settings, progress, journal), steps=settings.horizon)
+    return choose(search(trainee, options, progress, journal, clock), steps=options.steps)
 
 
 def measured(suggestion, **changes) -> Suggestion:

@@ -3,10 +3,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from scripted import Quadratic
+from scripted import Quadratic, find
 
 from lrfinder.dry_run import DryRun
-from lrfinder.finder import find
 from lrfinder.search_options import SearchOptions
 
 

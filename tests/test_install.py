@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import re
 import warnings
 from itertools import pairwise
@@ -138,10 +139,18 @@ def found(monkeypatch):
         answer = suggest(synthetic(), steps=steps)
         return dataclasses.replace(answer, lr=held["lr"], lr_low=0.1, lr_high=1.0, alternatives=held["alternatives"])
 
+    def said(text):
+        if text.startswith("LRFinder: "):
+            held["said"].append(text.removeprefix("LRFinder: "))
+
     monkeypatch.setattr("lrfinder.callback.search", lambda *asked: None)
     monkeypatch.setattr("lrfinder.callback.choose", choose)
-    monkeypatch.setattr("lrfinder.callback.say", lambda trainer, text: held["said"].append(text))
-    return held
+    handler = logging.Handler(logging.INFO)
+    handler.emit = lambda record: said(record.getMessage())
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    logger.addHandler(handler)
+    yield held
+    logger.removeHandler(handler)
 
 
 @pytest.mark.parametrize("name", POLICIES)

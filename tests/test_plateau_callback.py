@@ -124,7 +124,7 @@ def test_a_fit_that_goes_on_after_the_annealing_is_warned(tmp_path):
     options = {"min_steps": 24}
     trainer = train(Scripted(), callback := PlateauDetector("decay", **options), steps=200)
     trainer.save_checkpoint(tmp_path / "done.ckpt")
-    assert callback._installed is not None
+    assert callback.state_dict()["installed"] is not None
     with pytest.warns(UserWarning, match="PlateauDetector trains on at a learning rate of zero"):
         train(Scripted(), PlateauDetector("decay", **options), steps=220, ckpt_path=tmp_path / "done.ckpt")
 
@@ -139,9 +139,14 @@ def test_a_rate_is_not_lowered_for_ever():
 
 def test_a_scheduler_of_the_module_goes_on_from_the_lower_rate(tmp_path):
     module = scheduled(lambda optimizer, lr: torch.optim.lr_scheduler.StepLR(optimizer, 10_000))
-    act = PlateauDetector("decay", factor=0.5)
-    act._take = lambda trainer, pl_module, value: trainer.global_step == 20 and act._decay(trainer)
-    trainer, run = fit(tmp_path, [act], module=module)
+    plateau = by_hand(FALLING)[0]
+
+    class AtStep20(PlateauDetector):
+        def setup(self, trainer, pl_module, stage):
+            super().setup(trainer, pl_module, stage)
+            self.detector.update = lambda value, lr: plateau if trainer.global_step == 20 else None
+
+    trainer, run = fit(tmp_path, [AtStep20("decay", factor=0.5)], module=module)
     assert [rates[0] for _, rates, *_ in run["steps"]] == [0.01] * 20 + [0.005] * 12
     assert trainer.lr_scheduler_configs[0].scheduler.base_lrs == [0.005]
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lrfinder.schedules import Policy
 
 from lrfinder import InputError
+from lrfinder.policy import Policy
 from lrfinder.search_options import Budget, SearchOptions
 
 

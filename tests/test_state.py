@@ -25,7 +25,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from lrfinder import UnsupportedError
 from lrfinder.state import Snapshot, interrupts_deferred
-from lrfinder.undo import _on_host as on_host
 
 
 def undone(root, change, **kwargs):
@@ -821,8 +820,10 @@ def test_moving_the_copies_changes_nothing_in_them(monkeypatch):
     model = nn.Linear(64, 64)
     expected = model.weight.detach().clone()
     snapshot = Snapshot(model)
-    for content in snapshot._contents:
-        monkeypatch.setattr(content, "_saved", on_host(content._saved))
+    with monkeypatch.context() as patch:  # as if the copies were on a device
+        patch.setattr(torch.UntypedStorage, "device", property(lambda storage: torch.device("xpu")))
+        assert snapshot.to_host() is True
+    assert snapshot.to_host() is False
     model.weight.data.zero_()
     snapshot.restore()
     assert torch.equal(model.weight, expected)
