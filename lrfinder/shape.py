@@ -59,7 +59,8 @@ class Shape:
             printed as it stands: it may use modules, other functions, and constants of the module it is written in.
             None if the multiplier stays at 1 after warmup, so that training may have no end.
         parameters: every parameter by name.
-        text: what the policy does; a format string over ``steps`` and the parameters, each in words.
+        text: what the policy does; a format string over ``steps``, the n steps of the decay, and the parameters, each
+            in words. No parameter may be called ``steps``, ``t`` or ``n``.
         source: where the policy is from.
         simplicity: the policy with the highest value is taken among those with no material difference.
         warms_up: whether linear warmup may precede it.

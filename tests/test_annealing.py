@@ -104,10 +104,8 @@ def test_an_optimizer_that_decays_by_itself_is_recognised_by_its_branches():
 def test_a_trunk_and_a_branch_alone_leave_the_other_direction_to_the_prior():
     effect = estimate_effect(500, [AnnealingMeasurement(500, -0.1, 0.001, None, 0.0)])
     assert np.all(np.isfinite(numbers(effect)))
-    assert (
-        effect.predict_rise(features(Policy("wsd", 500), 500))[0]
-        < PRIOR.predict_rise(features(Policy("wsd", 500), 500))[0]
-    )
+    of = features(Policy("wsd", 500), 500)
+    assert effect.predict_rise(of)[0] < PRIOR.predict_rise(of)[0]
 
 
 def with_branches(*branches):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -193,3 +194,10 @@ def test_a_policy_in_words():
     assert Policy("cosine", 100, params={"end": 0.1}).text == "cosine to 10% over 100 steps"
     assert Policy("multi-step", 100).text == "times 0.1 after each of the shares 50% and 75% of 100 steps"
     assert Policy("constant").text == "constant"
+
+
+def test_every_policy_has_its_row_in_the_documentation_with_its_parameters():
+    page = (Path(__file__).parent.parent / "docs" / "policies.md").read_text(encoding="utf-8")
+    rows = {cells[1].strip(): cells[3] for line in page.splitlines() if len(cells := line.split("|")) == 5}
+    for name, shape in POLICIES.items():
+        assert all(f"`{parameter}`" in rows[name] for parameter in shape.parameters), name
