@@ -73,7 +73,7 @@ def test_code_is_the_only_thing_on_stdout_and_runs(lrfinder, plain, unread):
     exec(out, scope)
     assert code == 0
     assert "torch.optim.AdamW(self.parameters(), lr=" in out
-    assert "half a cosine" not in out
+    assert "Peak LR" not in out
     assert callable(scope["configure_optimizers"])
     assert scope["multiplier"](0) == 1.0
     assert err.endswith("Report    lrfinder-report.html\n")
