@@ -73,7 +73,8 @@ def two_numbers(task: str, steps: int) -> np.ndarray:
 
 def prior_of(tasks: set[str]) -> AnnealingEffect:
     numbers = np.array([two_numbers(*cell) for cell in cells() if cell[0] in tasks])
-    return AnnealingEffect(*numbers.mean(0).tolist(), np.cov(numbers.T))
+    noise_removed, progress_lost = numbers.mean(0).tolist()
+    return AnnealingEffect(noise_removed, progress_lost, np.cov(numbers.T))
 
 
 def law() -> None:

@@ -11,7 +11,7 @@ from lrfinder import InputError
 from lrfinder.arguments import arguments_for, did_you_mean, parse_literal, takes
 
 
-def every(
+def every(  # noqa: PLR0913
     count: int,
     rate: float,
     flag: bool,

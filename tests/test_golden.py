@@ -38,8 +38,9 @@ from lrfinder import Detector, LRFinder, PlateauDetector, PolicyCallback, Reason
 GOLDEN = Path(__file__).parent / "golden"
 REGENERATE = bool(os.environ.get("LRFINDER_REGENERATE_GOLDEN"))
 
-FITTED, TRAINED = 1e-6, 1e-4
-"""Relative tolerance of numbers, without a training and with one."""
+FITTED, TRAINED, STORED = 1e-6, 1e-4, 1e-3
+"""Relative tolerance of numbers: without a training, with one, and for documents that were written when half of a 90%
+interval was 1.645 standard deviations instead of the exact quantile."""
 
 MASKED = {"seconds", "seconds_per_step", "python", "platform", "torch", "lightning", "numpy", "scipy", "lrfinder"}
 """Keys whose values depend on the machine or on the versions, whatever they are."""
@@ -215,7 +216,7 @@ def test_the_measurements_of_a_stored_document_give_the_same_answer(lrfinder, na
     for each in (document, found):
         each["environment"].pop("command", None)
     if document["probes"]:
-        assert differences(document, found, FITTED) == []
+        assert differences(document, found, STORED) == []
     check(f"text-{name}.txt", lrfinder("suggest", "--curve", path, "--quiet")[1])
 
 
