@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "run"]
 
-_KINDS = (".html", ".md", ".png", ".pdf")
+_KINDS = (".html", ".md", ".png")
 
 _EXAMPLES = """\
 examples:
   lrfinder suggest --out result.json                keep a result
   lrfinder report result.json                       its page: lrfinder-report.html
-  lrfinder report result.json -o result.pdf         .html, .md, .png or .pdf
+  lrfinder report result.json -o result.md          .html, .md or .png
   lrfinder report sgd.json adamw.json -o both.html  side by side; ranked where that can be
 
 exit codes: 0 written, also where the result is a refusal; 2 bad input, 130 interrupted
@@ -68,10 +68,6 @@ def _one(suggestion: Suggestion, kind: str) -> str | bytes:
         from lrfinder.markdown import report_markdown
 
         return report_markdown(suggestion)
-    if kind == ".pdf":
-        from lrfinder.pdf import report_pdf
-
-        return report_pdf(suggestion)
     from lrfinder.report import report_html, report_png
 
     return report_png(suggestion) if kind == ".png" else report_html(suggestion)
@@ -85,10 +81,6 @@ def _several(suggestions: Mapping[str, Suggestion], kind: str, command: str) -> 
         from lrfinder.markdown import comparison_markdown
 
         return comparison_markdown(comparison, command)
-    if kind == ".pdf":
-        from lrfinder.pdf import comparison_pdf
-
-        return comparison_pdf(comparison, command)
     from lrfinder.comparison_page import comparison_html, comparison_png
 
     return comparison_png(comparison) if kind == ".png" else comparison_html(comparison, command)

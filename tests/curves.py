@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import functools
+import math
 from pathlib import Path
 
 import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
-from lrfinder import Curve
+from lrfinder import Curve, Suggestion, suggest
 from lrfinder.sweep import Ladder, last_step
 
 SPECTRA = {
@@ -105,3 +107,22 @@ def any_curve(draw: st.DrawFn) -> Curve:
         group_ratios=draw(st.lists(st.floats(0, 1e6), min_size=1, max_size=3)),
         caveats=draw(st.lists(st.text(), max_size=2)),
     )
+
+
+@functools.cache
+def answered(steps: int | None = None) -> Suggestion:
+    return suggest(synthetic(), steps=steps)
+
+
+@functools.cache
+def refused(name: str) -> Suggestion:
+    lr, descent = np.geomspace(1e-7, 10, 100), synthetic(rise=9)
+    rng = np.random.default_rng(3)
+    curve = {
+        "FLAT": lambda: pure_noise("normal", 0),
+        "NOISY": lambda: Curve(lr, 2.3 - 0.1 * (lr / (lr + 0.01)) + 0.1 * rng.standard_normal(100)),
+        "RISING": lambda: Curve(lr, 2.3 + 0.1 * np.arange(100) + 0.02 * rng.standard_normal(100)),
+        "EDGE": lambda: Curve(descent.lr[:60], descent.loss[:60]),
+        "TRUNCATED": lambda: Curve(lr, [2.3, 2.3, 2.2, 9.0, 1e9, math.inf] + [math.nan] * 94),
+    }[name]()
+    return suggest(curve, steps=1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch.optim import lr_scheduler as schedulers
 from torch.optim.swa_utils import SWALR
 
@@ -64,3 +65,7 @@ SCHEDULERS = {
     "SWALR": lambda o, lr: SWALR(o, [lr / 5, lr / 50], anneal_epochs=10),
     "of one's own": lambda o, lr: Warmup(o, 10),
 }
+
+
+def tensor_rate(net):
+    return torch.optim.Adam(net.parameters(), lr=torch.tensor(net.lr), foreach=False, capturable=False)

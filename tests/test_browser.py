@@ -7,8 +7,8 @@ from pathlib import Path
 
 import browser
 import pytest
+from pages import EVIL
 from scripted import evidence, valley
-from test_report import EVIL
 
 from lrfinder.choice import choose
 from lrfinder.comparison import compare

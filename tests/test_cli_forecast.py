@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from losslogs import made, write_events, write_log
-from test_imports import loaded_by
+from processes import loaded_by
 
 from lrfinder import forecast, read_log
 from lrfinder.cli import main

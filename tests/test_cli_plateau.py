@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_imports import loaded_by
+from processes import loaded_by
 
 from lrfinder import find_plateaus, read_log
 from lrfinder.cli import main

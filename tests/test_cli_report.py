@@ -72,8 +72,8 @@ def test_several_are_ranked_on_one_page_with_the_command_that_made_it(lrfinder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("result.json -o x.txt", "--out must name a file that ends in .html, .md, .png, .pdf, got x.txt"),
-        ("result.json -o result", "--out must name a file that ends in .html, .md, .png, .pdf, got result"),
+        ("result.json -o x.txt", "--out must name a file that ends in .html, .md, .png, got x.txt"),
+        ("result.json -o result", "--out must name a file that ends in .html, .md, .png, got result"),
         ("result.json -o missing/x.md", "--out: the folder missing does not exist, create it first"),
         ("result.html -o ./result.html", "--out must not name a result, got ./result.html"),
         ("nothing.json", "cannot read nothing.json: No such file or directory"),
@@ -104,5 +104,5 @@ def test_the_help_fits_on_a_screen(lrfinder):
 
 def test_a_constant_curve_has_every_kind_of_report(lrfinder):
     saved("flat.json", suggest(Curve([10.0**k for k in range(-9, 3)], [1.0] * 12)))
-    for kind in ("html", "md", "png", "pdf"):
+    for kind in ("html", "md", "png"):
         assert lrfinder("report", "flat.json", "--out", f"flat.{kind}")[0] == 0

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 from curves import synthetic
+from pages import Page
 from scripted import Quadratic, evidence, find, valley, with_probes
-from test_report import Page
 
 from lrfinder import InputError, Suggestion, suggest
 from lrfinder.choice import choose

@@ -7,8 +7,8 @@ import re
 import pytest
 from curves import synthetic
 from matplotlib.figure import Figure
+from pages import EVIL, Page, fetched
 from scripted import evidence, valley
-from test_report import EVIL, Page, fetched
 
 from lrfinder import suggest
 from lrfinder.choice import choose

@@ -30,7 +30,7 @@ from runs import (
     optimizers,
     scheduled,
 )
-from schedulers import SCHEDULERS
+from schedulers import SCHEDULERS, tensor_rate
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 
@@ -40,10 +40,6 @@ pytestmark = LIGHTNINGS_REMARKS
 def two_groups(net):
     groups = [{"params": net.body.parameters(), "lr": net.lr / 10}, {"params": net.head.parameters()}]
     return torch.optim.AdamW(groups, lr=net.lr)
-
-
-def tensor_rate(net):
-    return torch.optim.Adam(net.parameters(), lr=torch.tensor(net.lr), foreach=False, capturable=False)
 
 
 OPTIMIZERS = {

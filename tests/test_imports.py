@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from curves import synthetic, write_csv
+from processes import loaded_by
 
 import lrfinder
-
-HEAVY = ("torch", "lightning", "pytorch_lightning", "scipy", "matplotlib", "jinja2", "jsonargparse", "yaml", "ruamel")
-
 
 COMMAND = """
 from lrfinder.cli import main
@@ -20,13 +15,6 @@ try:
 except SystemExit as end:
     assert end.code == {}
 """
-
-
-def loaded_by(code: str) -> set[str]:
-    """Which heavy packages a fresh Python holds after running ``code``."""
-    report = f"\nimport sys; print('HEAVY', *[name for name in {HEAVY} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, check=True)
-    return set(done.stdout.splitlines()[-1].split()[1:])
 
 
 def test_importing_lrfinder_loads_nothing_heavy():

@@ -28,9 +28,8 @@ from runs import (
     optimizers,
     without_functions,
 )
-from schedulers import SCHEDULERS
+from schedulers import SCHEDULERS, tensor_rate
 from scripted import evidence, valley
-from test_exact import tensor_rate
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 

@@ -5,8 +5,8 @@ import re
 
 import pytest
 from curves import pure_noise, synthetic
+from pages import EVIL
 from scripted import evidence, valley
-from test_report import EVIL
 
 from lrfinder import Reason, suggest
 from lrfinder.choice import choose

@@ -7,8 +7,8 @@ import math
 
 import pytest
 import torch
+from processes import run
 from scripted import evidence, valley
-from test_policy_code import run
 
 from lrfinder import InputError, Policy
 from lrfinder.policy import POLICIES

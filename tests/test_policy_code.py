@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 
 import pytest
 import torch
+from curves import answered, refused
 from hypothesis import given
 from hypothesis import strategies as st
-from test_suggestion import answered, refused
+from processes import run
 
 from lrfinder import InputError, Policy
 from lrfinder.policy import POLICIES
@@ -40,18 +40,6 @@ def policies(draw):
     return Policy(
         name, total, draw(st.integers(0, total - 1)), draw(st.fixed_dictionaries({}, optional=PARAMS.get(name, {})))
     )
-
-
-def run(code):
-    """The names that the code defines, where lrfinder cannot be imported."""
-    names = {}
-    held = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "lrfinder"}
-    sys.modules.update(dict.fromkeys(held))  # None: an import of it is an error
-    try:
-        exec(compile(code, "printed", "exec"), names)
-    finally:
-        sys.modules.update(held)
-    return names
 
 
 @given(policies())

@@ -5,11 +5,11 @@ import functools
 import html
 import importlib
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from curves import pure_noise, synthetic
+from pages import EVIL, Page, fetched
 from scripted import evidence, measured, valley
 
 from lrfinder import Curve, Detector, Reason, find_plateaus, suggest
@@ -19,8 +19,6 @@ from lrfinder.fit import fit_range
 from lrfinder.landscape import fit_landscape
 from lrfinder.plot import Palette
 from lrfinder.report import report_html, report_png, report_values
-
-EVIL = '<script>alert("1")</script><img src="https://evil.example/x.png" onerror=alert(1)>\'&'
 
 
 @functools.cache
@@ -41,30 +39,6 @@ def suggestion(kind="ok"):
 @functools.cache
 def page(kind="ok"):
     return report_html(suggestion(kind), "lrfinder suggest --seed 3")
-
-
-class Page(HTMLParser):
-    """What a browser makes of a page: its tags, and its text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text += data
-
-
-def fetched(parsed: Page, text: str) -> list[str]:
-    """Addresses that a browser would fetch for the page."""
-    names = ("src", "srcset", "href", "xlink:href", "data", "poster", "action")
-    addresses = [value for _, attrs in parsed.tags for name, value in attrs.items() if name in names]
-    addresses += re.findall(r"url\(([^)]*)\)", text) + re.findall(r"@import\s*(\S+)", text)
-    return [address for address in addresses if not address.strip("\"'").startswith(("#", "data:"))]
 
 
 @pytest.mark.parametrize("kind", ["ok", "refused"])

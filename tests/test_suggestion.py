@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
 
 import numpy as np
 import pytest
 import torch
-from curves import SPECTRA, descended, pure_noise, random_shape, synthetic
+from curves import SPECTRA, answered, descended, pure_noise, random_shape, refused, synthetic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,11 +20,6 @@ ANSWER = ("lr", "lr_low", "lr_high")
 
 # A fit takes a tenth of a second: few examples.
 few = settings(max_examples=6)
-
-
-@functools.cache
-def answered(steps: int | None = None) -> Suggestion:
-    return suggest(synthetic(), steps=steps)
 
 
 def assert_same_answer(one: Suggestion, other: Suggestion, factor: float = 1.0) -> None:
@@ -79,20 +73,6 @@ def test_a_constant_loss_is_refused_and_its_curve_holds_exactly_that_constant(co
 @pytest.mark.parametrize("kind", ["normal", "student", "autocorrelated"])
 def test_noise_is_refused(kind, seed):
     assert suggest(pure_noise(kind, seed)).reason in (Reason.FLAT, Reason.NOISY)
-
-
-@functools.cache
-def refused(name: str) -> Suggestion:
-    lr, descent = np.geomspace(1e-7, 10, 100), synthetic(rise=9)
-    rng = np.random.default_rng(3)
-    curve = {
-        "FLAT": lambda: pure_noise("normal", 0),
-        "NOISY": lambda: Curve(lr, 2.3 - 0.1 * (lr / (lr + 0.01)) + 0.1 * rng.standard_normal(100)),
-        "RISING": lambda: Curve(lr, 2.3 + 0.1 * np.arange(100) + 0.02 * rng.standard_normal(100)),
-        "EDGE": lambda: Curve(descent.lr[:60], descent.loss[:60]),
-        "TRUNCATED": lambda: Curve(lr, [2.3, 2.3, 2.2, 9.0, 1e9, math.inf] + [math.nan] * 94),
-    }[name]()
-    return suggest(curve, steps=1000)
 
 
 BY_RANGE_TEST = [reason.name for reason in Reason if reason is not Reason.DIVERGED]  # that one takes probes
