@@ -6,22 +6,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from curves import pure_noise, synthetic
-from matplotlib.figure import Figure
 
 from lrfinder import Curve, plot_curve, suggest
 from lrfinder.fit import fit_range
 from lrfinder.plot import Palette, curve_view
 
 LRS = np.geomspace(1e-9, 1e2, 12)
-
-
-@pytest.fixture
-def ax():
-    return Figure().subplots()
-
-
-def labels(ax):
-    return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
 def test_the_view_holds_the_raw_curve_and_its_fit():
