@@ -14,6 +14,10 @@ from lrfinder.plot import Palette, curve_view
 LRS = np.geomspace(1e-9, 1e2, 12)
 
 
+def labels(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
 def test_the_view_holds_the_raw_curve_and_its_fit():
     curve = synthetic()
     view, fit = curve_view(curve), fit_range(curve)
