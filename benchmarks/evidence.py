@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from lrfinder import Curve, Suggestion
-from lrfinder.fit import fit_range
-from lrfinder.landscape import fit_landscape
-from lrfinder.probe import Evidence, Outcome, Probe
+from lrfinder.evidence.probe import Evidence, Outcome, Probe
+from lrfinder.evidence.range_fit import fit_range
+from lrfinder.evidence.valley import fit_valley
 
 CURVES = 100
 PLACES = [(11, x) for x in (-9, -7, -5, -6, -4)] + [(48, x) for x in (-6.5, -5.5, -7.5, -6)]
@@ -55,11 +55,11 @@ def orders(rows: list[dict]) -> dict[str, list[float]]:
             return Outcome(probe, np.full(probe.steps, 2.0), np.array([2 + 0.02 * rng.normal()]), 0.0)
 
         probes = tuple(outcome(Probe(2.0**x, n)) for n, x in PLACES)
-        fit = fit_landscape(Evidence(curve, outcome(Probe(0.0, 0)), probes, 12))
+        fit = fit_valley(Evidence(curve, outcome(Probe(0.0, 0)), probes, 12))
         found["noise alone"].append(fit.order if fit is not None else 0.0)
     for row in rows:
         if row["method"].startswith(("probe 300", "probe 250")) and "suggestion" in row:
-            fit = fit_landscape(Suggestion.from_dict(row["suggestion"]).evidence)
+            fit = fit_valley(Suggestion.from_dict(row["suggestion"]).evidence)
             if fit is not None:
                 found.setdefault("real searches", []).append(fit.order)
     return found

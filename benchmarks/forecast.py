@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lrfinder import TrainingLog, forecast, lawfit, read_log
+from lrfinder import TrainingLog, forecast, read_log
 from lrfinder.files import replace_file
-from lrfinder.forecast_plot import forecast_png
+from lrfinder.logs import law_fit as lawfit
+from lrfinder.report.log_plots import forecast_png
 
 PUBLISHED = ("cosine_24000", "constant_24000", "wsdcon_9")
 TWO = ("constant_24000", "wsdcon_9")

@@ -23,8 +23,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder import Detector
-from lrfinder.plateau import next_look
-from lrfinder.trainer import TrainerTrainee
+from lrfinder.lightning.training import LightningTraining
+from lrfinder.plateau.gain_test import next_look
 
 ROOT = Path(__file__).parent.parent
 STEPS = 200
@@ -46,7 +46,7 @@ class Timing(pl.Callback):
     """Times probe steps at the start of training, and training itself."""
 
     def on_train_start(self, trainer, pl_module):
-        trainee = TrainerTrainee(trainer)
+        trainee = LightningTraining(trainer)
         with trainee.preserved():
             trainee.keep_batches(STEPS)
             trainee.rewind()

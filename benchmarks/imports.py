@@ -32,7 +32,7 @@ def main() -> None:
         lrs = [10 ** (-5 + i / 10) for i in range(60)]
         write_curve_csv(Curve(lrs, [2 - 1 / (1 + (0.01 / lr) ** 2) + min(lr**3, 9) for lr in lrs]), path)
         arguments = ["suggest", "--curve", str(path), "--report", str(path.with_suffix(".html"))]
-        suggest = f"from lrfinder.cli import main; main({arguments!r})"
+        suggest = f"from lrfinder.cli.main import main; main({arguments!r})"
         rows = {
             "python, nothing": "pass",
             "import lrfinder": "import lrfinder",

@@ -23,7 +23,7 @@ import torch
 from oracle_grid import ORACLE_SEEDS, TEST_SEEDS, best_octave
 from tasks import TASKS, build
 
-from lrfinder.policy import Policy
+from lrfinder.schedules.policy import Policy
 
 SCHEDULES = ("constant", "cosine", "wsd")
 MORE = ("linear", "step", "multi-step", "exponential", "polynomial", "cosine-restarts", "wsd-sqrt", "one-cycle",

@@ -23,9 +23,9 @@ import torch
 from scipy.signal import lfilter
 from scipy.special import stdtr
 
-from lrfinder.blocks import Blocks
-from lrfinder.detector import table_means
-from lrfinder.plateau import Record, next_look, verdict
+from lrfinder.plateau.blocks import Blocks
+from lrfinder.plateau.detector import table_means
+from lrfinder.plateau.gain_test import Record, next_look, verdict
 
 STEPS, EPOCH, PLATEAU = 20_000, 100, 5_000
 ALPHA = 0.05

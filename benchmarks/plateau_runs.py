@@ -25,9 +25,9 @@ from oracle_grid import best_octave
 from tasks import TASKS, Run, build
 
 from lrfinder import find_plateaus
-from lrfinder.detector import Detector
-from lrfinder.plateau_plot import plateau_png
-from lrfinder.policy import Policy
+from lrfinder.plateau.detector import Detector
+from lrfinder.report.log_plots import plateau_png
+from lrfinder.schedules.policy import Policy
 
 STEPS, EVERY = 2_500, 25
 SEEDS = (0, 10)

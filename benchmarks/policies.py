@@ -27,11 +27,11 @@ from regret import BUDGETS, fit_law, without_warmup
 from scipy.stats import spearmanr
 from tasks import TASKS, build
 
-from lrfinder.annealing import AnnealingEffect
-from lrfinder.choice import choose
-from lrfinder.policy import Policy
-from lrfinder.suggestion import Suggestion
-from lrfinder.theory import features
+from lrfinder.answer.annealing import AnnealingEffect
+from lrfinder.answer.choose import choose
+from lrfinder.answer.suggestion import Suggestion
+from lrfinder.schedules.policy import Policy
+from lrfinder.schedules.theory import features
 
 POLICIES = (*SCHEDULES, *MORE)
 FIXED = ("constant", "cosine", "wsd", "one-cycle")

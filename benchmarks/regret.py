@@ -4,7 +4,7 @@
     python benchmarks/regret.py run benchmarks/out/regret.jsonl      # searches and peers; about 20 minutes on two cores
     python benchmarks/regret.py report benchmarks/out/regret.jsonl --plot docs/images/regret.png    # or --schedule wsd
 
-The law of the drift (`lrfinder.landscape.Drift`) is fitted by least squares to all tasks but the one reported.
+The law of the drift (`lrfinder.evidence.valley.Drift`) is fitted by least squares to all tasks but the one reported.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from tasks import TASKS, Task, build
 from torch.utils.data import DataLoader
 
 import lrfinder
-from lrfinder import finder
-from lrfinder.choice import choose
-from lrfinder.curve import Stage
-from lrfinder.landscape import DRIFT, Drift, fit_landscape
-from lrfinder.loop import LoopTrainee
-from lrfinder.policy import Policy
-from lrfinder.probe import Evidence
-from lrfinder.search_options import SearchOptions
-from lrfinder.suggestion import Suggestion
+from lrfinder.answer.choose import choose
+from lrfinder.answer.suggestion import Suggestion
+from lrfinder.evidence.curve import Stage
+from lrfinder.evidence.probe import Evidence
+from lrfinder.evidence.valley import DRIFT, Drift, fit_valley
+from lrfinder.probing import search as finder
+from lrfinder.probing.options import SearchOptions
+from lrfinder.probing.torch_loop import TorchTraining
+from lrfinder.schedules.policy import Policy
 
 BUDGETS = {500: (60, 125, 300), 2500: (60, 125, 250)}
 DRAWS = 3
@@ -44,7 +44,7 @@ NO_DRIFT = Drift(0.0, 0.0, 0.0, 0.0, 0.0)
 # -- running ----------------------------------------------------------------------------------------------------------
 
 
-class Uncommon(LoopTrainee):
+class Uncommon(TorchTraining):
     """The ablation without common random numbers: every probe draws other batches and other random numbers."""
 
     probes = 0
@@ -67,7 +67,7 @@ class Uncommon(LoopTrainee):
 
 
 def search(
-    task: Task, steps: int, seed: int, budget: int, kind=LoopTrainee, anneal: float = 1.0, draw: int = 0
+    task: Task, steps: int, seed: int, budget: int, kind=TorchTraining, anneal: float = 1.0, draw: int = 0
 ) -> Suggestion:
     run = build(task, seed)
     run.loader.generator.manual_seed(seed + 1000 * draw)  # other batches, for which chance decides much
@@ -211,7 +211,7 @@ def fit_law(rows: list[dict]) -> Drift:
     """
     theory, cases = np.array([-0.15, 0.5, 1.0, 1.0]), []
     for row in rows:
-        landscape = fit_landscape(Suggestion.from_dict(row["suggestion"]).evidence)
+        landscape = fit_valley(Suggestion.from_dict(row["suggestion"]).evidence)
         if landscape is not None and row["lr"] is not None:
             doublings = math.log2(row["steps"] / landscape.steps)
             off = place(row["task"], row["steps"]) - float(landscape.weights @ landscape.place)

@@ -17,7 +17,7 @@ import time
 import torch
 from torch import nn
 
-from lrfinder.state import Snapshot
+from lrfinder.snapshot.snapshot import Snapshot
 
 WIDTH = 2048
 REPEATS = 5

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder import LRFinder
-from lrfinder.config_read import load_config
-from lrfinder.config_write import write_config
+from lrfinder.cli.config_read import load_config
+from lrfinder.cli.config_write import write_config
 from lrfinder.demo import digits
 
 

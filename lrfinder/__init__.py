@@ -1,6 +1,6 @@
-"""Which learning rate, and how should it decay? Answered from short measured probes.
+"""Which learning rate, and how should it decay? lrfinder answers both from short measured probes.
 
-Names load on first use (PEP 562): importing lrfinder imports neither torch nor lightning.
+Every public name is loaded on first use (PEP 562), so that importing lrfinder imports neither torch nor lightning.
 """
 
 from __future__ import annotations
@@ -9,92 +9,104 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lrfinder.callback import LRFinder
-    from lrfinder.choice import suggest
-    from lrfinder.curve import Curve
-    from lrfinder.detector import Detector
-    from lrfinder.errors import InputError, LRFinderError, UnsupportedError
-    from lrfinder.files import read_curve, write_curve_csv
-    from lrfinder.forecast_plot import plot_forecast
-    from lrfinder.forecasts import Forecast, forecast
-    from lrfinder.log import TrainingLog
-    from lrfinder.loop import find_lr, range_test
-    from lrfinder.plateau import Plateau
-    from lrfinder.plateau_callback import PlateauDetector
-    from lrfinder.plateau_plot import plot_plateaus
-    from lrfinder.plateau_scan import Scan, find_plateaus
-    from lrfinder.plot import plot_curve
-    from lrfinder.policies_plot import plot_policies
-    from lrfinder.policy import Policy
-    from lrfinder.policy_callback import PolicyCallback
-    from lrfinder.probes_plot import plot_probes
-    from lrfinder.read_log_file import read_log
-    from lrfinder.reason import Reason
-    from lrfinder.suggestion import Suggestion
+    from lrfinder.answer.choose import suggest as suggest
+    from lrfinder.answer.comparison import Comparison as Comparison
+    from lrfinder.answer.comparison import compare as compare
+    from lrfinder.answer.reason import Reason as Reason
+    from lrfinder.answer.suggestion import Suggestion as Suggestion
+    from lrfinder.cli.config_read import load_config as load_config
+    from lrfinder.cli.config_write import write_config as write_config
+    from lrfinder.errors import InputError as InputError
+    from lrfinder.errors import LRFinderError as LRFinderError
+    from lrfinder.errors import TargetError as TargetError
+    from lrfinder.errors import UnsupportedError as UnsupportedError
+    from lrfinder.evidence.curve import Curve as Curve
+    from lrfinder.evidence.curve import read_curve as read_curve
+    from lrfinder.evidence.curve import write_curve_csv as write_curve_csv
+    from lrfinder.lightning.lr_finder import LRFinder as LRFinder
+    from lrfinder.lightning.plateau_detector import PlateauDetector as PlateauDetector
+    from lrfinder.lightning.schedule import PolicyCallback as PolicyCallback
+    from lrfinder.logs.forecast import Forecast as Forecast
+    from lrfinder.logs.forecast import forecast as forecast
+    from lrfinder.logs.log import TrainingLog as TrainingLog
+    from lrfinder.logs.read import read_log as read_log
+    from lrfinder.plateau.detector import Detector as Detector
+    from lrfinder.plateau.gain_test import Plateau as Plateau
+    from lrfinder.plateau.scan import Scan as Scan
+    from lrfinder.plateau.scan import find_plateaus as find_plateaus
+    from lrfinder.probing.torch_loop import find_lr as find_lr
+    from lrfinder.probing.torch_loop import range_test as range_test
+    from lrfinder.report.horizon_plots import plot_policies as plot_policies
+    from lrfinder.report.log_plots import plot_forecast as plot_forecast
+    from lrfinder.report.log_plots import plot_plateaus as plot_plateaus
+    from lrfinder.report.page import report_html as report_html
+    from lrfinder.report.search_plots import plot_curve as plot_curve
+    from lrfinder.report.search_plots import plot_probes as plot_probes
+    from lrfinder.schedules.policy import POLICIES as POLICIES
+    from lrfinder.schedules.policy import Policy as Policy
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Curve": "curve",
-    "Detector": "detector",
-    "Forecast": "forecasts",
-    "InputError": "errors",
-    "LRFinder": "callback",
-    "LRFinderError": "errors",
-    "Plateau": "plateau",
-    "PlateauDetector": "plateau_callback",
-    "Policy": "policy",
-    "PolicyCallback": "policy_callback",
-    "Reason": "reason",
-    "Scan": "plateau_scan",
-    "Suggestion": "suggestion",
-    "TrainingLog": "log",
-    "UnsupportedError": "errors",
-    "find_lr": "loop",
-    "find_plateaus": "plateau_scan",
-    "forecast": "forecasts",
-    "plot_curve": "plot",
-    "plot_forecast": "forecast_plot",
-    "plot_plateaus": "plateau_plot",
-    "plot_policies": "policies_plot",
-    "plot_probes": "probes_plot",
-    "range_test": "loop",
-    "read_curve": "files",
-    "read_log": "read_log_file",
-    "suggest": "choice",
-    "write_curve_csv": "files",
+_PUBLIC = {
+    "answer.choose": ("suggest",),
+    "answer.comparison": (
+        "Comparison",
+        "compare",
+    ),
+    "answer.reason": ("Reason",),
+    "answer.suggestion": ("Suggestion",),
+    "cli.config_read": ("load_config",),
+    "cli.config_write": ("write_config",),
+    "errors": (
+        "InputError",
+        "LRFinderError",
+        "TargetError",
+        "UnsupportedError",
+    ),
+    "evidence.curve": (
+        "Curve",
+        "read_curve",
+        "write_curve_csv",
+    ),
+    "lightning.lr_finder": ("LRFinder",),
+    "lightning.plateau_detector": ("PlateauDetector",),
+    "lightning.schedule": ("PolicyCallback",),
+    "logs.forecast": (
+        "Forecast",
+        "forecast",
+    ),
+    "logs.log": ("TrainingLog",),
+    "logs.read": ("read_log",),
+    "plateau.detector": ("Detector",),
+    "plateau.gain_test": ("Plateau",),
+    "plateau.scan": (
+        "Scan",
+        "find_plateaus",
+    ),
+    "probing.torch_loop": (
+        "find_lr",
+        "range_test",
+    ),
+    "report.horizon_plots": ("plot_policies",),
+    "report.log_plots": (
+        "plot_forecast",
+        "plot_plateaus",
+    ),
+    "report.page": ("report_html",),
+    "report.search_plots": (
+        "plot_curve",
+        "plot_probes",
+    ),
+    "schedules.policy": (
+        "POLICIES",
+        "Policy",
+    ),
 }
+"""Module -> the public names that it defines."""
 
-__all__ = [
-    "Curve",
-    "Detector",
-    "Forecast",
-    "InputError",
-    "LRFinder",
-    "LRFinderError",
-    "Plateau",
-    "PlateauDetector",
-    "Policy",
-    "PolicyCallback",
-    "Reason",
-    "Scan",
-    "Suggestion",
-    "TrainingLog",
-    "UnsupportedError",
-    "find_lr",
-    "find_plateaus",
-    "forecast",
-    "plot_curve",
-    "plot_forecast",
-    "plot_plateaus",
-    "plot_policies",
-    "plot_probes",
-    "range_test",
-    "read_curve",
-    "read_log",
-    "suggest",
-    "write_curve_csv",
-]
+_HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,5 @@
 """`python -m lrfinder`."""
 
-from lrfinder.cli import main
+from lrfinder.cli.main import main
 
 main()

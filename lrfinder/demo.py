@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 __all__ = ["Demo", "digits", "digits_demo"]
 
 _TRAINING = 1400  # images; the other 397 validate
+
 _STEPS = 430  # ten epochs
 
 

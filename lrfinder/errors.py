@@ -11,8 +11,19 @@ A curve that does not support a suggestion is not an error: `suggest` returns a 
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
+from numbers import Real
 
-__all__ = ["InputError", "LRFinderError", "TargetError", "UnsupportedError", "checked_horizon"]
+__all__ = [
+    "InputError",
+    "LRFinderError",
+    "TargetError",
+    "UnsupportedError",
+    "checked_horizon",
+    "is_number",
+    "one_of",
+    "whole_number",
+]
 
 
 class LRFinderError(Exception):
@@ -31,18 +42,47 @@ class TargetError(LRFinderError, RuntimeError):
     """Code that the command line was pointed at raised; the text ends in its traceback."""
 
 
+def is_number(value: object) -> bool:
+    """Return whether a value is a real number; a bool is none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def whole_number(name: str, value: object, minimum: int = 1, of: str = "") -> int:
+    """Return an argument as an int.
+
+    Args:
+        name: name of the argument.
+        value: what was given; whole numbers of NumPy count too, a bool does not.
+        minimum: smallest value allowed.
+        of: what is counted, such as "optimizer steps".
+
+    Raises:
+        InputError: the value is not a whole number of at least ``minimum``.
+    """
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = minimum - 1
+    if isinstance(value, bool) or number < minimum:
+        rule = "a positive whole number" if minimum == 1 else f"a whole number of at least {minimum}"
+        raise InputError(f"{name} must be {rule}{of and f' of {of}'}, got {name} = {value!r}")
+    return number
+
+
+def one_of(name: str, value: object, allowed: Sequence[str]) -> None:
+    """Check that an argument is one of a few texts.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    if value not in allowed:
+        raise InputError(f"{name} must be {' or '.join(allowed)}, got {value!r}")
+
+
 def checked_horizon(steps: object) -> int | None:
-    """Return the number of optimizer steps of the training asked about, as an int; None if it is unknown.
+    """Return the number of optimizer steps of the training in question, as an int; None if it is unknown.
 
     Raises:
         InputError: ``steps`` is neither None nor a positive whole number.
     """
-    if steps is None:
-        return None
-    try:
-        number = operator.index(steps)  # type: ignore[arg-type]  # NumPy's whole numbers too
-    except TypeError:
-        number = 0
-    if isinstance(steps, bool) or number < 1:
-        raise InputError(f"steps must be a positive whole number of optimizer steps, got steps = {steps!r}")
-    return number
+    return None if steps is None else whole_number("steps", steps, of="optimizer steps")

@@ -3,56 +3,52 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lrfinder.curve import SCHEMA_VERSION, Curve, Stage
 from lrfinder.errors import InputError
 
 __all__ = [
+    "SCHEMA_VERSION",
     "check_writable",
     "excerpt",
     "is_device",
     "json_object",
-    "read_curve",
+    "number_from_json",
+    "number_to_json",
     "read_text",
     "replace_file",
-    "write_curve_csv",
 ]
 
+SCHEMA_VERSION = 1
+"""Of the JSON document that carries curves and suggestion; see `Suggestion.to_dict`."""
+
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def number_to_json(value: float) -> float | str:
+    """Return a number as JSON has it: non-finite ones become the strings NaN, Infinity and -Infinity."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def number_from_json(value: object) -> float:
+    """Read a number written by `number_to_json`; TypeError or ValueError for anything else."""
+    if isinstance(value, str):
+        if value not in _NON_FINITE:
+            raise ValueError(f"got {value!r:.60}")
+        return _NON_FINITE[value]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"got {value!r:.60}")
+    return float(value)
+
+
 _MAX_BYTES = 64 * 2**20  # a curve is a few kB; a larger file is the wrong file
-
-
-def read_curve(path: str | Path) -> tuple[Curve, Mapping[str, Any]]:
-    """Read a recorded curve from CSV (columns ``lr,loss``, optional ``step,stage``) or from JSON.
-
-    JSON may be the document written by ``lrfinder suggest --out``, or any object with the lists ``lr`` and ``loss``
-    (torch-lr-finder's ``history`` is one).
-
-    Returns:
-        The curve, and the JSON document around it (empty for CSV).
-
-    Raises:
-        InputError: the file is missing, unreadable, or breaks a rule; the text names file, field and value.
-    """
-    path = Path(path)
-    text = read_text(path, "CSV with columns lr,loss or JSON")
-    if path.suffix.lower() == ".json" or text.lstrip().startswith("{"):
-        return _curve_from_json(text, str(path))
-    try:
-        return _curve_from_csv(text, str(path)), {}
-    except csv.Error as error:
-        raise InputError(f"{path}: not a CSV file ({error})") from None
-
-
-def write_curve_csv(curve: Curve, path: str | Path) -> None:
-    """Write ``step,lr,loss,stage`` with every digit, so that `read_curve` gives back equal numbers."""
-    rows = [f"{s},{lr!r},{loss!r},{curve.stage}\n" for s, lr, loss in _rows(curve)]
-    replace_file(path, "step,lr,loss,stage\n" + "".join(rows))
 
 
 def replace_file(path: str | Path, content: str | bytes) -> None:
@@ -127,10 +123,6 @@ def is_device(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def _rows(curve: Curve) -> list[tuple[int, float, float]]:
-    return list(zip(curve.step.tolist(), curve.lr.tolist(), curve.loss.tolist(), strict=True))
-
-
 def read_text(path: Path, expected: str, most: int = _MAX_BYTES) -> str:
     """Return what a text file of at most so many bytes holds, without a byte order mark.
 
@@ -160,48 +152,6 @@ def json_object(text: str, name: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InputError(f"{name}: expected a JSON object, got {type(document).__name__}")
     return document
-
-
-def _curve_from_json(text: str, name: str) -> tuple[Curve, Mapping[str, Any]]:
-    document = json_object(text, name)
-    if "comparison" in document:
-        raise InputError(f"{name}: must hold one result, got a comparison of several: lrfinder report shows those")
-    if "curves" not in document:
-        return Curve.from_dict(document, name), {}
-    version = document.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise InputError(f"{name}: schema_version must be {SCHEMA_VERSION}, got {version!r}")
-    curves = document["curves"]
-    if not isinstance(curves, list) or not all(isinstance(curve, dict) for curve in curves):
-        raise InputError(f"{name}: curves must be a list of objects")
-    ranges = [curve for curve in curves if curve.get("stage") == Stage.RANGE]
-    if len(ranges) != 1:
-        raise InputError(f"{name}: curves must hold one curve with stage 'range', got {len(ranges)}")
-    return Curve.from_dict(ranges[0], name), document
-
-
-def _curve_from_csv(text: str, name: str) -> Curve:
-    reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
-    columns = [column.strip().lower() for column in reader.fieldnames or ()]
-    missing = [column for column in ("lr", "loss") if column not in columns]
-    if missing:
-        raise InputError(f"{name}: needs the columns lr and loss, got {excerpt(','.join(columns))}")
-    reader.fieldnames = columns
-    values: dict[str, list[float]] = {column: [] for column in ("lr", "loss", "step") if column in columns}
-    for row in reader:
-        if (row.get("stage") or Stage.RANGE) != Stage.RANGE:
-            raise InputError(f"{name}, line {reader.line_num}: stage must be 'range', got {excerpt(row['stage'])}")
-        for column, numbers in values.items():
-            try:
-                numbers.append(float(row[column]))
-            except (TypeError, ValueError):
-                raise InputError(
-                    f"{name}, line {reader.line_num}: {column} must be a number, got {excerpt(row[column])}"
-                ) from None
-    try:
-        return Curve(values["lr"], values["loss"], values.get("step"))
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from None
 
 
 def excerpt(value: object) -> str:

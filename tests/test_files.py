@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from curves import any_curve, synthetic
 from hypothesis import given, settings
+from support.curves import any_curve, synthetic
 
 from lrfinder import Curve, InputError, read_curve, suggest, write_curve_csv
 from lrfinder.files import check_writable, replace_file

@@ -1,0 +1,1 @@
+"""From evidence to a suggestion or a refusal, and the comparison of several."""

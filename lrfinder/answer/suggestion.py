@@ -1,0 +1,333 @@
+"""`Suggestion`: the answer, its interval, its evidence and its doubts; or a refusal."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lrfinder.answer.ranking import Alternative, named_policy, peak_for, peak_for_schedule
+from lrfinder.answer.reason import Reason, nothing_learnt
+from lrfinder.answer.suggestion_document import read_document
+from lrfinder.errors import InputError
+from lrfinder.evidence.curve import Curve
+from lrfinder.evidence.probe import Evidence, Outcome
+from lrfinder.evidence.range_fit import RangeFit, fit_range
+from lrfinder.evidence.valley import ValleyFit, fit_valley
+from lrfinder.files import SCHEMA_VERSION, number_to_json
+from lrfinder.schedules.code import write_code
+from lrfinder.schedules.optimizer_lr import apply_lr, configured_lrs, scaled_lrs, scheduled
+from lrfinder.schedules.policy import Policy
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+__all__ = ["Suggestion"]
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A learning rate and how to decay it, or a refusal.
+
+    Attributes:
+        reason: why there is no suggestion; None if there is one.
+        lr: suggested peak learning rate of the reference param group; None if refused.
+        lr_low: lower end of the 90% interval for the best rate.
+        lr_high: upper end.
+        param_group_lrs: the suggested rate of every param group, in order.
+        policy: the recommended decay.
+        horizon: optimizer steps of the training asked about; None if unknown.
+        caveats: what to know before trusting it, a sentence each.
+        environment: versions, device and seed.
+        evidence: what the search measured, raw.
+        cost_of_error: (factor, loss) pairs: how much higher the loss of the longest probes lies at the learning rate
+            times that factor, inf if it blows up; empty if it was not measured.
+        alternatives: every policy considered, the one predicted to end lowest first; empty if none was compared.
+    """
+
+    reason: Reason | None
+    lr: float | None
+    lr_low: float | None
+    lr_high: float | None
+    param_group_lrs: tuple[float, ...]
+    policy: Policy | None
+    horizon: int | None
+    caveats: tuple[str, ...]
+    environment: Mapping[str, Any]
+    evidence: Evidence
+    cost_of_error: tuple[tuple[float, float], ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """Either "ok" or "refused"."""
+        return "ok" if self.reason is None else "refused"
+
+    @property
+    def method(self) -> str:
+        """How it was found: "probe", or "range" for a range test alone."""
+        return "probe" if self.evidence.probed else self.evidence.curve.stage
+
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """The raw range test."""
+        return (self.evidence.curve,)
+
+    @property
+    def probes(self) -> tuple[Outcome, ...]:
+        """The untrained model, then what each probe came to, raw; empty for a range test alone."""
+        return self.evidence.probes
+
+    @property
+    def steps_spent(self) -> int:
+        """Optimizer steps that the search took."""
+        return self.evidence.steps
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall time that the search took; None if unknown."""
+        return self.evidence.seconds
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the search early."""
+        return self.evidence.interrupted
+
+    @cached_property
+    def landscape(self) -> ValleyFit | None:
+        """The fit of the probes; None without probes, or if they support none."""
+        if not self.evidence.probed or nothing_learnt(self.evidence) is not None:
+            return None
+        return fit_valley(self.evidence)
+
+    @cached_property
+    def range_fit(self) -> RangeFit | None:
+        """The fit of the range test; None if too few of its points are usable."""
+        return fit_range(self.evidence.curve)
+
+    @property
+    def fit(self) -> dict[str, Any] | None:
+        """The fit that the suggestion rests on, that of the probes if there are any, as JSON-ready data."""
+        if not self.evidence.probed:
+            return None if self.range_fit is None else self.range_fit.to_dict()
+        if self.landscape is None:
+            return None
+        return {**self.landscape.to_dict(), "comparable": self.evidence.comparable}
+
+    @property
+    def chosen(self) -> Alternative | None:
+        """The alternative that `policy` is; None if none was compared."""
+        return next((alternative for alternative in self.alternatives if alternative.policy == self.policy), None)
+
+    def apply(self, optimizer: Optimizer, *schedulers: Any) -> None:
+        """Write the learning rate into the optimizer's param groups, keeping their ratios.
+
+        Create schedulers afterwards, or hand over those that exist already: they hold copies of the old rate.
+
+        Raises:
+            InputError: the suggestion was refused, or no param group has a positive learning rate.
+        """
+        apply_lr([optimizer], self._lr(), schedulers)
+
+    def scheduler(self, optimizer: Optimizer) -> LRScheduler:
+        """Write the learning rate into the optimizer, as `apply` does, and return the scheduler of the policy.
+
+        Step it once per optimizer step ("plateau": once per epoch, with the loss). It drives the optimizer from then
+        on: what schedulers made before it left in the param groups is removed.
+
+        Raises:
+            InputError: the suggestion was refused, or no param group has a positive learning rate.
+        """
+        self.apply(optimizer)
+        return scheduled(optimizer, self._policy(), configured_lrs([optimizer]))
+
+    def code(self) -> str:
+        """Return the `configure_optimizers` that does the same without lrfinder, for `print`: Python, torch only.
+
+        Raises:
+            InputError: the suggestion was refused.
+        """
+        policy = self._policy()
+        return write_code(policy, self.param_group_lrs, self.environment.get("optimizer"), self.headline())
+
+    def with_policy(self, policy: str | Policy) -> Suggestion:
+        """Return a copy with another policy, at the peak learning rate that is best for that policy.
+
+        That is the one of its entry in ``alternatives``, where there is one; the interval and the rates of the param
+        groups are scaled along.
+
+        Args:
+            policy: the name of one, which then takes the same steps in all and of warmup; or a `Policy`.
+
+        Raises:
+            InputError: the suggestion was refused, there is no such policy, or it needs a horizon and there is none.
+        """
+        own, lr = self._policy(), self._lr()
+        if policy in (own, own.name):
+            return self
+        if isinstance(policy, str):
+            policy = named_policy(policy, self.alternatives, own, self.horizon)
+        return self._at(peak_for(policy, self.alternatives, lr), policy)
+
+    def with_schedule(self, rates: ArrayLike, name: str = "your schedule", base: float | None = None) -> Suggestion:
+        """Return a copy at the peak that is best for a schedule of your own; without a policy, since that is yours.
+
+        The peak moves with the shape as that of the policies does, by the convex bound; where none were compared (no
+        horizon, a range test) it stays.
+
+        Args:
+            rates: (k,) learning rates >= 0 in any unit, evenly spaced over the training.
+            name: what to call it.
+            base: the rate that is set to get ``rates``, where that is not their peak: ``lr`` is then what to set.
+
+        Raises:
+            InputError: the suggestion was refused, or this is no schedule.
+        """
+        own, values = self._lr(), np.asarray(rates, dtype=np.float64)
+        lr = peak_for_schedule(values, self.alternatives, own, self.horizon)
+        caveat = f"The peak is the one for {name}, moved there by the convex bound."
+        if base is not None and not math.isclose(values.max(), base, rel_tol=1e-6):
+            height = float(values.max() / base)
+            lr, caveat = lr / height, f"{caveat} That peaks at {height:.3g} times the rate that is set, which is given."
+        return self._at(lr, None, caveat)
+
+    def with_unknown_schedule(self, name: str) -> Suggestion:
+        """Return a copy without a policy, at the peak of a constant rate, for a schedule whose course is unknown."""
+        lr = peak_for(Policy("constant"), self.alternatives, self._lr())
+        return self._at(lr, None, f"The course of {name} could not be told: the rate is that of a constant one.")
+
+    def _at(self, lr: float, policy: Policy | None, *caveats: str) -> Suggestion:
+        """Return a copy at another rate, interval and groups scaled along."""
+        own = self._lr()
+        low, high = (None if end is None else end * (lr / own) for end in (self.lr_low, self.lr_high))
+        groups = scaled_lrs(self.param_group_lrs, lr, own)
+        return dataclasses.replace(
+            self,
+            lr=lr,
+            lr_low=low,
+            lr_high=high,
+            param_group_lrs=groups,
+            policy=policy,
+            caveats=(*self.caveats, *caveats),
+        )
+
+    def with_group_lrs(self, lrs: Sequence[float]) -> Suggestion:
+        """Return a copy that records the learning rates as they were written back."""
+        return dataclasses.replace(self, param_group_lrs=tuple(lrs))
+
+    def with_environment(self, **more: Any) -> Suggestion:
+        """Return a copy with more facts about where it was made, such as device and seed."""
+        return dataclasses.replace(self, environment={**self.environment, **more})
+
+    def headline(self) -> str:
+        """Return the answer in one line."""
+        if self.reason is not None:
+            return f"refused. {self.reason.value}"
+        return f"learning rate {self.lr:.3g}, 90% interval {self.lr_low:.2g} to {self.lr_high:.2g}"
+
+    def summary(self) -> dict[str, Any]:
+        """Return the scalars of the answer, for a logger."""
+        names = ("status", "lr", "lr_low", "lr_high", "method", "horizon", "steps_spent")
+        return {name: getattr(self, name) for name in names}
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Return the answer as (label, text) pairs: what every rendering of it shows."""
+        rows = []
+        if self.lr is None:
+            rows.append(("Refused", self.reason.value if self.reason else ""))
+        else:
+            rows.append(("Peak LR", f"{self.lr:.3g}"))
+            rows.append(("Interval", f"{self.lr_low:.2g} to {self.lr_high:.2g} (90%)"))
+            if len(self.param_group_lrs) > 1:
+                rows.append(("Groups", ", ".join(f"{lr:.3g}" for lr in self.param_group_lrs)))
+        if self.policy is not None:
+            rows.append(("Policy", self.policy.text))
+        if (chosen := self.chosen) is not None:
+            if chosen.gain is not None and chosen.policy.name != "constant":
+                rows.append(("Gain", f"{_gain(chosen)} of the final loss over a constant rate"))
+            rows.append(("Because", chosen.reason))
+            others = [one for one in self.alternatives if one is not chosen and one.gain is not None]
+            rows.append(("Others", ", ".join(f"{one.policy.name} {one.gain:+.1%}" for one in others)))
+        spent = f"{self.steps_spent} steps"
+        if self.cost_of_error:
+            costs = (f"{factor:g} x LR: {_cost(loss)}" for factor, loss in self.cost_of_error)
+            rows.append(("Loss at", ", ".join(costs)))
+        rows.append(("Spent", spent if self.seconds is None else f"{spent}, {self.seconds:.1f} s"))
+        rows.extend(("Caveat", caveat) for caveat in self.caveats)
+        return rows
+
+    def __str__(self) -> str:
+        return "\n".join(f"{label:9s} {text}" for label, text in self.lines())
+
+    def _repr_html_(self) -> str:
+        from lrfinder.report.page import notebook_html
+
+        return notebook_html(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the suggestion as the JSON document of schema version 1."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "status": self.status,
+            "reason": None if self.reason is None else self.reason.value,
+            "lr": self.lr,
+            "lr_low": self.lr_low,
+            "lr_high": self.lr_high,
+            "param_group_lrs": list(self.param_group_lrs),
+            "policy": self._policy_to_dict(),
+            "alternatives": [alternative.to_dict() for alternative in self.alternatives],
+            "method": self.method,
+            "horizon": self.horizon,
+            "steps_spent": self.steps_spent,
+            "seconds": self.seconds,
+            "caveats": list(self.caveats),
+            "curves": [curve.to_dict() for curve in self.curves],
+            "fit": self.fit,
+            "environment": dict(self.environment),
+            "probes": [outcome.to_dict() for outcome in self.probes],
+            "cost_of_error": [[factor, number_to_json(loss)] for factor, loss in self.cost_of_error],
+            "interrupted": self.interrupted,
+        }
+
+    def _lr(self) -> float:
+        if self.lr is None:
+            raise InputError(f"a refused suggestion has no learning rate to apply: {self.headline()}")
+        return self.lr
+
+    def _policy(self) -> Policy:
+        self._lr()
+        if self.policy is None:
+            raise InputError("a suggestion for a schedule of your own has no policy: create that schedule")
+        return self.policy
+
+    def _policy_to_dict(self) -> dict[str, Any] | None:
+        if self.policy is None:
+            return None
+        chosen = self.chosen
+        gains = (None, None, None) if chosen is None else (chosen.gain, chosen.gain_low, chosen.gain_high)
+        names = ("predicted_gain", "predicted_gain_low", "predicted_gain_high")
+        return {**self.policy.to_dict(), **dict(zip(names, gains, strict=True))}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], name: str = "suggestion") -> Suggestion:
+        """Rebuild a suggestion from `to_dict`; ``name`` is what error texts call it.
+
+        Raises:
+            InputError: another schema version, or a missing or malformed field; the text begins with ``name``.
+        """
+        return cls(**read_document(data, name))
+
+
+def _gain(one: Alternative) -> str:
+    return f"{one.gain:+.1%} ({one.gain_low:+.0%} to {one.gain_high:+.0%})"
+
+
+def _cost(loss: float) -> str:
+    return f"{loss:+.2g}" if math.isfinite(loss) else "blows up"

@@ -1,0 +1,272 @@
+"""A suggestion written into a LightningCLI configuration: a copy with the learning rate and the policy."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrfinder.cli.config_read import OWN, is_under_fit, parse_config, read_config, value_at
+from lrfinder.cli.yaml_document import Place, YamlDocument, dotted
+from lrfinder.errors import InputError
+from lrfinder.files import check_writable, replace_file
+from lrfinder.lightning.schedule import check_plateau_metric
+from lrfinder.schedules.code import parse_optimizer
+
+if TYPE_CHECKING:
+    from lrfinder.answer.suggestion import Suggestion
+
+__all__ = ["rate_setting", "write_config"]
+
+
+def write_config(
+    source: str,
+    out: str,
+    suggestion: Suggestion,
+    *,
+    before: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    model_class: Any = None,
+    datamodule_class: Any = None,
+    attribute: str | None = None,
+    monitor: str | None = None,
+    mode: str = "min",
+) -> None:
+    """Write a copy of a LightningCLI configuration that trains as the suggestion says.
+
+    The learning rate is set where the configuration sets it: in the ``optimizer`` section, else in the model's
+    argument ``lr`` or ``learning_rate``, else in the one optimizer among the model's arguments. A model with none of
+    these gets an ``optimizer`` section, if the search saw a plain torch optimizer of all its parameters. The policy
+    becomes a `PolicyCallback`, in place of an ``lr_scheduler`` section and of an `LRFinder`; a suggestion without a
+    policy, made for the schedulers of the configuration or the module, sets the rate only. Comments, key order, quotes
+    and anchors stay; unusual spacing may not. The file appears as a whole, after LightningCLI has read its future
+    content, or not at all.
+
+    Args:
+        source: the configuration, YAML or JSON; the last one if there are several.
+        out: path of the copy, which is used in place of ``source``; relative paths in it start from its folder.
+        suggestion: the result of a search with ``source``.
+        before: the configurations that come before ``source``.
+        overrides: those of the search, which go into the copy.
+        model_class, datamodule_class: as in `load_config`.
+        attribute: argument of the model that holds the learning rate, dotted if it is nested.
+        monitor: the metric that the policy "plateau" follows.
+        mode: "min" or "max", of that metric.
+
+    Raises:
+        InputError: the suggestion was refused, the rate has no place or more than one, param groups have rates that
+            the configuration cannot give them, an anchor shares the rate with another place, LightningCLI does not
+            accept the result or reads something else in it, or ``out`` cannot be written.
+    """
+    check_writable(out, "out")
+    if suggestion.lr is None:
+        raise InputError(f"suggestion must have a learning rate to write, got one that is {suggestion.headline()}")
+    classes = {"model_class": model_class, "datamodule_class": datamodule_class}
+    read_config(source)
+    text = Path(source).read_bytes().decode("utf-8-sig")  # reading it as a text file would lose its kind of line ends
+    paths = [*before, source]
+    wanted = parse_config(paths, overrides, **classes)
+    config = _Config(YamlDocument(text, source), wanted)
+    if overrides:
+        for place, value in _differences(parse_config(paths, **classes), wanted):
+            config.put(place, value)
+    place, value = rate_setting(wanted, suggestion, attribute)
+    config.put(place, value)
+    wanted = _with(wanted, place, value)
+    entry = _callback(suggestion, monitor, mode)
+    if suggestion.policy is not None and wanted.get("lr_scheduler") is not None:
+        config.put(("lr_scheduler",), None)
+        wanted["lr_scheduler"] = None
+    config.set_callback(entry)
+    text = config.document.text()
+    got = parse_config([*before, out], text=text, **classes)
+    if wanted["optimizer"] is not None and _holds(got["optimizer"], wanted["optimizer"]):
+        wanted["optimizer"] = got["optimizer"]  # with the defaults of the class filled in
+    _check_taken(got, wanted, entry)
+    replace_file(out, text)
+
+
+def rate_setting(whole: Mapping[str, Any], suggestion: Suggestion, attribute: str | None) -> tuple[Place, Any]:
+    """Return where a configuration sets the learning rate, and the value to put there.
+
+    Args:
+        whole: the configuration as LightningCLI reads it.
+        suggestion: with a rate.
+        attribute: argument of the model that holds the rate, dotted if it is nested; None for the only candidate.
+
+    Raises:
+        InputError: there is no such place or more than one, or the rates of the suggestion cannot be set there.
+    """
+    place = _rate_place(whole, attribute)
+    if place is None:
+        return ("optimizer",), _optimizer_section(suggestion)
+    rates = suggestion.param_group_lrs
+    if place[0] == "optimizer" and any(rate != rates[0] for rate in rates):
+        raise InputError(
+            "optimizer must have one param group, as LightningCLI makes it, got a suggestion for groups at"
+            f" {', '.join(f'{rate:.3g}' for rate in rates)}: it was found with something else"
+        )
+    now, searched = value_at(whole, place), suggestion.environment.get("configured_lr")
+    if isinstance(searched, float) and not math.isclose(float(now), searched, rel_tol=1e-6):
+        raise InputError(
+            f"{dotted(place)} must be the learning rate that the search started from, {searched:g}, got"
+            f" {now}: name the argument of the model that is, or set it yourself"
+        )
+    return place, suggestion.lr
+
+
+def _rate_place(whole: Mapping[str, Any], attribute: str | None) -> Place | None:
+    """Return where the configuration sets the learning rate, None if it does not."""
+    if (section := whole.get("optimizer")) is not None:
+        if not _is_number(value_at(section, ("init_args", "lr"))):
+            raise InputError(f"optimizer must have a number lr in its init_args, got {section['class_path']} without")
+        return ("optimizer", "init_args", "lr")
+    top: Place = ("model", "init_args") if "class_path" in whole["model"] else ("model",)
+    arguments = value_at(whole, top) or {}
+    if attribute is not None:
+        place = (*top, *attribute.split("."))
+        if not _is_number(value_at(whole, place)):
+            raise InputError(f"attribute must name a number among the model's arguments, got {attribute!r}")
+        return place
+    places: list[Place] = [(name,) for name in ("lr", "learning_rate") if _is_number(arguments.get(name))]
+    places += _optimizers_in(arguments)
+    if len(places) > 1:
+        names = ", ".join(map(dotted, places))
+        raise InputError(f"attribute must say which argument of the model is the learning rate, one of {names}")
+    return (*top, *places[0]) if places else None
+
+
+def _optimizers_in(value: Any) -> Iterator[Place]:
+    """Yield the places of the rates of optimizers that are made from arguments (`OptimizerCallable`)."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, held in pairs:
+        if isinstance(held, dict) and "class_path" in held and _is_number(value_at(held, ("init_args", "lr"))):
+            yield (key, "init_args", "lr")
+        else:
+            yield from ((key, *place) for place in _optimizers_in(held))
+
+
+def _optimizer_section(suggestion: Suggestion) -> dict[str, Any]:
+    """Return an optimizer section for a model that sets its rate in code, where it would replace a scheduler too."""
+    made = parse_optimizer(suggestion.environment.get("optimizer"))
+    if suggestion.policy is None or made is None or len(suggestion.param_group_lrs) != 1:
+        raise InputError(
+            f"the configuration must have a place for the learning rate, {suggestion.lr:.3g}, got none: give the model"
+            " an argument lr that configure_optimizers reads, or add an optimizer section"
+        )
+    kind, arguments = made
+    lists = {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
+    return {"class_path": kind, "init_args": {"lr": suggestion.lr, **lists}}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+class _Config:
+    """The sections of a configuration while they are being changed.
+
+    Args:
+        document: the file.
+        whole: the file and those before it, as LightningCLI reads them.
+    """
+
+    def __init__(self, document: YamlDocument, whole: Mapping[str, Any]) -> None:
+        self.document, self._whole = document, whole
+        self._top: Place = ("fit",) if is_under_fit(document.data) else ()
+
+    def put(self, place: Place, value: Any) -> None:
+        """Set a value; a section that only names a class or a file is written out to hold it."""
+        for depth in range(1, len(place)):
+            if isinstance(value_at(self.document.data, (*self._top, *place[:depth])), str):
+                self.document.put((*self._top, *place[:depth]), value_at(self._whole, place[:depth]))
+        self.document.put((*self._top, *place), value)
+
+    def set_callback(self, entry: dict[str, Any] | None) -> None:
+        """Put our callback in the place of the first one of ours, else last, and remove the others of ours."""
+        trainer = value_at(self.document.data, (*self._top, "trainer"))
+        key = "callbacks+" if isinstance(trainer, dict) and "callbacks+" in trainer else "callbacks"
+        place = (*self._top, "trainer", key)
+        callbacks = value_at(self.document.data, place)
+        if isinstance(callbacks, list):
+            ours = [index for index, callback in enumerate(callbacks) if _is_ours(callback)]
+            for index in reversed(ours[entry is not None :]):
+                self.document.remove((*place, index))
+            if entry is not None and ours:
+                self.document.put((*place, ours[0]), entry)
+            elif entry is not None and callbacks:
+                self.document.append(place, entry)
+            elif entry is not None:
+                self.put(("trainer", key), [entry])
+            return
+        others = [] if callbacks is None or _is_ours(callbacks) else [callbacks]
+        if entry is not None or (callbacks is not None and not others):
+            earlier = callbacks is None and self._whole["trainer"].get("callbacks")  # in an earlier file
+            self.put(("trainer", "callbacks+" if earlier else key), [*others, *([entry] if entry else [])])
+
+
+def _callback(suggestion: Suggestion, monitor: str | None, mode: str) -> dict[str, Any] | None:
+    """Return the entry among the callbacks that follows the policy; None for a constant rate."""
+    policy = suggestion.policy
+    if policy is None or (policy.name == "constant" and not policy.warmup_steps):
+        return None
+    check_plateau_metric(policy, monitor)
+    settings = {"name": policy.name, "total_steps": policy.total_steps, "warmup_steps": policy.warmup_steps}
+    params = {"params": shape} if (shape := policy.to_dict()["params"]) else {}
+    follows = {"monitor": monitor, "mode": mode} if policy.name == "plateau" else {}
+    return {"class_path": "lrfinder.PolicyCallback", "init_args": {**settings, **params, **follows}}
+
+
+def _check_taken(got: dict[str, Any], wanted: dict[str, Any], entry: dict[str, Any] | None) -> None:
+    """Compare what LightningCLI reads in the result with what it is to read."""
+    callbacks, before = (_list_of(whole["trainer"]["callbacks"]) for whole in (got, wanted))
+    ours = [callback for callback in callbacks if _is_ours(callback)]
+    if [callback["class_path"].rpartition(".")[2] for callback in ours] != (["PolicyCallback"] if entry else []):
+        raise InputError(
+            "trainer.callbacks must hold none of lrfinder's in configurations before the last, which would search again"
+            f" or drive the rate too, got {', '.join(callback['class_path'] for callback in ours)}"
+        )
+    got, wanted = ({**whole, "trainer": {**whole["trainer"], "callbacks": None}} for whole in (got, wanted))
+    changed = [place for place, _ in _differences(wanted, got)]
+    kept, others = ([callback for callback in held if not _is_ours(callback)] for held in (callbacks, before))
+    if repr(kept) != repr(others) or (entry and not _holds(ours[0], entry)):
+        changed.append(("trainer", "callbacks"))
+    if changed:
+        raise InputError(
+            "the configuration must be read by LightningCLI as it was, but for the suggestion, got another"
+            f" {', '.join(map(dotted, changed))}: set it yourself"
+        )
+
+
+def _list_of(callbacks: Any) -> list[Any]:
+    return callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
+
+
+def _holds(got: Any, wanted: Any) -> bool:
+    """Return whether everything wanted is there, beside defaults that were filled in."""
+    if isinstance(wanted, dict):
+        return isinstance(got, dict) and all(_holds(got.get(key), value) for key, value in wanted.items())
+    return repr(got) == repr(wanted)
+
+
+def _differences(old: Any, new: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Yield the places where two configurations differ (not in paths), with the new value; another class as a whole."""
+    mappings = isinstance(old, dict) and isinstance(new, dict)
+    if mappings and set(old) <= set(new) and old.get("class_path") == new.get("class_path"):
+        for key, value in new.items():
+            if (*place, key) != ("config",):
+                yield from _differences(old.get(key), value, (*place, key))
+    elif repr(old) != repr(new):
+        yield place, new
+
+
+def _with(whole: Mapping[Any, Any], place: Place, value: Any) -> dict[Any, Any]:
+    key, *rest = place
+    return {**whole, key: _with(whole.get(key) or {}, rest, value) if rest else value}
+
+
+def _is_ours(callback: Any) -> bool:
+    path = callback.get("class_path") if isinstance(callback, dict) else callback
+    return isinstance(path, str) and re.fullmatch(rf"(lrfinder\.(\w+\.)*)?({'|'.join(OWN)})", path) is not None

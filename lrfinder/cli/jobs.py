@@ -1,0 +1,292 @@
+"""`Job`: what `lrfinder suggest` tunes, a plain torch training or a LightningModule with a Trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from torch import nn
+from torch.optim import Optimizer
+
+from lrfinder.cli.code_ref import user_code_errors
+from lrfinder.cli.optimizer_choice import OptimizerChoice
+from lrfinder.errors import InputError
+from lrfinder.lightning.internals import is_lightning, package_of
+from lrfinder.probing.batches import length
+from lrfinder.probing.options import SearchOptions
+from lrfinder.probing.runner import Progress
+from lrfinder.probing.search import Journal
+from lrfinder.probing.torch_loop import TorchTraining, suggest_for
+from lrfinder.schedules.policy import ENDLESS
+
+if TYPE_CHECKING:
+    from lrfinder.answer.suggestion import Suggestion
+
+__all__ = ["Job", "LightningJob", "Suggest", "TorchJob", "check_loader", "loaders_of", "new_trainer"]
+
+Answer = TypeVar("Answer")
+
+OpenJournal = Callable[[SearchOptions], Journal]
+"""Opens the journal of a search, given what it is asked to do."""
+
+Suggest = Callable[[Progress | None, OpenJournal | None], "Suggestion"]
+"""Runs the search, shows its progress, records it in a journal, and returns the suggestion."""
+
+Question = Callable[[SearchOptions, Suggest], Answer]
+"""Gets the options, with the length of the training, and the search, which it may run or not."""
+
+_FIELDS = ("model", "optimizer", "loss_fn", "loader", "val_loader")
+
+_MORE = ("train_step", "val_step", "mode", "accumulate")
+
+_SHAPE = "(model, optimizer, loss_fn, loader[, val_loader]), or a dict or a record with these names"
+
+_DATA = "give --data FILE.py:NAME, a LightningDataModule or a function that returns a DataLoader"
+
+_OURS = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+class Job(Protocol):
+    """A training that was built to be tuned."""
+
+    @property
+    def is_main_process(self) -> bool:
+        """Whether this process is the one that prints and writes."""
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that building it set by itself; None if it set none."""
+
+    def ask(self, options: SearchOptions, question: Question[Answer]) -> Answer:
+        """Put a question to the training where its first step would be taken, and leave it as it was.
+
+        Args:
+            options: what a search is asked to do.
+            question: what to ask.
+
+        Raises:
+            InputError: the options do not fit this training.
+            TargetError: code of the training raises.
+        """
+
+
+@dataclass(frozen=True)
+class TorchJob:
+    """Model, optimizer, loss function and loaders, as `lrfinder.find_lr` takes them.
+
+    Attributes:
+        model, optimizer, loss_fn, loader, val_loader: as in `find_lr`.
+        more: other arguments of `find_lr`: ``train_step``, ``val_step``, ``mode``, ``accumulate``.
+        name: its name in errors.
+        notes: caveats about an optimizer that was replaced, a sentence each.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    loss_fn: Any
+    loader: Iterable[Any]
+    val_loader: Iterable[Any] | None
+    more: Mapping[str, Any]
+    name: str
+    notes: tuple[str, ...] = ()
+    is_main_process: bool = True
+    seed: None = None
+
+    @classmethod
+    def of(cls, made: object, name: str, choice: OptimizerChoice | None = None) -> TorchJob:
+        """Read what a factory returned.
+
+        Args:
+            made: a tuple, dict, named tuple or object with the fields above; without an optimizer if there is a choice.
+            name: its name in errors.
+            choice: an optimizer to put in place of its own.
+
+        Raises:
+            InputError: it is something else, or one of the parts is.
+        """
+        parts = _parts(made, name)
+        model, optimizer, loss_fn = (parts.get(field) for field in ("model", "optimizer", "loss_fn"))
+        if not isinstance(model, nn.Module):
+            raise InputError(f"model of {name} must be a torch Module, got {type(model).__name__}")
+        if not isinstance(optimizer, Optimizer) and not (optimizer is None and choice):
+            raise InputError(f"optimizer of {name} must be a torch Optimizer, got {type(optimizer).__name__}")
+        if not callable(loss_fn) and not ("train_step" in parts and "val_step" in parts):
+            raise InputError(f"loss_fn of {name} must be callable, got {type(loss_fn).__name__}")
+        notes: tuple[str, ...] = ()
+        if choice is not None:
+            if parts.get("train_step") is not None:
+                raise InputError(
+                    f"--optimizer must be left out where {name} has a train_step of its own, got {choice.name}"
+                )
+            optimizer, dropped = choice.over(optimizer, model)
+            notes = (*choice.notes, *dropped)
+        assert optimizer is not None
+        more = {field: parts[field] for field in _MORE if field in parts}
+        return cls(model, optimizer, loss_fn, parts["loader"], parts.get("val_loader"), more, name, notes)
+
+    def ask(self, options: SearchOptions, question: Question[Answer]) -> Answer:
+        """Put a question to this training, see `Job.ask`."""
+        mode = self.more.get("mode", "min")
+        asked = dataclasses.replace(options, steps=self._steps(options), epochs=None, mode=mode)
+
+        def suggest(progress: Progress | None, open_journal: OpenJournal | None) -> Suggestion:
+            journal = None if open_journal is None else open_journal(asked)
+            suggestion = suggest_for(trainee, asked, progress, journal)
+            return _finished(suggestion, asked, trainee.device, self.notes)
+
+        with user_code_errors(f"{self.name} raised while it was tried; it is as it was"):
+            trainee = TorchTraining(
+                self.model, self.optimizer, self.loss_fn, self.loader, val_loader=self.val_loader, **self.more
+            )
+            return question(asked, suggest)
+
+    def _steps(self, options: SearchOptions) -> int | None:
+        """Return the optimizer steps of the training; refuse options that only Lightning has."""
+        if options.monitor is not None:
+            raise InputError(f"--monitor must be left out for {self.name}, which logs no metric, got {options.monitor}")
+        if options.policy == "keep":
+            raise InputError(f"--policy keep must be left out for {self.name}, which has no scheduler to keep")
+        if options.epochs is None:
+            if options.steps is None and options.policy not in (None, "auto", *ENDLESS):
+                raise InputError(f"--policy {options.policy} needs --steps or --epochs, got neither")
+            return options.steps
+        batches = length(self.loader)
+        if batches is None:
+            raise InputError(f"--epochs must be left out for data without length, got {options.epochs}: give --steps")
+        return max(options.epochs * batches // int(self.more.get("accumulate", 1)), 1)
+
+
+def _parts(made: Any, name: str) -> dict[str, Any]:
+    known = (*_FIELDS, *_MORE)
+    if isinstance(made, tuple) and not hasattr(made, "_fields") and len(made) in (4, 5):
+        parts = dict(zip(_FIELDS, made, strict=False))
+    elif isinstance(made, Mapping) or hasattr(made, "_asdict"):
+        parts = dict(made) if isinstance(made, Mapping) else made._asdict()
+        if isinstance(made, Mapping) and (unknown := [key for key in made if key not in known]):
+            raise InputError(f"{name} must return {_SHAPE}, got a dict with {unknown[0]!r}")
+    elif dataclasses.is_dataclass(made) or isinstance(made, types.SimpleNamespace):
+        parts = {field: getattr(made, field) for field in known if hasattr(made, field)}
+    else:
+        got = f"a tuple of {len(made)}" if isinstance(made, tuple) else type(made).__name__
+        raise InputError(f"{name} must be, or return, a LightningModule or {_SHAPE}, got {got}")
+    needed = ("model", "loader") if "train_step" in parts and "val_step" in parts else ("model", "loss_fn", "loader")
+    if missing := [field for field in needed if field not in parts]:
+        raise InputError(f"{name} must return {_SHAPE}, got one without {', '.join(missing)}")
+    return parts
+
+
+@dataclass(frozen=True)
+class LightningJob:
+    """What `Trainer.fit` would be given.
+
+    Attributes:
+        trainer: set up as it would train, without what writes.
+        module: the LightningModule.
+        data: keyword arguments of `fit`: ``datamodule``, or ``train_dataloaders`` and ``val_dataloaders``.
+        name: its name in errors.
+        choice: an optimizer to put in place of the module's own.
+        seed: the seed of its configuration; None without.
+    """
+
+    trainer: Any
+    module: Any
+    data: Mapping[str, Any]
+    name: str
+    choice: OptimizerChoice | None = None
+    seed: int | None = None
+
+    @property
+    def is_main_process(self) -> bool:
+        """Whether this is the first of the processes that train together."""
+        return bool(self.trainer.is_global_zero)
+
+    def ask(self, options: SearchOptions, question: Question[Answer]) -> Answer:
+        """Put a question to this training, see `Job.ask`."""
+        from lrfinder.lightning.inside_fit import ask_within, quiet
+        from lrfinder.lightning.lr_finder import FitSearch
+
+        def within(trainer: Any, module: Any) -> Answer:
+            search = FitSearch.prepare(trainer, module, options)
+            notes = () if self.choice is None else (*self.choice.notes, *dropped)
+
+            def suggest(progress: Progress | None, open_journal: OpenJournal | None) -> Suggestion:
+                if open_journal is not None and trainer.world_size > 1:
+                    raise InputError(f"journal must be None with several processes, got {trainer.world_size} processes")
+                journal = None if open_journal is None else open_journal(search.options)
+                suggestion, _ = search.suggest(progress, journal)
+                return _finished(suggestion, options, trainer.strategy.root_device, notes)
+
+            return question(search.options, suggest)
+
+        chosen: AbstractContextManager[list[str]] = (
+            nullcontext([]) if self.choice is None else self.choice.within(self.module)
+        )
+        with user_code_errors(f"{self.name} raised while it was tried; it is as it was"), quiet(), chosen as dropped:
+            return ask_within(self.trainer, self.module, within, **self.data)
+
+
+def _finished(suggestion: Suggestion, options: SearchOptions, device: Any, notes: Iterable[str]) -> Suggestion:
+    suggestion = with_requested_policy(suggestion.with_environment(device=str(device)), options)
+    return dataclasses.replace(suggestion, caveats=(*suggestion.caveats, *notes))
+
+
+def loaders_of(data: Any, name: str) -> dict[str, Any]:
+    """Return the data as keyword arguments of `fit`.
+
+    Args:
+        data: a LightningDataModule, a loader, or a pair of loaders.
+        name: its name in errors.
+
+    Raises:
+        InputError: they are none of these.
+    """
+    if is_lightning(data, "LightningDataModule"):
+        return {"datamodule": data}
+    if isinstance(data, (tuple, list)) and len(data) == 2:
+        return {"train_dataloaders": data[0], "val_dataloaders": data[1]}
+    if isinstance(data, (str, bytes, tuple)) or not (hasattr(data, "__iter__") or hasattr(data, "__getitem__")):
+        raise InputError(
+            f"--data must name a LightningDataModule, or a function that returns one, a DataLoader or a pair (training,"
+            f" validation), got {name}, which is a {type(data).__name__}"
+        )
+    return {"train_dataloaders": data}
+
+
+def new_trainer(module: Any, name: str, search: SearchOptions, options: Mapping[str, Any], has_data: bool) -> Any:
+    """Return a Trainer of the package that the module is of, which logs and saves nothing.
+
+    Args:
+        module: the LightningModule.
+        name: its name in errors.
+        search: its ``steps`` or ``epochs`` limit the training.
+        options: further options of the Trainer.
+        has_data: whether there are data beside those of the module.
+
+    Raises:
+        InputError: there is nothing to train on, or Lightning does not take an option.
+    """
+    from lrfinder.lightning.inside_fit import quiet
+
+    check_loader(module, name, has_data)
+    if ours := [option for option in options if option in _OURS]:
+        raise InputError(f"--trainer.{ours[0]} must be left out: nothing is shown or written while searching")
+    until = {"max_steps": search.steps or -1, "max_epochs": search.epochs or -1}
+    with user_code_errors("Lightning's Trainer cannot be made"), quiet():
+        return package_of(module).Trainer(**{**until, **options, **_OURS})
+
+
+def check_loader(module: Any, name: str, has_data: bool, remedy: str = _DATA) -> None:
+    """Raise `InputError` with the remedy if neither the module nor anything beside it has data to train on."""
+    if not has_data and type(module).train_dataloader is package_of(module).LightningModule.train_dataloader:
+        raise InputError(f"{name} has no train_dataloader: {remedy}")
+
+
+def with_requested_policy(suggestion: Suggestion, options: SearchOptions) -> Suggestion:
+    """Return the suggestion with the requested policy; unchanged if it is refused or none is requested."""
+    if options.policy in (None, "auto", "keep") or suggestion.lr is None:
+        return suggestion
+    return suggestion.with_policy(options.policy)

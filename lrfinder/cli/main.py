@@ -1,0 +1,110 @@
+"""The command line: parse, call, print, exit. 0: an answer, 1: refused, 2: bad input, 130: interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from lrfinder import __version__
+from lrfinder.cli import forecast, plateau, report, suggest
+from lrfinder.cli import options as suggest_options
+from lrfinder.cli.suggest_target import split_dotted
+from lrfinder.errors import InputError, LRFinderError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code."""
+    _never_fail_to_print()
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        print(end="", flush=True)  # notices a closed pipe now; unlike sys.stdout.flush, minds no missing stdout
+    except LRFinderError as error:
+        print(f"lrfinder: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("lrfinder: interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # the reader left; keep Python from complaining once more at shutdown
+        _discard_stdout()
+        code = 0
+    except OSError as error:  # a full disk, say
+        print(f"lrfinder: cannot write the answer: {error.strerror or error}", file=sys.stderr)
+        _discard_stdout()
+        code = 2
+    sys.exit(code)
+
+
+def _discard_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(arguments: list[str]) -> int:
+    # Options named after the parameters of somebody's code come out first: argparse could not tell their values apart.
+    rest, dotted = split_dotted(arguments) if arguments[:1] == ["suggest"] else (arguments, [])
+    options = _parser().parse_args(rest)
+    if options.command == "forecast":
+        return forecast.run(options)
+    if options.command == "plateau":
+        return plateau.run(options)
+    if options.command == "report":
+        return report.run(options, "lrfinder " + shlex.join(arguments))
+    options.dotted = dotted
+    return suggest.run(options, "lrfinder " + shlex.join(arguments))
+
+
+def _never_fail_to_print() -> None:
+    """Let characters that the terminal's encoding does not have come out as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Leaves in the two ways that `main` knows: bad input is one line, a closed pipe is no fault."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        print(end="", flush=True)
+        super().exit(status, message)
+
+
+class _PrintCompletion(argparse.Action):
+    """Prints the completion script of a shell."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
+        try:
+            import shtab
+        except ImportError:
+            raise InputError("--print-completion needs shtab: pip install 'lrfinder[completion]'") from None
+        print(shtab.complete(parser, shell=values))
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="lrfinder",
+        description="Which learning rate, and how should it decay?",
+        epilog="Each has its own: lrfinder suggest --help, and forecast, plateau, report.",
+    )
+    parser.add_argument(
+        "--print-completion",
+        action=_PrintCompletion,
+        choices=("bash", "zsh"),
+        help="print what a shell sources",
+    )
+    parser.add_argument("--version", action="version", version=f"lrfinder {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    suggest_options.add_parser(commands)
+    forecast.add_parser(commands)
+    plateau.add_parser(commands)
+    report.add_parser(commands)
+    return parser

@@ -1,0 +1,207 @@
+"""Another optimizer in place of the one a model trains with, over the same param groups."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lrfinder.cli.arguments import did_you_mean, parse_argument, takes
+from lrfinder.cli.code_ref import import_module, user_code_errors
+from lrfinder.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+__all__ = ["OptimizerChoice", "choices"]
+
+_ANY_LR = 1e-3
+"""Where there was no optimizer to take a rate from. The search tries its own."""
+
+_MOMENTUM = 0.9
+
+
+@dataclass(frozen=True)
+class OptimizerChoice:
+    """An optimizer class and how it is to be made.
+
+    Attributes:
+        name: as it was asked for.
+        kind: the class.
+        options: what to make it with, besides param groups.
+        notes: what was decided unasked, a sentence each.
+    """
+
+    name: str
+    kind: type[Any]
+    options: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+    def over(self, old: Optimizer | None, model: nn.Module) -> tuple[Optimizer, list[str]]:
+        """Return a new optimizer over the groups of an old one, or over all that trains, and what is lost by it.
+
+        The groups keep the learning rates they were configured with, so that their ratios stay, and a weight decay that
+        was set, where this one has any; everything else of the old one is dropped, a sentence for each.
+
+        Raises:
+            InputError: it cannot be made so.
+            TargetError: the code of a class that is not torch's own raises.
+        """
+        dropped: list[str] = []
+        if old is None:
+            parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            groups, rate = [{"params": parameters}], _ANY_LR
+        else:
+            parts = [self._group(group, old) for group in old.param_groups]
+            groups = [kept for kept, _ in parts]
+            dropped = list(dict.fromkeys(self._drops(what) for _, lost in parts for what in lost))
+            rate = float(old.defaults.get("lr", groups[0]["lr"]))
+        own = {"lr": rate} if takes(self.kind, "lr") else {}
+        with user_code_errors(f"{self.name} cannot be made"):
+            made: Optimizer = self.kind(groups, **{**own, **self.options})
+        return made, dropped
+
+    @contextmanager
+    def within(self, module: Any) -> Iterator[list[str]]:
+        """Let a LightningModule configure this optimizer instead of its own for a while; its schedulers go.
+
+        Yields what is lost by it, a sentence each, which is known once the module has been asked.
+        """
+        own, held = module.configure_optimizers, vars(module).get("configure_optimizers")
+        dropped: list[str] = []
+
+        def configure_optimizers(module: Any) -> Optimizer:
+            optimizers, schedulers = _parts(own())
+            if len(optimizers) > 1:
+                raise InputError(
+                    f"--optimizer must be left out for a module with {len(optimizers)} optimizers, got {self.name}"
+                )
+            made, lost = self.over(optimizers[0] if optimizers else None, module)
+            names = [self._drops(f"{', '.join(schedulers)} of configure_optimizers")] if schedulers else []
+            dropped[:] = [*lost, *names]
+            return made
+
+        module.configure_optimizers = types.MethodType(configure_optimizers, module)
+        try:
+            yield dropped
+        finally:
+            del module.configure_optimizers
+            if held is not None:
+                module.configure_optimizers = held
+
+    def _group(self, group: Mapping[str, Any], old: Optimizer) -> tuple[dict[str, Any], list[str]]:
+        """Return what is kept of a param group, and what is not."""
+        kept: dict[str, Any] = {"params": group["params"], "lr": float(group.get("initial_lr", group["lr"]))}
+        lost = []
+        usual = inspect.signature(type(old)).parameters
+        for name, value in group.items():
+            if name in ("params", "lr") or name not in usual:
+                continue
+            # A group that differs from the rest does so on purpose: biases without weight decay, say.
+            on_purpose = value != old.defaults.get(name, value)
+            if value == usual[name].default and not on_purpose:
+                continue
+            if name == "weight_decay" and takes(self.kind, name) and (on_purpose or name not in self.options):
+                kept[name] = value
+            elif name not in self.options:
+                lost.append(f"{name}={value!r} of {type(old).__name__}")
+        return kept, lost
+
+    def _drops(self, what: str) -> str:
+        return f"--optimizer {self.name} drops {what}."
+
+
+def choices(names: Sequence[str], texts: Mapping[str, str]) -> list[OptimizerChoice]:
+    """Return the optimizers asked for; each option goes to all that take it.
+
+    Args:
+        names: of classes of `torch.optim`, in any case, or dotted paths of others.
+        texts: options, as given.
+
+    Raises:
+        InputError: there is no such class, a name twice, or an option that none of them takes.
+    """
+    doubled = next((name for name in names if names.count(name) > 1), None)
+    if doubled is not None:
+        raise InputError(f"--optimizer must name each optimizer once, got {doubled} twice")
+    kinds = {name: _kind(name) for name in names}
+    for one, other in itertools.combinations(names, 2):
+        if kinds[one] is kinds[other]:
+            raise InputError(f"--optimizer must name each optimizer once, got {one} and {other}, which are the same")
+    if "lr" in texts:
+        raise InputError(f"--optimizer.lr must be left out, since it is what is searched for, got {texts['lr']}")
+    for option in texts:
+        if not any(takes(kind, option) for kind in kinds.values()):
+            known = dict.fromkeys(one for kind in kinds.values() for one in _options(kind))
+            raise InputError(
+                f"--optimizer.{option} must be an option of {' or '.join(names)}, which take"
+                f" {', '.join(known) or 'none'}{did_you_mean(option, known)}"
+            )
+    return [_choice(name, kind, texts) for name, kind in kinds.items()]
+
+
+def _choice(name: str, kind: type[Any], texts: Mapping[str, str]) -> OptimizerChoice:
+    import torch
+
+    values = {
+        name: parse_argument(kind, name, text, "--optimizer") for name, text in texts.items() if takes(kind, name)
+    }
+    options = {option: tuple(value) if isinstance(value, list) else value for option, value in values.items()}
+    notes = []
+    if kind is torch.optim.SGD and "momentum" not in options:
+        options["momentum"] = _MOMENTUM
+        notes.append(f"{name} has momentum {_MOMENTUM:g}, since --optimizer.momentum was not given.")
+    if left := [option for option in texts if option not in options]:
+        notes.append(f"{name} does not take {', '.join(left)}.")
+    return OptimizerChoice(name, kind, options, tuple(notes))
+
+
+def _kind(name: str) -> type[Any]:
+    import torch
+
+    own = {
+        key.lower(): value
+        for key, value in vars(torch.optim).items()
+        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
+    }
+    if "." not in name:
+        if name.lower() not in own:
+            raise InputError(
+                f"--optimizer must be a class of torch.optim or a dotted path, got {name!r}{did_you_mean(name, own)}"
+            )
+        return own[name.lower()]
+    where, _, last = name.rpartition(".")
+    held = {key: value for key, value in vars(import_module(where)).items() if isinstance(value, type)}
+    if not hasattr(held.get(last), "step"):
+        near = did_you_mean(last, [key for key, value in held.items() if hasattr(value, "step")])
+        raise InputError(f"--optimizer must name a class with a step method, got {name!r}{near}")
+    return held[last]
+
+
+def _options(kind: type[Any]) -> Iterable[str]:
+    return (name for name in inspect.signature(kind).parameters if name not in ("self", "params", "lr"))
+
+
+def _parts(configured: Any) -> tuple[list[Any], list[str]]:
+    """Return the optimizers and the names of the schedulers in what `configure_optimizers` may return."""
+    if configured is None:
+        return [], []
+    if isinstance(configured, Mapping):
+        schedulers = [configured["lr_scheduler"]] if configured.get("lr_scheduler") is not None else []
+        return [configured["optimizer"]], [_name(one) for one in schedulers]
+    if not isinstance(configured, (list, tuple)):
+        return [configured], []
+    if len(configured) == 2 and all(isinstance(part, (list, tuple)) for part in configured):
+        return list(configured[0]), [_name(one) for one in configured[1]]
+    parts = [_parts(one) for one in configured]
+    return [one for optimizers, _ in parts for one in optimizers], [name for _, names in parts for name in names]
+
+
+def _name(scheduler: Any) -> str:
+    held = scheduler.get("scheduler", scheduler) if isinstance(scheduler, Mapping) else scheduler
+    return type(held).__name__

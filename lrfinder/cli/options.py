@@ -1,0 +1,169 @@
+"""The options of `lrfinder suggest`, in groups that fit a screen, and the values that options of any command take."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any
+
+__all__ = ["DEFAULTS", "add_parser", "budget", "count", "seed", "steps"]
+
+_USAGE = "lrfinder suggest [TARGET] [--data D] [--config F | --curve F] [options]"
+
+_EXAMPLES = """\
+examples:
+  lrfinder suggest train.py:LitModel --data train.py:Data --steps 20000
+  lrfinder suggest pkg.mod:factory --init.hidden 256 --epochs 10 --budget 60s
+  lrfinder suggest train.py:LitModel --optimizer sgd --optimizer adamw
+  lrfinder suggest --curve curve.csv --steps 5000
+
+exit codes: 0 suggestion, 1 refused, 2 bad input, 130 interrupted
+"""
+
+DEFAULTS: dict[str, Any] = {
+    "method": "probe",
+    "min_lr": 1e-7,
+    "mode": "min",
+    "report": "lrfinder-report.html",
+}
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "suggest",
+        help="suggest a learning rate",
+        usage=_USAGE,
+        description="Suggest a peak learning rate and its decay from short measured probes.",
+        epilog=_EXAMPLES,
+        formatter_class=_Formatter,
+        add_help=False,
+    )
+    parser.set_defaults(dotted=[])
+    what = parser.add_argument_group("what to tune (nothing: a small network on bundled digits)")
+    _add_what(what)
+    _add_training(parser.add_argument_group("the training to tune for"))
+    _add_search(parser.add_argument_group("the search"))
+    _add_answer(parser.add_argument_group("the answer"))
+
+
+_BESIDE_ACCELERATOR = ("devices", "precision", "strategy")
+"""Described in the line of --accelerator."""
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help in columns that leave the texts room, and fit a screen: shells complete the options that are left out."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=22)
+
+    def add_argument(self, action: argparse.Action) -> None:
+        if action.dest not in _BESIDE_ACCELERATOR:
+            super().add_argument(action)
+
+
+def _add_what(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("target", nargs="?", metavar="TARGET", help="FILE.py:NAME or package.module:NAME; --init.NAME VALUE")
+    add("--data", metavar="DATA", help="data module or loaders, as TARGET; --data.NAME VALUE")
+    _file(
+        add(
+            "--config",
+            action="append",
+            default=[],
+            metavar="FILE",
+            help="LightningCLI configuration; --model.NAME VALUE overrides",
+        )
+    )
+    _file(add("--curve", metavar="FILE", help="no training: a recorded curve, CSV or JSON"))
+
+
+def _add_training(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--steps", type=count, metavar="N", help="optimizer steps you will train for")
+    add("--epochs", type=count, metavar="N", help="passes over the data, instead")
+    add("--optimizer", action="append", default=[], metavar="NAME", help="sgd, adamw, pkg.Name; several are compared")
+    add("--accelerator", metavar="A", help="as --devices, --precision, --strategy, --trainer.NAME")
+    for name in _BESIDE_ACCELERATOR:
+        add(f"--{name}", metavar=name[0].upper(), help="as Lightning's Trainer takes it")
+    add("--seed", type=seed, metavar="N", help="of weights and batches (0, or that of --config)")
+
+
+def _add_search(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--method",
+        choices=("probe", "range"),
+        default=DEFAULTS["method"],
+        metavar="M",
+        help="%(default)s, or range: a range test only",
+    )
+    add("--budget", type=budget, metavar="B", help="steps (300), share (5%%) or time (60s) to spend")
+    add("--min-lr", type=float, default=DEFAULTS["min_lr"], metavar="LR", help="lowest rate tried (%(default)g)")
+    add("--max-lr", type=float, metavar="LR", help="highest rate tried (100; range test: 10)")
+    add("--monitor", metavar="NAME", help="judge by this metric of validation_step")
+    add(
+        "--mode",
+        choices=("min", "max"),
+        default=DEFAULTS["mode"],
+        metavar="M",
+        help="min or max, of that metric (%(default)s)",
+    )
+    _file(add("--journal", metavar="FILE", help="save results as they come; rerun to resume"))
+    add("--dry-run", action="store_true", help="show the plan; no training")
+
+
+def _add_answer(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--policy", metavar="NAME", help="decay: wsd, cosine, ..., auto, or keep the module's")
+    kind = group.add_mutually_exclusive_group()
+    kind.add_argument("--json", action="store_true", help="print only the JSON document")
+    kind.add_argument("--code", action="store_true", help="print only a configure_optimizers")
+    _file(add("--report", default=DEFAULTS["report"], metavar="PATH", help="HTML page (%(default)s)"))
+    _file(add("--plot", metavar="PATH.png", help="also write the curve as a picture"))
+    _file(add("--out", metavar="PATH.json", help="also write the JSON document"))
+    _file(add("--write-config", metavar="OUT", help="also write --config with the answer in it"))
+    add("--quiet", action="store_true", help="no progress, no notes")
+    add("-h", "--help", action="help", help="show this")
+
+
+def _file(action: argparse.Action) -> None:
+    """Let shells complete names of files, as shtab asks for it."""
+    action.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # type: ignore[attr-defined]
+
+
+def count(text: str) -> int:
+    """Read a number of at least one."""
+    return _whole(text, 1, "of at least 1")
+
+
+def budget(text: str) -> float | str:
+    """Read steps, a share, or a text that says which."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def steps(text: str) -> int:
+    """Read a number of steps that may be none."""
+    return _whole(text, 0, "of at least 0")
+
+
+def seed(text: str) -> int:
+    """Read a seed."""
+    return _whole(text, 0, "from 0 to 2**64 - 1", 2**64 - 1)  # what torch takes
+
+
+def _whole(text: str, least: int, rule: str, most: float = math.inf) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"must be a whole number {rule}, got {text}")
+    return number

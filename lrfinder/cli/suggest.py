@@ -1,0 +1,290 @@
+"""`lrfinder suggest`: its options, and what it prints and writes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lrfinder.cli.code_ref import CodeRef, without_byte_code
+from lrfinder.cli.jobs import with_requested_policy
+from lrfinder.cli.options import DEFAULTS
+from lrfinder.cli.suggest_target import build, chosen, config_arguments, facts, read_search_options, seed_of
+from lrfinder.cli.terminal import render
+from lrfinder.errors import InputError
+from lrfinder.evidence.curve import read_curve
+from lrfinder.files import check_writable, is_device, replace_file
+from lrfinder.probing.search import Journal
+
+if TYPE_CHECKING:
+    from lrfinder.answer.comparison import Comparison
+    from lrfinder.answer.suggestion import Suggestion
+    from lrfinder.cli.jobs import Job, Suggest
+    from lrfinder.cli.optimizer_choice import OptimizerChoice
+    from lrfinder.probing.options import SearchOptions
+
+__all__ = ["run"]
+
+Found = list[tuple[str, "Suggestion"]]
+"""Names of optimizers, and what was suggested for each."""
+
+_TRAINING = (
+    "target", "data", "config", "epochs", "optimizer", "seed", "accelerator", "devices", "precision", "strategy",
+    "method", "budget", "min_lr", "max_lr", "monitor", "mode", "journal", "dry_run", "write_config",
+)  # fmt: skip
+"""Options that decide how to train, and go with no recorded curve."""
+
+_WRITTEN = ("report", "plot", "out", "journal", "write_config")
+
+
+def run(options: argparse.Namespace, command: str) -> int:
+    """Search, write, print; return the exit code."""
+    _check(options)
+    with without_byte_code():
+        if options.curve is not None:
+            found, interrupted, prints = [("", _from_curve(options).with_environment(command=command))], False, True
+        elif options.dry_run:
+            return _dry_run(options)
+        else:
+            found, interrupted, prints = _searched(options, command)
+        if prints:
+            comparison = _compared(found) if len(options.optimizer) > 1 else None
+            _write(found, comparison, options, command)
+            _print(found, comparison, options)
+            if options.write_config is not None:  # last: if that cannot be, the answer is there all the same
+                _write_config(found[0][1], options)
+    if interrupted:
+        return 130
+    return 0 if any(suggestion.lr is not None for _, suggestion in found) else 1
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Complain before anything is loaded.
+
+    Raises:
+        InputError: files that cannot be written or are named twice, or options that do not go together.
+    """
+    _check_files(options)
+    if options.curve is not None:
+        for name in _TRAINING:
+            value = getattr(options, name)
+            if value != DEFAULTS.get(name) and value is not False and value not in (None, []):
+                what = "a target" if name == "target" else _flag(name)
+                got = value[0] if isinstance(value, list) else value
+                raise InputError(f"{what} is for training and may not be given with --curve, got {got}")
+        for name, value in options.dotted:
+            raise InputError(f"--{name} is for training and may not be given with --curve, got {value}")
+    if options.write_config is not None and not options.config:
+        raise InputError("--write-config must be given with a --config to take after, got none")
+    if options.write_config is not None and options.optimizer:
+        raise InputError(f"--write-config must be given without --optimizer, got {options.optimizer[0]}")
+    if options.write_config is not None and options.policy == "plateau" and options.monitor is None:
+        raise InputError("--policy plateau must be given with a --monitor to follow, for --write-config, got none")
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    targets = [CodeRef.parse(*given) for given in ((options.target,), (options.data, "--data")) if given[0] is not None]
+    code = {os.path.abspath(target.where) for target in targets if target.is_file}
+    read = [*(path for path in (options.curve, *options.config) if path is not None), *code]
+    for name in _WRITTEN:
+        if (path := getattr(options, name)) is not None:
+            check_writable(path, _flag(name))
+    written = {
+        name: [path] if name in ("out", "write_config") else _paths(path, options)
+        for name in _WRITTEN
+        if (path := getattr(options, name)) is not None
+    }
+    if len(options.optimizer) > 1:
+        written["report"].append(options.report)  # the comparison
+    for name, paths in written.items():
+        for path in paths:
+            check_writable(path, _flag(name))
+    paths = [
+        os.path.abspath(path)
+        for path in (*read, *(path for paths in written.values() for path in dict.fromkeys(paths)))
+    ]
+    if len(set(paths)) < len(paths):
+        raise InputError(
+            "--curve, --report, --plot, --out and --journal must name different files, and so must --config,"
+            f" --write-config and what is imported, got {', '.join(paths)}"
+        )
+    if options.plot is not None and not options.plot.lower().endswith(".png"):
+        raise InputError(f"--plot must name a .png file, got {options.plot}")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _searched(options: argparse.Namespace, command: str) -> tuple[Found, bool, bool]:
+    """Search with every optimizer; return what was found, whether Ctrl-C ended it, and whether to print it here."""
+    search = read_search_options(options)
+    quiet = options.quiet or os.environ.get("LOCAL_RANK", "0") != "0"  # one process of several is enough
+    found: Found = []
+    choices, prints = chosen(options), True
+    if options.target is None and not options.config and not quiet:
+        print("No target given: tuning a small network on the bundled handwritten digits.", file=sys.stderr)
+    for index, choice in enumerate(choices, start=1):
+        if len(choices) > 1 and choice is not None and not quiet:
+            print(f"Optimizer {index} of {len(choices)}: {choice.name}", file=sys.stderr)
+        try:
+            job = build(options, search, choice)
+            suggestion = _suggested(job, search, options, choice, quiet)
+            prints = job.is_main_process
+        except KeyboardInterrupt:
+            if not found:
+                raise
+            return found, True, prints
+        environment = {"seed": seed_of(options) if job.seed is None else job.seed, "command": command}
+        found.append(("" if choice is None else choice.name, suggestion.with_environment(**environment)))
+        if suggestion.interrupted:
+            return found, True, prints
+    return found, False, prints
+
+
+def _suggested(
+    job: Job, search: SearchOptions, options: argparse.Namespace, choice: OptimizerChoice | None, quiet: bool
+) -> Suggestion:
+    from lrfinder.probing.search import progress_bar
+
+    def open_journal(asked: SearchOptions) -> Journal:
+        path = dict(zip(options.optimizer, _paths(options.journal, options), strict=False)).get(
+            "" if choice is None else choice.name, options.journal
+        )
+        opened = Journal(path, {**asked.journal_header(), **facts(options, choice)})
+        if opened.resumed and not quiet:
+            from tqdm.auto import tqdm
+
+            tqdm.write(f"Going on from {path}: {opened.resumed} results.", file=sys.stderr)  # above the bar
+        return opened
+
+    def question(asked: SearchOptions, suggest: Suggest) -> Suggestion:
+        with progress_bar(not quiet and job.is_main_process) as bar:
+            return suggest(bar, None if options.journal is None else open_journal)
+
+    return job.ask(search, question)
+
+
+def _dry_run(options: argparse.Namespace) -> int:
+    from lrfinder.probing.dry_run import DryRun
+
+    search = read_search_options(options)
+    choices = chosen(options)
+    job = build(options, search, choices[0])
+    plan = job.ask(search, lambda asked, suggest: DryRun.of(asked))
+    if not job.is_main_process:
+        return 0
+    if options.json:
+        print(json.dumps({**plan.to_dict(), "searches": len(choices)}, indent=2, allow_nan=False))
+        return 0
+    print(render(plan.lines(), sys.stdout))
+    if len(choices) > 1:
+        print(f"Searches  {len(choices)} like this one: {', '.join(options.optimizer)}")
+    return 0
+
+
+def _from_curve(options: argparse.Namespace) -> Suggestion:
+    from lrfinder.answer.choose import choose, suggest
+    from lrfinder.answer.suggestion import Suggestion
+
+    curve, document = read_curve(options.curve)
+    horizon = document.get("horizon")
+    if horizon is not None and (isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1):
+        raise InputError(f"{options.curve}: horizon must be a positive whole number or null, got {horizon!r:.60}")
+    steps = options.steps if options.steps is not None else horizon
+    again = None
+    if document.get("probes"):
+        before = Suggestion.from_dict(document, options.curve)
+        again = choose(before.evidence, steps=steps)
+        again = again.with_environment(**before.environment)
+    return with_requested_policy(again or suggest(curve, steps=steps), read_search_options(options))
+
+
+def _compared(found: Found) -> Comparison:
+    from lrfinder.answer.comparison import compare
+
+    return compare(found)
+
+
+def _write(found: Found, comparison: Comparison | None, options: argparse.Namespace, command: str) -> None:
+    from lrfinder.report.page import report_html, report_png
+    from lrfinder.report.summary import Findings
+
+    if options.out is not None:
+        replace_file(options.out, _document(found, comparison))
+    findings = {name: Findings.of(suggestion) for name, suggestion in found}
+    if options.plot is not None:
+        for path, (name, suggestion) in zip(_paths(options.plot, options), found, strict=False):  # fewer after Ctrl-C
+            replace_file(path, report_png(suggestion, findings[name]))
+    for path, (name, suggestion) in zip(_paths(options.report, options), found, strict=False):
+        replace_file(path, report_html(suggestion, command, findings[name]))
+    if comparison is not None:
+        from lrfinder.report.comparison_page import comparison_html
+
+        replace_file(options.report, comparison_html(comparison, command))
+
+
+def _write_config(suggestion: Suggestion, options: argparse.Namespace) -> None:
+    from lrfinder.cli.config_write import write_config
+
+    aside = sys.stderr if options.json or options.code else sys.stdout
+    if suggestion.lr is None:
+        if not options.quiet:
+            print(f"Config    {options.write_config} is not written: there is no rate to put there", file=aside)
+        return
+    *before, source = options.config
+    arguments = config_arguments(options, read_search_options(options), None)
+    write_config(
+        source, options.write_config, suggestion,
+        before=before, monitor=options.monitor, mode=options.mode, **arguments,
+    )  # fmt: skip
+    if not options.quiet:
+        print(f"Config    {options.write_config}", file=aside)
+
+
+def _print(found: Found, comparison: Comparison | None, options: argparse.Namespace) -> None:
+    best = found[0][1]
+    if options.json:
+        print(_document(found, comparison), end="")
+    elif comparison is not None:
+        best = comparison.first.suggestion
+        if not options.code:
+            print(comparison.table())
+            print(render(comparison.lines(), sys.stdout), end="\n\n")
+            print(f"With {comparison.first.name}:")
+            print(render(best.lines(), sys.stdout))
+    elif not options.code:
+        print(render(best.lines(), sys.stdout))
+    if options.code:
+        _print_code(best)
+    if not options.quiet:
+        aside = sys.stderr if options.json or options.code else sys.stdout
+        for path in dict.fromkeys((options.report, *_paths(options.report, options)[: len(found)])):
+            print(f"Report    {path}", file=aside)
+
+
+def _print_code(suggestion: Suggestion) -> None:
+    if suggestion.lr is None:
+        print(render(suggestion.lines(), sys.stderr), file=sys.stderr)
+    elif suggestion.policy is None:
+        print(f"# {suggestion.headline()}; your own scheduler is kept\nlr = {suggestion.lr!r}")
+    else:
+        print(suggestion.code(), end="")
+
+
+def _document(found: Found, comparison: Comparison | None) -> str:
+    document = found[0][1].to_dict() if comparison is None else comparison.to_dict()
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def _paths(path: str, options: argparse.Namespace) -> list[str]:
+    """Return a path for each of several optimizers: ``report.html`` becomes ``report-sgd.html``."""
+    whole = Path(path)
+    if len(options.optimizer) < 2:
+        return [path]
+    if is_device(whole):
+        return [path] * len(options.optimizer)
+    return [str(whole.with_name(f"{whole.stem}-{name}{whole.suffix}")) for name in dict.fromkeys(options.optimizer)]

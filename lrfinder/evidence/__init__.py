@@ -1,0 +1,1 @@
+"""What a search measures, and the fits to it."""

@@ -1,0 +1,261 @@
+"""`Curve`: the raw record of a range test, learning rate by learning rate."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lrfinder.errors import InputError
+from lrfinder.files import (
+    SCHEMA_VERSION,
+    excerpt,
+    json_object,
+    number_from_json,
+    number_to_json,
+    read_text,
+    replace_file,
+)
+
+__all__ = ["MIN_POINTS", "Curve", "Stage", "read_curve", "write_curve_csv"]
+
+MIN_POINTS = 10
+"""Fewest points a curve may have: with fewer, the six parameters of the fit have no degrees of freedom to err with."""
+
+
+class Stage(str, Enum):
+    """The part of a search that a curve or a probe belongs to; each member equals its text in JSON."""
+
+    RANGE = "range"
+    UNTRAINED = "untrained"
+    PROBE = "probe"
+    SHORT = "rung 1"
+    LONG = "rung 2"
+    TRUNK = "trunk"
+    BRANCH = "branch"
+    WARMUP = "warmup"
+
+    # Without it Python 3.12 formats a member as "Stage.RANGE", while 3.10 and 3.11 format it as "range".
+    __str__ = str.__str__
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Loss against learning rate, exactly as measured: never smoothed, clipped or normalised.
+
+    Point ``i`` holds the learning rate of optimizer step ``i`` and the loss of the batch of that step, computed
+    *before* the update, as every range-finder records it. What ``lr[i]`` did is therefore seen in ``loss[i + 1]``;
+    `lrfinder.fit` pairs them so.
+
+    Attributes:
+        lr: (n,) float64, strictly increasing, > 0: the learning rate of the reference param group.
+        loss: (n,) float64, raw; the last values may be inf or NaN where training blew up.
+        step: (n,) int64, strictly increasing: optimizer steps since the start of the test.
+        stage: what was run, normally `Stage.RANGE`; any other text is kept as it was read.
+        seconds: wall time of the recording, >= 0; None where unknown.
+        group_ratios: each param group's learning rate divided by ``lr``, >= 0.
+        caveats: what the recording could not do, in sentences.
+
+    Raises:
+        InputError: lengths differ, fewer than ten points, a learning rate is not positive and finite, they do not
+            increase, or another field breaks the rule stated with it.
+    """
+
+    lr: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    step: NDArray[np.int64]
+    stage: str = Stage.RANGE.value
+    seconds: float | None = None
+    group_ratios: tuple[float, ...] = (1.0,)
+    caveats: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        lr: ArrayLike,
+        loss: ArrayLike,
+        step: ArrayLike | None = None,
+        *,
+        stage: str = Stage.RANGE,
+        seconds: float | None = None,
+        group_ratios: Sequence[float] = (1.0,),
+        caveats: Sequence[str] = (),
+    ) -> None:
+        lrs, losses = np.array(lr, dtype=np.float64), np.array(loss, dtype=np.float64)
+        steps = np.arange(lrs.size) if step is None else _whole(step)
+        _check(lrs, losses, steps)
+        for ratio in group_ratios:
+            if not (math.isfinite(ratio) and ratio >= 0):
+                raise InputError(f"group_ratios must be finite and at least 0, got {ratio:g}")
+        if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
+            raise InputError(f"seconds must be finite and at least 0, got seconds = {seconds:g}")
+        for array in (lrs, losses, steps):
+            array.setflags(write=False)
+        for name, value in (
+            ("lr", lrs),
+            ("loss", losses),
+            ("step", steps),
+            ("stage", str(stage)),
+            ("seconds", seconds),
+            ("group_ratios", tuple(float(ratio) for ratio in group_ratios)),
+            ("caveats", tuple(caveats)),
+        ):
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return int(self.lr.size)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Curve) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # holds arrays, like numpy.ndarray itself
+
+    def __repr__(self) -> str:
+        return f"Curve({self.stage}: {len(self)} points, lr {self.lr[0]:.3g} to {self.lr[-1]:.3g})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the curve as JSON-ready data; non-finite losses become the strings NaN, Infinity and -Infinity."""
+        return {
+            "stage": self.stage,
+            "lr": self.lr.tolist(),
+            "loss": [number_to_json(value) for value in self.loss.tolist()],
+            "step": self.step.tolist(),
+            "seconds": self.seconds,
+            "group_ratios": list(self.group_ratios),
+            "caveats": list(self.caveats),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], name: str = "curve") -> Curve:
+        """Rebuild a curve from `to_dict`, or from any mapping with the lists ``lr`` and ``loss``.
+
+        Raises:
+            InputError: a field is missing or has the wrong type; the text begins with ``name``.
+        """
+        for field in ("lr", "loss"):
+            if not isinstance(data.get(field), list):
+                raise InputError(f"{name}: needs a list of numbers {field!r}, got {type(data.get(field)).__name__}")
+        try:
+            return cls(
+                lr=[number_from_json(value) for value in data["lr"]],
+                loss=[number_from_json(value) for value in data["loss"]],
+                step=data.get("step"),
+                stage=str(data.get("stage", Stage.RANGE)),
+                seconds=None if data.get("seconds") is None else float(data["seconds"]),
+                group_ratios=[float(ratio) for ratio in data.get("group_ratios") or (1.0,)],
+                caveats=[str(caveat) for caveat in data.get("caveats") or ()],
+            )
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"{name}: every value must be a number ({error})") from None
+
+
+def _check(lr: NDArray[np.float64], loss: NDArray[np.float64], step: NDArray[np.int64]) -> None:
+    for name, array in (("lr", lr), ("loss", loss), ("step", step)):
+        if array.ndim != 1 or array.size != lr.size:
+            raise InputError(
+                f"lr, loss and step must be lists of one length, got {name} of shape {array.shape} with lr {lr.shape}"
+            )
+    if lr.size < MIN_POINTS:
+        raise InputError(f"a curve needs at least {MIN_POINTS} points, got {lr.size}: record more steps")
+    bad = np.flatnonzero(~((lr > 1e-100) & (lr < 1e100)))
+    if bad.size:
+        raise InputError(
+            f"every lr must be positive and finite, got lr = {lr[bad[0]]:g} at point {bad[0] + 1} (1e-100 to 1e100)"
+        )
+    for name, array in (("lr", lr), ("step", step)):
+        falls = np.flatnonzero(np.diff(array) <= 0)
+        if falls.size:
+            i = int(falls[0])
+            raise InputError(
+                f"{name} must be strictly increasing, got {array[i + 1]:g} after {array[i]:g} at point {i + 2}"
+            )
+
+
+def _whole(step: ArrayLike) -> NDArray[np.int64]:
+    exact = np.array(step, dtype=np.float64)
+    bad = np.flatnonzero(~((np.abs(exact) < 2**53) & (exact == np.floor(exact))))
+    if bad.size:
+        raise InputError(f"every step must be a whole number, got step = {exact.flat[bad[0]]:g} at point {bad[0] + 1}")
+    return exact.astype(np.int64)
+
+
+def read_curve(path: str | Path) -> tuple[Curve, Mapping[str, Any]]:
+    """Read a recorded curve from CSV (columns ``lr,loss``, optional ``step,stage``) or from JSON.
+
+    JSON may be the document written by ``lrfinder suggest --out``, or any object with the lists ``lr`` and ``loss``
+    (torch-lr-finder's ``history`` is one).
+
+    Returns:
+        The curve, and the JSON document around it (empty for CSV).
+
+    Raises:
+        InputError: the file is missing, unreadable, or breaks a rule; the text names file, field and value.
+    """
+    path = Path(path)
+    text = read_text(path, "CSV with columns lr,loss or JSON")
+    if path.suffix.lower() == ".json" or text.lstrip().startswith("{"):
+        return _curve_from_json(text, str(path))
+    try:
+        return _curve_from_csv(text, str(path)), {}
+    except csv.Error as error:
+        raise InputError(f"{path}: not a CSV file ({error})") from None
+
+
+def write_curve_csv(curve: Curve, path: str | Path) -> None:
+    """Write ``step,lr,loss,stage`` with every digit, so that `read_curve` gives back equal numbers."""
+    rows = [f"{s},{lr!r},{loss!r},{curve.stage}\n" for s, lr, loss in _rows(curve)]
+    replace_file(path, "step,lr,loss,stage\n" + "".join(rows))
+
+
+def _rows(curve: Curve) -> list[tuple[int, float, float]]:
+    return list(zip(curve.step.tolist(), curve.lr.tolist(), curve.loss.tolist(), strict=True))
+
+
+def _curve_from_json(text: str, name: str) -> tuple[Curve, Mapping[str, Any]]:
+    document = json_object(text, name)
+    if "comparison" in document:
+        raise InputError(f"{name}: must hold one result, got a comparison of several: lrfinder report shows those")
+    if "curves" not in document:
+        return Curve.from_dict(document, name), {}
+    version = document.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise InputError(f"{name}: schema_version must be {SCHEMA_VERSION}, got {version!r}")
+    curves = document["curves"]
+    if not isinstance(curves, list) or not all(isinstance(curve, dict) for curve in curves):
+        raise InputError(f"{name}: curves must be a list of objects")
+    ranges = [curve for curve in curves if curve.get("stage") == Stage.RANGE]
+    if len(ranges) != 1:
+        raise InputError(f"{name}: curves must hold one curve with stage 'range', got {len(ranges)}")
+    return Curve.from_dict(ranges[0], name), document
+
+
+def _curve_from_csv(text: str, name: str) -> Curve:
+    reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
+    columns = [column.strip().lower() for column in reader.fieldnames or ()]
+    missing = [column for column in ("lr", "loss") if column not in columns]
+    if missing:
+        raise InputError(f"{name}: needs the columns lr and loss, got {excerpt(','.join(columns))}")
+    reader.fieldnames = columns
+    values: dict[str, list[float]] = {column: [] for column in ("lr", "loss", "step") if column in columns}
+    for row in reader:
+        if (row.get("stage") or Stage.RANGE) != Stage.RANGE:
+            raise InputError(f"{name}, line {reader.line_num}: stage must be 'range', got {excerpt(row['stage'])}")
+        for column, numbers in values.items():
+            try:
+                numbers.append(float(row[column]))
+            except (TypeError, ValueError):
+                raise InputError(
+                    f"{name}, line {reader.line_num}: {column} must be a number, got {excerpt(row[column])}"
+                ) from None
+    try:
+        return Curve(values["lr"], values["loss"], values.get("step"))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None

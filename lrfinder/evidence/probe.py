@@ -1,0 +1,216 @@
+"""`Probe`: a short training to be run, as data. `Outcome`: what came of it. `Evidence`: all of them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrfinder.errors import InputError
+from lrfinder.evidence.curve import Curve, Stage
+from lrfinder.files import number_from_json, number_to_json
+
+__all__ = ["ANNEALED", "NOT_EVALUATED", "Evidence", "Outcome", "Probe"]
+
+ANNEALED = 0.4
+"""Share of a branch, its end, over which the rate falls to zero: what the policy "wsd" does by default."""
+
+_BRANCHES = (Stage.TRUNK, Stage.BRANCH, Stage.WARMUP)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A short training from the starting state, to be run.
+
+    ``lr(t) = lr * min(1, (t + 1) / (warmup + 1), (steps - t) / (anneal * steps))``.
+
+    Attributes:
+        lr: peak learning rate of the reference param group.
+        steps: n, optimizer steps.
+        anneal: share of the steps, the last ones, over which the rate falls linearly to zero; 0 for a constant rate.
+        stage: the part of the search that asked for it.
+        warmup: steps, the first ones, over which the rate rises linearly.
+    """
+
+    lr: float
+    steps: int
+    anneal: float = 1.0
+    stage: Stage = Stage.PROBE
+    warmup: int = 0
+
+    def lrs(self) -> NDArray[np.float64]:
+        """Return the learning rate of every step: (steps,)."""
+        left = np.arange(self.steps, 0, -1.0)
+        risen = (np.arange(self.steps) + 1.0) / (self.warmup + 1)
+        return np.asarray(self.lr * np.minimum(np.minimum(risen, 1.0), left / max(self.anneal * self.steps, 1.0)))
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What came of a probe, raw.
+
+    Attributes:
+        probe: what was run.
+        train_loss: (k,) float64, training loss of the steps taken, before each update; k < n where it was given up.
+        loss: (m,) float64, what is minimised, on each of the held-out batches, after the last step; empty where
+            training was given up.
+        seconds: wall time.
+    """
+
+    probe: Probe
+    train_loss: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    seconds: float
+
+    @property
+    def diverged(self) -> bool:
+        """Whether training blew up, during the probe or by what it led to."""
+        return self.loss.size == 0 or not bool(np.all(np.isfinite(self.loss)))
+
+    @property
+    def mean(self) -> float:
+        """Mean over the held-out batches; inf where training blew up."""
+        return math.inf if self.diverged else float(self.loss.mean())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Outcome) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # holds arrays, like numpy.ndarray itself
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the outcome as JSON-ready data."""
+        return {
+            "lr": self.probe.lr,
+            "steps": self.probe.steps,
+            "anneal": self.probe.anneal,
+            "stage": str(self.probe.stage),
+            "warmup": self.probe.warmup,
+            "train_loss": [number_to_json(value) for value in self.train_loss.tolist()],
+            "loss": [number_to_json(value) for value in self.loss.tolist()],
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Outcome:
+        """Rebuild an outcome from `to_dict`; KeyError, TypeError or ValueError where a field is missing or wrong."""
+        numbers = float(data["lr"]), int(data["steps"]), float(data["anneal"])
+        probe = Probe(*numbers, Stage(data["stage"]), int(data.get("warmup", 0)))
+        if (
+            not (probe.lr < 1e100 and 0 <= probe.anneal <= 1)
+            or not 0 <= probe.warmup <= probe.steps
+            or (probe.lr <= 0) != (probe.steps == 0)
+        ):
+            raise ValueError(f"a probe needs a positive lr and steps, and anneal from 0 to 1, got {probe}")
+        losses = ([number_from_json(value) for value in data[name]] for name in ("train_loss", "loss"))
+        train_loss, loss = (np.array(values, dtype=np.float64) for values in losses)
+        return cls(probe, train_loss, loss, float(data["seconds"]))
+
+
+NOT_EVALUATED = Outcome(Probe(0.0, 0, 0.0, Stage.UNTRAINED), np.empty(0), np.empty(0), 0.0)
+"""The starting state of a search that judged nothing on held-out batches: a range test alone."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a search measured, raw.
+
+    Attributes:
+        curve: the range test that came first.
+        untrained: the starting state, evaluated: an outcome of no steps; `NOT_EVALUATED` for a range test alone.
+        outcomes: what the probes came to, in the order they were run.
+        range_steps: optimizer steps that the range test took, those past its end included.
+        epoch_steps: optimizer steps of one pass over the training data; None if unknown.
+        comparable: whether what is minimised on held-out batches is the training loss, so that the two compare.
+        branches: outcomes of the probes that measure the effect of annealing and warmup, in the order they were run.
+        interrupted: whether Ctrl-C ended the search early.
+    """
+
+    curve: Curve
+    untrained: Outcome
+    outcomes: tuple[Outcome, ...]
+    range_steps: int
+    epoch_steps: float | None = None
+    comparable: bool = True
+    branches: tuple[Outcome, ...] = ()
+    interrupted: bool = False
+
+    @classmethod
+    def of_range_test(cls, curve: Curve) -> Evidence:
+        """Return the evidence of a range test alone, whose curve is all there is."""
+        return cls(curve, NOT_EVALUATED, (), int(curve.step[-1]) + 1)
+
+    @classmethod
+    def of_probes(
+        cls,
+        curve: Curve,
+        probes: Sequence[Outcome],
+        steps: int,
+        *,
+        epoch_steps: float | None = None,
+        comparable: bool = True,
+        interrupted: bool = False,
+    ) -> Evidence:
+        """Rebuild evidence from `probes` and `steps`, as a document holds them.
+
+        Args:
+            curve: the range test.
+            probes: the starting state first, then the probes in the order they were run; empty for a range test alone.
+            steps: optimizer steps taken in all.
+            epoch_steps: optimizer steps of one pass over the training data; None if unknown.
+            comparable: see `Evidence`.
+            interrupted: whether Ctrl-C ended the search early.
+
+        Raises:
+            InputError: the probes do not belong together, or ``epoch_steps`` is not positive.
+        """
+        if epoch_steps is not None and not (isinstance(epoch_steps, (int, float)) and epoch_steps > 0):
+            raise InputError(f"epoch_steps must be a positive number or null, got {epoch_steps!r:.60}")
+        if len({outcome.loss.size for outcome in probes if not outcome.diverged}) > 1:
+            raise InputError("probes must all be judged by the same held-out batches, got lists of different lengths")
+        untrained, *trained = probes or (NOT_EVALUATED,)
+        if untrained.probe.steps or (probes and not untrained.loss.size):
+            raise InputError("probes must begin with the untrained model, of 0 steps and with its held-out loss")
+        return cls(
+            curve,
+            untrained,
+            tuple(outcome for outcome in trained if outcome.probe.stage not in _BRANCHES),
+            steps - sum(outcome.train_loss.size for outcome in trained),
+            epoch_steps,
+            comparable,
+            tuple(outcome for outcome in trained if outcome.probe.stage in _BRANCHES),
+            interrupted,
+        )
+
+    @property
+    def probed(self) -> bool:
+        """Whether anything was judged on held-out batches; a range test alone judges nothing."""
+        return self.untrained.loss.size > 0
+
+    @property
+    def probes(self) -> tuple[Outcome, ...]:
+        """The starting state and all that started from it, in the order they were run; empty for a range test alone."""
+        return (self.untrained, *self.outcomes, *self.branches) if self.probed else ()
+
+    @property
+    def rungs(self) -> tuple[tuple[Outcome, ...], ...]:
+        """The outcomes of each length, the shortest first, by learning rate."""
+        ordered = sorted(self.outcomes, key=lambda o: (o.probe.steps, o.probe.lr))
+        return tuple(tuple(rung) for _, rung in itertools.groupby(ordered, key=lambda o: o.probe.steps))
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps taken in all."""
+        return self.range_steps + sum(outcome.train_loss.size for outcome in (*self.outcomes, *self.branches))
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall time of all of it; None if that of a range test alone is unknown."""
+        if not self.probed:
+            return self.curve.seconds
+        trained = sum(outcome.seconds for outcome in (*self.outcomes, *self.branches))
+        return (self.curve.seconds or 0.0) + self.untrained.seconds + trained

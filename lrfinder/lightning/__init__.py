@@ -1,0 +1,1 @@
+"""The Lightning training and the three callbacks."""

@@ -1,0 +1,160 @@
+"""How a Lightning module is judged on held-out batches: by the loss of `training_step`, or by a metric it logs."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrfinder.errors import InputError
+from lrfinder.lightning.internals import (
+    hook,
+    internals,
+    live_data,
+    on_device,
+    silence,
+    strategy_hook,
+    validation_loaders,
+)
+from lrfinder.probing.batch_cache import HELD_OUT, ProbeBatches, spread
+from lrfinder.probing.batches import data_of, loaders_in, prepare_for_evaluation, scalar, side_loader
+from lrfinder.snapshot.snapshot import Snapshot
+
+__all__ = ["Judge"]
+
+
+class Judge:
+    """Judges the module of a trainer. Nothing here talks to other processes, unless the module's own code does.
+
+    Args:
+        trainer: at the start of an epoch of `fit`.
+        monitor: the metric of `validation_step` to judge by; None for the loss of `training_step`.
+        mode: "min" or "max", of that metric.
+    """
+
+    def __init__(self, trainer: Any, monitor: str | None = None, mode: str = "min") -> None:
+        self._trainer, self._module = trainer, trainer.lightning_module
+        self.monitor, self._sign = monitor, 1 if mode == "min" else -1
+        self._loaders_as_before: Snapshot | None = None
+
+    def restore(self) -> None:
+        """Put back the state of validation loaders that were first set up here."""
+        if self._loaders_as_before is not None:
+            self._loaders_as_before.restore()
+
+    def validation(self) -> Iterable[Any] | None:
+        """Return validation batches, as (batch, batch_idx, dataloader_idx); None where the fit has none.
+
+        Raises:
+            InputError: the metric is to be of a validation loader that there is not.
+        """
+        trainer = self._trainer
+        if not trainer.enable_validation:
+            return None
+        val_loop: Any = trainer.fit_loop.epoch_loop.val_loop
+        if val_loop._combined_loader is None:  # without a sanity check, the first validation would do this
+            val_loop.setup_data()
+            new = validation_loaders(trainer)  # the snapshot does not know them
+            data = [state for loader in new for state in data_of(loader)]
+            self._loaders_as_before = Snapshot(data=data, leave=[*live_data(trainer), *loaders_in(new)])
+        loaders = [side_loader(loader, "val_loader") for loader in validation_loaders(trainer)]
+        index = (self.monitor or "").partition("/dataloader_idx_")[2]
+        if index and not (index.isdigit() and int(index) < len(loaders)):
+            raise InputError(f"monitor must name one of {len(loaders)} validation loaders, got {self.monitor!r}")
+        chosen = [int(index)] if index else range(len(loaders))
+        batches = _ValidationBatches(loaders, val_loop.max_batches, chosen)
+        return batches if len(batches) else None
+
+    def trial(self, kept: ProbeBatches) -> Exception | None:
+        """Return what goes wrong when `training_step` is given the held-out batches; None if nothing does."""
+        self._module.eval()
+        try:
+            with torch.no_grad():
+                for item in kept.held_out:
+                    scalar(self._loss_of(item), "training_step")
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever the module does with data it was not made for
+            return error
+        return None
+
+    def evaluate(self, kept: ProbeBatches) -> Tensor:
+        """Return what is to be minimised, of each held-out batch, (m,), or one value of all of them, ()."""
+        automatic = self._module.automatic_optimization
+        prepare_for_evaluation(self._module, self._loss_of if automatic else self._validate, kept.training)
+        with torch.no_grad():
+            if self.monitor is not None:
+                return self._sign * self._monitored(self.monitor, kept)
+            return torch.stack([scalar(self._loss_of(item), "training_step") for item in kept.held_out])
+
+    def _loss_of(self, item: tuple[Any, int, int]) -> Any:
+        """Return the loss of `training_step` on a batch, without an update."""
+        batch, batch_idx, dataloader_idx = item
+        batch = on_device(self._trainer, batch, dataloader_idx)
+        arguments = self._trainer.fit_loop.epoch_loop._build_kwargs(OrderedDict(), batch, batch_idx)
+        outputs = strategy_hook(self._trainer, "training_step", *arguments.values())
+        return outputs["loss"] if isinstance(outputs, Mapping) else outputs
+
+    def _validate(self, item: tuple[Any, int, int]) -> None:
+        """Run `validation_step` and the hooks around it on a batch."""
+        trainer, (batch, batch_idx, dataloader_idx) = self._trainer, item
+        batch = on_device(trainer, batch, dataloader_idx)
+        several = len(validation_loaders(trainer)) > 1
+        takes = internals(trainer, "utilities.signature_utils").is_param_in_hook_signature
+        indexed = takes(self._module.validation_step, "batch_idx", min_args=2)
+        arguments = [batch, *([batch_idx] if indexed else []), *([dataloader_idx] if several else [])]
+        hook(trainer, "on_validation_batch_start", batch, batch_idx, dataloader_idx)
+        outputs = strategy_hook(trainer, "validation_step", *arguments)
+        hook(trainer, "on_validation_batch_end", outputs, batch, batch_idx, dataloader_idx)
+
+    def _monitored(self, monitor: str, kept: ProbeBatches) -> Tensor:
+        """Run the user's validation; return the metric of each batch, or the one value of all."""
+        name = monitor.partition("/dataloader_idx_")[0]
+        names = (monitor, name, name.removesuffix("_epoch"))  # Lightning forks what is logged per step and per epoch
+        found: list[Any] = []
+        others: dict[str, None] = {}
+
+        def log(name: str, value: Any, *args: Any, **kwargs: Any) -> None:
+            if name in names:
+                found.append(value)
+            others[name] = None
+
+        def log_dict(dictionary: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
+            for key, value in dictionary.items():
+                log(key, value)
+
+        silence(self._module, log, log_dict)
+        hook(self._trainer, "on_validation_start")
+        hook(self._trainer, "on_validation_epoch_start")
+        for item in kept.held_out:
+            self._validate(item)
+        batchwise = [value for value in found if not hasattr(value, "compute")]
+        if batchwise:
+            return torch.stack([scalar(value, monitor) for value in batchwise])
+        hook(self._trainer, "on_validation_epoch_end")
+        if not found:
+            known = f", which logs {', '.join(others)}" if others else ", which logs nothing"
+            raise InputError(f"monitor must be a metric that validation logs, got {monitor!r}{known}")
+        return scalar(found[-1].compute() if hasattr(found[-1], "compute") else found[-1], monitor)
+
+
+class _ValidationBatches:
+    """Validation batches of one loader after the other, spread over each: (batch, batch_idx, dataloader_idx)."""
+
+    def __init__(self, loaders: Sequence[Any], most: Sequence[float], chosen: Sequence[int]) -> None:
+        self._parts = [(index, loaders[index], most[index]) for index in chosen if most[index] > 0]
+
+    def __len__(self) -> int:
+        return min(HELD_OUT, len(self._parts) * self._share) if self._parts else 0
+
+    @property
+    def _share(self) -> int:
+        return max(HELD_OUT // len(self._parts), 1)
+
+    def __iter__(self) -> Iterator[tuple[Any, int, int]]:
+        for dataloader_idx, loader, most in self._parts:
+            for batch_idx, batch in enumerate(spread(loader, self._share, most)):
+                yield batch, batch_idx, dataloader_idx

@@ -1,0 +1,259 @@
+"""What is used of a Lightning Trainer beyond its public interface.
+
+Lightning's private names stand here, in `lrfinder.trainer`, `lrfinder.judge` and `lrfinder.processes`;
+`tests/test_trainer.py` pins them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from lrfinder.errors import InputError, UnsupportedError
+from lrfinder.probing.batches import side_loader
+from lrfinder.probing.runner import trainable
+
+__all__ = [
+    "Callback",
+    "batches_per_step",
+    "check_supported",
+    "configure_again",
+    "has_started",
+    "hook",
+    "horizon",
+    "internals",
+    "is_lightning",
+    "live_data",
+    "on_device",
+    "package_of",
+    "say",
+    "schedulers_of",
+    "schedules_to_come",
+    "silence",
+    "steps_left",
+    "steps_to_come",
+    "strategy_hook",
+    "unwrapped",
+    "validation_loaders",
+    "warn",
+]
+
+if TYPE_CHECKING or not {"lightning.pytorch", "pytorch_lightning"} & set(sys.modules):
+    from lightning.pytorch import Callback
+else:  # loading the other copy would cost seconds
+    _copies = [sys.modules[name] for name in ("lightning.pytorch", "pytorch_lightning") if name in sys.modules]
+    Callback = type("Callback", tuple(copy.Callback for copy in _copies), {})
+
+
+def has_started(trainer: Any) -> bool:
+    """Whether training is under way: by an earlier fit, or by the one a checkpoint is of."""
+    return bool(trainer.global_step > 0 or trainer.current_epoch > 0)
+
+
+def batches_per_step(trainer: Any) -> int:
+    """Return the batches of an optimizer step in the present epoch. By hand, every batch is taken for a step."""
+    if not trainer.lightning_module.automatic_optimization:
+        return 1
+    for callback in trainer.callbacks:  # a GradientAccumulationScheduler acts after us
+        if hasattr(callback, "get_accumulate_grad_batches"):
+            return int(callback.get_accumulate_grad_batches(trainer.current_epoch))
+    return int(trainer.accumulate_grad_batches)
+
+
+def steps_left(trainer: Any) -> float:
+    """Return the optimizer steps to come, from the start of an epoch; infinite where training has no end."""
+    left = _epochs_asked(trainer) * _steps_of_epoch(trainer)
+    if trainer.max_steps != -1:
+        by_hand = not trainer.lightning_module.automatic_optimization  # then the steps of all optimizers count
+        left = min(left, (trainer.max_steps - trainer.global_step) / (len(trainer.optimizers) if by_hand else 1))
+    return left
+
+
+def steps_to_come(trainer: Any) -> float:
+    """Return the optimizer steps to come, from anywhere in an epoch, with one optimizer that Lightning steps.
+
+    Infinite where training has no end, or none that is known.
+    """
+    steps, batches = math.inf, trainer.num_training_batches
+    if trainer.max_epochs not in (None, -1) and math.isfinite(batches):
+        begun_batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        each = _steps_of_epoch(trainer)
+        rest = each - begun_batches // batches_per_step(trainer) if begun_batches < batches else 0
+        steps = rest + (_epochs_asked(trainer) - 1) * each
+    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps - trainer.global_step)
+
+
+def horizon(trainer: Any) -> int | None:
+    """Return `steps_left` where there are any and it is known how many."""
+    steps = steps_left(trainer)
+    return int(steps) if math.isfinite(steps) and steps >= 1 else None
+
+
+def schedules_to_come(trainer: Any) -> list[tuple[Any, float]]:
+    """Return every scheduler with how often it will step before the last step of training."""
+    times = {"step": steps_left(trainer) - 1, "epoch": _epochs_left(trainer) - 1}
+    return [(config.scheduler, times[config.interval] / config.frequency) for config in trainer.lr_scheduler_configs]
+
+
+def _epochs_left(trainer: Any) -> float:
+    """Return the epochs to come, begun ones included; infinite where training has no end, or none that is known."""
+    epochs, steps, each = _epochs_asked(trainer), steps_left(trainer), _steps_of_epoch(trainer)
+    return min(epochs, math.ceil(steps / each)) if steps < math.inf and each < math.inf else epochs
+
+
+def _epochs_asked(trainer: Any) -> float:
+    """Return the epochs to come by `max_epochs` alone."""
+    most = trainer.max_epochs
+    return math.inf if most in (None, -1) else float(most - trainer.current_epoch)
+
+
+def _steps_of_epoch(trainer: Any) -> float:
+    batches = trainer.num_training_batches / batches_per_step(trainer)
+    return math.ceil(batches) if math.isfinite(batches) else math.inf
+
+
+_ROOTS = ("lightning.pytorch", "pytorch_lightning")
+
+_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
+"""Those under which a probe was shown to leave no trace."""
+
+
+def internals(trainer: Any, name: str) -> ModuleType:
+    """Import Lightning's module ``name`` from the package of the trainer, `lightning` or `pytorch_lightning`."""
+    root = _root(trainer)
+    if root is None:
+        got = type(trainer).__name__
+        raise UnsupportedError(f"trainer must be a Trainer of lightning or pytorch_lightning, got {got}")
+    return importlib.import_module(f"{root}.{name}")
+
+
+def is_lightning(thing: object, kind: str = "LightningModule") -> bool:
+    """Return whether it is a LightningModule, or another ``kind``, of either package; neither is loaded."""
+    return _root(thing, kind) is not None
+
+
+def package_of(module: Any) -> Any:
+    """Return the package that a LightningModule, or its class, is of; it has ``Trainer`` and all other classes."""
+    return importlib.import_module(_root(module, "LightningModule") or _ROOTS[0])
+
+
+def _root(thing: object, kind: str | None = None) -> str | None:
+    """Return the name of the package that an instance or a class is of, None if it is of no package of Lightning."""
+    for base in (thing if isinstance(thing, type) else type(thing)).__mro__:
+        for root in _ROOTS:
+            if kind in (None, base.__name__) and base.__module__.startswith(root + "."):
+                return root
+    return None
+
+
+def say(trainer: Any, text: str, name: str = "LRFinder") -> None:
+    """Tell the person, where Lightning's own remarks appear."""
+    internals(trainer, "utilities.rank_zero").rank_zero_info(f"{name}: {text}")
+
+
+def warn(trainer: Any, text: str, name: str = "LRFinder") -> None:
+    """Warn the person, in one process only."""
+    internals(trainer, "utilities.rank_zero").rank_zero_warn(f"{name} {text}")
+
+
+def schedulers_of(trainer: Any) -> list[Any]:
+    """Return the schedulers that drive the optimizers of a trainer."""
+    return [config.scheduler for config in trainer.lr_scheduler_configs]
+
+
+def check_supported(trainer: Any) -> None:
+    """Refuse, before anything is touched, what cannot be probed exactly.
+
+    Raises:
+        UnsupportedError: with what was found and what to do.
+        InputError: no optimizer with a learning rate, or no parameter that requires grad.
+    """
+    _check_strategy(trainer.strategy)
+    fetcher = type(trainer.fit_loop._data_fetcher).__name__
+    if fetcher == "_DataLoaderIterDataFetcher":
+        raise UnsupportedError("training_step(dataloader_iter) draws its own batches, which cannot be replayed")
+    for loader in trainer.fit_loop._combined_loader.flattened:
+        side_loader(loader)
+    trainable(trainer.lightning_module)
+    if any(type(optimizer).__name__ == "_MockOptimizer" for optimizer in trainer.optimizers):
+        raise InputError("configure_optimizers must return an optimizer, got None")
+
+
+def _check_strategy(strategy: Any) -> None:
+    name = type(strategy).__name__
+    if name not in _STRATEGIES:
+        raise UnsupportedError(
+            f"LRFinder probes on a single device or with strategy='ddp', got {name}: find the learning rate in a run"
+            " of one of those kinds, then train with it"
+        )
+    for held in ("_ddp_comm_state", "_model_averager"):  # error feedback, local SGD: state outside the model
+        if getattr(strategy, held, None) is not None:
+            raise UnsupportedError(
+                f"strategy must be plain DDP to be probed, got one with {held.lstrip('_')}, which keeps its own"
+                " state: find the learning rate without it"
+            )
+
+
+def hook(trainer: Any, name: str, *args: Any) -> Any:
+    """Call a hook of the module as the trainer does."""
+    return internals(trainer, "trainer.call")._call_lightning_module_hook(trainer, name, *args)
+
+
+def strategy_hook(trainer: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+    """Call a method of the strategy, which calls that of the module, as the trainer does."""
+    return internals(trainer, "trainer.call")._call_strategy_hook(trainer, name, *args, **kwargs)
+
+
+def on_device(trainer: Any, batch: Any, dataloader_idx: int) -> Any:
+    """Convert and move a batch as the trainer does, with the module's transfer hooks."""
+    batch = trainer.precision_plugin.convert_input(batch)
+    batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=dataloader_idx)
+    return strategy_hook(trainer, "batch_to_device", batch, dataloader_idx=dataloader_idx)
+
+
+def silence(module: Any, log: Callable[..., None], log_dict: Callable[..., None]) -> None:
+    """Let these take what any module of the network logs."""
+    for part in module.modules():
+        if hasattr(part, "log_dict"):
+            vars(part).update(log=log, log_dict=log_dict)
+
+
+@contextmanager
+def unwrapped(strategy: Any) -> Iterator[None]:
+    """Let steps call the module itself, not its wrapper, which would talk to the other processes."""
+    wrapper = strategy.model
+    if wrapper is strategy.lightning_module:
+        yield
+        return
+    strategy.model = strategy.lightning_module
+    try:
+        yield
+    finally:
+        strategy.model = wrapper
+
+
+def validation_loaders(trainer: Any) -> list[Any]:
+    """Return the validation loaders that are set up."""
+    combined: Any = trainer.fit_loop.epoch_loop.val_loop._combined_loader
+    return [] if combined is None else combined.flattened
+
+
+def live_data(trainer: Any) -> Iterable[object]:
+    """What draws the run's own batches: never touched by a probe, and full of queues and processes."""
+    loop = trainer.fit_loop
+    for part in (loop, loop.epoch_loop.val_loop):
+        for name in ("_combined_loader", "_data_fetcher", "_data_source"):
+            if (held := getattr(part, name, None)) is not None:
+                yield held
+
+
+def configure_again(trainer: Any) -> tuple[list[Any], list[Any]]:
+    """Run the module's `configure_optimizers` once more; return its ``(optimizers, schedulers)``, used by nobody."""
+    configured = hook(trainer, "configure_optimizers")
+    optimizers, schedulers, _ = internals(trainer, "core.optimizer")._configure_optimizers(configured)
+    return optimizers, [entry["scheduler"] if isinstance(entry, dict) else entry for entry in schedulers]

@@ -1,0 +1,343 @@
+"""`LRFinder`: the Lightning callback. Tunes before the first step, writes back, and leaves the run alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lrfinder.answer.choose import choose
+from lrfinder.answer.ranking import MATERIAL
+from lrfinder.answer.suggestion import Suggestion
+from lrfinder.errors import InputError, LRFinderError
+from lrfinder.evidence.curve import Curve
+from lrfinder.lightning.internals import Callback, check_supported, has_started, horizon, say, warn
+from lrfinder.lightning.plateau_detector import PlateauDetector
+from lrfinder.lightning.schedule import (
+    InstalledSchedule,
+    check_plateau_metric,
+    describe_schedule_change,
+    install,
+    plan_schedule,
+    resolve_policy,
+)
+from lrfinder.lightning.training import LightningTraining
+from lrfinder.lightning.write_back import held_numbers, names_of_lr, numbers, put_numbers, write_back
+from lrfinder.probing.options import PolicyRequest, SearchOptions
+from lrfinder.probing.runner import Progress
+from lrfinder.probing.search import Journal, progress_bar, search
+from lrfinder.schedules.code import describe_optimizer
+from lrfinder.schedules.policy import Policy
+from lrfinder.snapshot.snapshot import interrupts_deferred
+
+__all__ = ["FitSearch", "LRFinder"]
+
+
+@dataclass(frozen=True)
+class FitSearch:
+    """A search at the start of an epoch of a fit: everything about it has been checked, and nothing has run.
+
+    Attributes:
+        trainee: the training to probe.
+        options: what to do, with the optimizer steps that the trainer will take.
+        resolved: what to do about the schedule, as `resolve_policy` returns it.
+        names: under which the module keeps its learning rate.
+    """
+
+    trainee: LightningTraining
+    options: SearchOptions
+    resolved: str | Policy
+    names: list[str]
+
+    @classmethod
+    def prepare(cls, trainer: Any, module: Any, options: SearchOptions, attribute: str | None = None) -> FitSearch:
+        """Prepare a search.
+
+        Args:
+            trainer: inside ``fit``, at `on_train_start`, or at the `on_train_epoch_start` of a later epoch.
+            module: the LightningModule that it trains.
+            options: what to do; the length of the training is that of the trainer.
+            attribute: where the module keeps its learning rate, if it is neither ``lr`` nor ``learning_rate``.
+
+        Raises:
+            InputError: nothing can be probed, or the policy asked for cannot be installed here.
+            UnsupportedError: the set-up cannot be probed exactly.
+        """
+        names = names_of_lr(module, attribute)
+        named = [value for name in names for value in numbers(module, name)]
+        trainee = LightningTraining(trainer, named, options.monitor, options.mode)
+        # A number that no group is at (beside one that a group is at) is something else of the same name.
+        names = [name for name in names if set(numbers(module, name)) & set(trainee.configured())] or names
+        steps = horizon(trainer)
+        resolved = resolve_policy(options.policy, trainer, steps)
+        options = dataclasses.replace(options, steps=steps, epochs=None)
+        if not module.automatic_optimization and options.monitor is None and options.method == "probe":
+            say(trainer, "manual optimization without monitor: a range test only")
+            options = dataclasses.replace(options, method="range", budget=None)
+        return cls(trainee, options, resolved, names)
+
+    def suggest(
+        self, progress: Progress | None = None, journal: Journal | None = None
+    ) -> tuple[Suggestion, Policy | None]:
+        """Search, put everything back, and write nothing anywhere but in the journal.
+
+        Args:
+            progress: called after each step with (done, planned).
+            journal: records the results, and gives back those of an earlier, killed search.
+
+        Returns:
+            The suggestion for the schedule that training will follow, and the policy to install, None for none.
+
+        Raises:
+            InputError: nothing can be probed.
+        """
+        trainee = self.trainee
+        evidence = search(trainee, self.options, progress, journal)
+        suggestion = choose(evidence, steps=self.options.steps)
+        if suggestion.interrupted:
+            return suggestion, None
+        suggestion = trainee.processes.first(suggestion)  # they differ in seconds
+        suggestion = suggestion.with_environment(configured_lr=trainee.as_configured(1.0)[1])
+        if len(optimizers := trainee.trainer.optimizers) == 1:
+            suggestion = suggestion.with_environment(optimizer=describe_optimizer(optimizers[0], trainee.module))
+        return plan_schedule(suggestion, self.resolved, trainee)
+
+
+class LRFinder(Callback):
+    """Find the learning rate at the start of `Trainer.fit` and train on with it.
+
+    A range test and probes run on the training data; then everything is put back bit for bit, the suggested learning
+    rate is written into the optimizers' param groups (their ratios stay), into the schedulers that drive them and into
+    the module's ``lr`` or ``learning_rate`` (attribute and ``hparams``), and training starts as if that rate had been
+    set by hand. When the losses do not support a suggestion, every learning rate stays and a warning says why.
+
+    Where the module configures no scheduler, the suggested policy is installed as one, stepped with the optimizer; see
+    ``policy``. It is in every checkpoint, and a fit that resumes with an `LRFinder` follows it on, exactly.
+
+    It runs once, and again before the epochs of ``at_epochs``: not in ``fast_dev_run``, and not when a fit resumes from
+    a checkpoint or continues an earlier fit, whose learning rate stands. In the middle of training the rate found is
+    the highest that the schedule will still reach: schedulers, ours too, are scaled so that they get there. With
+    DDP every process probes, and all write back the same rate.
+
+    Args:
+        method: "probe" for the rate that trains best for as long as the trainer will train, or "range" for a range test
+            alone, a bracket. Modules with manual optimization and no ``monitor`` get the range test.
+        budget: what to spend, see `lrfinder.find_lr`; shares are of the trainer's steps.
+        min_lr: lowest learning rate to try, of the param groups at the module's or the optimizer's own ``lr`` (of the
+            first group where none is).
+        max_lr: highest; by default 100, of a range test 10.
+        monitor: judge by this metric of `validation_step`; by default by the loss of `training_step` on validation
+            batches, or on held-out training batches in a fit without validation.
+        mode: "min" or "max", of that metric.
+        attribute: name of the module attribute or hyperparameter that `configure_optimizers` reads the learning
+            rate from, where it is neither ``lr`` nor ``learning_rate``.
+        policy: "keep" scales the schedulers of the module and installs none; "auto" installs the suggested policy over
+            the steps of the training; the name of one (`lrfinder.policy.POLICIES`), or a `Policy` with steps and
+            parameters of its own, installs that, at the peak that is best for it. All but "keep" replace the module's
+            schedulers. By default "keep" where the module configures any, else "auto". "plateau" follows ``monitor``.
+        at_epochs: before which epochs to search, 0 being the start of training.
+        plateau: watch the run for plateaus too: a `PlateauDetector`, True for one that advises, or its ``on_plateau``.
+            Without a ``policy`` and a scheduler of the module, one that decays is given a constant rate to decay; one
+            without ``delta`` takes for its tolerance what annealing was measured to be worth.
+        progress: show a progress bar while testing, where the trainer shows one.
+
+    Attributes:
+        suggestion: the latest `Suggestion`, None before the test.
+        suggestions: the suggestion of every epoch of ``at_epochs`` so far. Saved in checkpoints.
+        curve: the raw curve of the latest test, None before it.
+
+    Raises:
+        InputError: an argument breaks a rule.
+        UnsupportedError: at the start of the fit, the set-up cannot be probed exactly; nothing has been touched.
+    """
+
+    def __init__(
+        self,
+        method: str = "probe",
+        *,
+        budget: float | str | None = None,
+        min_lr: float = 1e-7,
+        max_lr: float | None = None,
+        monitor: str | None = None,
+        mode: str = "min",
+        attribute: str | None = None,
+        policy: PolicyRequest = None,
+        at_epochs: Iterable[int] = (0,),
+        plateau: PlateauDetector | str | bool | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.options = SearchOptions(method, None, budget, min_lr, max_lr, monitor=monitor, mode=mode, policy=policy)
+        check_plateau_metric(policy, monitor)
+        self.attribute = attribute
+        self.at_epochs = _checked_epochs(at_epochs)
+        self.plateau = _checked_plateau(plateau)
+        self.progress = progress
+        self._forget()
+
+    def _forget(self) -> None:
+        self.suggestions: dict[int, Suggestion] = {}
+        self._written: dict[str, list[float | None]] = {}  # the module's own numbers, after the write-back
+        self._installed: InstalledSchedule | None = None
+
+    @property
+    def suggestion(self) -> Suggestion | None:
+        """The latest suggestion."""
+        return next(reversed(self.suggestions.values()), None)
+
+    @property
+    def curve(self) -> Curve | None:
+        """The raw curve of the latest range test."""
+        return self.suggestion.curves[0] if self.suggestion and self.suggestion.curves else None
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Move to the front, so that the callbacks behind see the run as if the rate had been set by hand."""
+        if stage != "fit":
+            return
+        if not has_started(trainer):  # no fit that goes on; a checkpoint is read later
+            self._forget()
+        ours = [self] if self.plateau is None else [self, self.plateau]
+        if trainer.callbacks[: len(ours)] != ours:  # rebind: Lightning is iterating over the present list
+            known = self.plateau in trainer.callbacks
+            trainer.callbacks = [*ours, *(callback for callback in trainer.callbacks if callback not in ours)]
+            if self.plateau is not None and not known:
+                self.plateau.setup(trainer, pl_module, stage)
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Forget the fit before; what the checkpoint holds of ours is read next."""
+        if trainer.state.fn == "fit":
+            self._forget()
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Put back the schedule of a fit that goes on, before Lightning restores its state from the checkpoint."""
+        if self._installed is not None:
+            install(trainer, self._installed, trainer.global_step)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Tune when everything is in place and no step has been taken."""
+        if trainer.fast_dev_run:
+            say(trainer, "skipped, fast_dev_run is on")
+            return
+        if has_started(trainer):
+            step, schedule = trainer.global_step, self._installed
+            following = "" if schedule is None else f", on its {schedule.policy.name} schedule: {schedule.policy.text}"
+            say(trainer, f"skipped, training continues from step {step} at its learning rate{following}")
+            if schedule is not None and schedule.ended(step):
+                warn(trainer, "trains on at a learning rate of zero: the schedule it installed has ended")
+            for name, values in self._written.items():  # the module of a resumed fit is new, with its old numbers
+                put_numbers(pl_module, name, values)
+            return
+        if 0 in self.at_epochs:
+            self._tune(trainer, pl_module)
+        else:
+            check_supported(trainer)  # now, not hours later
+            resolve_policy(self.options.policy, trainer, horizon(trainer))
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Tune again before a later epoch. What cannot be searched then is no reason to end a run."""
+        epoch = trainer.current_epoch
+        if epoch == 0 or epoch not in self.at_epochs or epoch in self.suggestions or trainer.fast_dev_run:
+            return
+        try:
+            self._tune(trainer, pl_module)
+        except LRFinderError as error:
+            warn(trainer, f"skipped the search before epoch {epoch}: {error}")
+
+    def _tune(self, trainer: Any, module: Any) -> None:
+        options, plateau = self.options, self.plateau
+        decays = options.policy is None and plateau is not None and plateau.decays
+        if self._installed is not None or decays:
+            options = dataclasses.replace(options, policy="keep")
+        search = FitSearch.prepare(trainer, module, options, self.attribute)
+        trainee, names = search.trainee, search.names
+        shown = self.progress and trainer.progress_bar_callback is not None and trainer.is_global_zero
+        with progress_bar(shown) as bar:
+            suggestion, policy = search.suggest(bar)
+        if suggestion.interrupted:  # the person wants to stop: the answer so far is kept, the rate is not touched
+            self.suggestions[trainer.current_epoch] = suggestion
+            raise KeyboardInterrupt
+        if suggestion.lr is not None:
+            own = trainee.schedulers()
+            schedule = describe_schedule_change(suggestion, search.resolved, policy, own, self._installed)
+            with interrupts_deferred():
+                suggestion = suggestion.with_group_lrs(write_back(trainer, trainee, suggestion.lr, names))
+                self._install(trainer, trainee, suggestion, policy)
+                self._written = {name: held_numbers(module, name) for name in names}
+            if self.plateau is not None:
+                self.plateau.detector.worth = _worth(suggestion)
+            say(trainer, f"{suggestion.headline()}; {schedule}")
+        else:
+            warn(trainer, f"left the learning rate as it was: {suggestion.headline()}")
+        self.suggestions[trainer.current_epoch] = suggestion
+        _log_hyperparameters(trainer, suggestion, names)
+
+    def _install(self, trainer: Any, trainee: LightningTraining, suggestion: Suggestion, policy: Policy | None) -> None:
+        if policy is not None:
+            follows = (self.options.monitor, self.options.mode) if policy.name == "plateau" else ()
+            self._installed = InstalledSchedule(policy, suggestion.param_group_lrs, trainer.global_step, *follows)
+            install(trainer, self._installed, trainer.global_step)
+        elif self._installed is not None:  # it has been scaled with the rates
+            self._installed = dataclasses.replace(self._installed, peaks=trainee.configured())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: the suggestions and the schedule installed, as JSON-ready data."""
+        suggestions = {str(epoch): suggestion.to_dict() for epoch, suggestion in self.suggestions.items()}
+        installed = None if self._installed is None else self._installed.to_dict()
+        return {"suggestions": suggestions, "written": self._written, "installed": installed} if suggestions else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the suggestions and the schedule back from a checkpoint."""
+        if "suggestions" in state_dict:
+            suggestions = state_dict["suggestions"].items()
+            self.suggestions = {int(epoch): Suggestion.from_dict(data) for epoch, data in suggestions}
+            self._written = dict(state_dict["written"])
+            installed = state_dict.get("installed")  # version 0.1.0 installed nothing
+            self._installed = None if installed is None else InstalledSchedule.from_dict(installed)
+
+
+def _checked_plateau(plateau: Any) -> PlateauDetector | None:
+    if plateau is None or plateau is False:
+        return None
+    if isinstance(plateau, PlateauDetector):
+        return plateau
+    if plateau is True or isinstance(plateau, str) or callable(plateau):
+        return PlateauDetector("advise" if plateau is True else plateau)
+    raise InputError(f"plateau must be True, an on_plateau or a PlateauDetector, got plateau = {plateau!r}")
+
+
+def _worth(suggestion: Suggestion) -> float | None:
+    """Return the share of the loss that the best policy saves over a constant rate; None where that cannot be told."""
+    best = max((one.gain for one in suggestion.alternatives if one.gain is not None), default=0.0)
+    return best if best >= MATERIAL else None
+
+
+def _checked_epochs(epochs: Any) -> frozenset[int]:
+    rule = "at_epochs must be epochs, counted from 0"
+    if isinstance(epochs, (str, bytes)) or not isinstance(epochs, Iterable):
+        raise InputError(f"{rule}, got {epochs!r}")
+    checked = list(epochs)
+    for epoch in checked:
+        if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0:
+            raise InputError(f"{rule}, got {epoch!r}")
+    if not checked:
+        raise InputError(f"{rule}, got none")
+    return frozenset(checked)
+
+
+def _log_hyperparameters(trainer: Any, suggestion: Suggestion, names: Sequence[str]) -> None:
+    """Tell the loggers: the suggestion, and the hyperparameters again with the new rate (Lightning logged the old)."""
+    values: dict[str, Any] = {}
+    module, datamodule = trainer.lightning_module, trainer.datamodule
+    if suggestion.lr is not None and module._log_hyperparams:
+        values.update(module.hparams_initial)
+        values.update({name: module.hparams[name] for name in names if name in values})
+        if datamodule is not None and datamodule._log_hyperparams:
+            values.update(datamodule.hparams_initial)
+        values.pop("_class_path", None)  # LightningCLI's own
+    values.update({f"lrfinder/{key}": value for key, value in suggestion.summary().items()})
+    for logger in trainer.loggers:
+        try:
+            logger.log_hyperparams(values)
+            logger.save()
+        except Exception as error:  # MLflow, for one, forbids to change a value; no reason to lose the run
+            say(trainer, f"{type(logger).__name__} did not take the suggestion: {error}")

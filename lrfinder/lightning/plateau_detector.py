@@ -1,0 +1,326 @@
+"""`PlateauDetector`: the Lightning callback that watches a run for plateaus, and acts on them as asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrfinder.errors import InputError
+from lrfinder.lightning.internals import Callback, say, schedulers_of, steps_to_come, warn
+from lrfinder.lightning.schedule import InstalledSchedule, install, replaces_text
+from lrfinder.plateau.detector import Detector
+from lrfinder.plateau.gain_test import LEAST_STEPS, Plateau
+from lrfinder.schedules.optimizer_lr import apply_lr, configured_lrs, reference_lr
+from lrfinder.schedules.policy import Policy
+
+__all__ = ["PlateauDetector"]
+
+_LEAST_OF_LOSSES = 256
+"""Training losses before the first look: their noise may be correlated over dozens of steps."""
+
+
+class PlateauDetector(Callback):
+    """Watch the training loss, or a logged metric, and act when there is evidence of a plateau.
+
+    The loss of every optimizer step (the mean over accumulated batches) goes to a `lrfinder.Detector`, which keeps it
+    on its device. What counts as a plateau, and what is guaranteed, is said there. An event is told, goes to the
+    loggers (``plateau/gain``, ``plateau/gain_high``, ``plateau/delta``, ``plateau/p_value``, ``plateau/level``) and is
+    counted in the progress bar (``plateaus``).
+
+    With several processes losses are averaged when they are looked at, and all decide alike.
+
+    Args:
+        on_plateau: "advise" does nothing more; "decay" lowers the learning rate; "stop" ends the training; a function
+            is called with trainer, module and `Plateau`.
+        factor: of "decay", in (0, 1): multiplies every learning rate, and what schedulers make of it, at every plateau
+            until that gains less than the tolerance.
+            By default the rates are annealed, linearly to zero over the remaining steps, in place of any scheduler.
+        latest: share of the training, in (0, 1), from which on the rates are annealed even without a plateau; None to
+            leave them. Where the end of training is known, not to anneal at all is what costs most.
+        monitor: watch this logged metric; by default the loss that `training_step` returns. A metric that is logged
+            per step is watched per step, any other when its epoch or validation ends.
+        mode: "min" or "max", of that metric.
+        delta: see `lrfinder.Detector`, as are the others.
+        alpha: highest rate of false alarms in the run.
+        min_steps: fewest values since the learning rate last changed; by default 256 losses, or 24 values of a
+            metric that comes once in an epoch.
+        ahead: steps to come that are spoken of, epochs for a metric that comes once in each.
+
+    Attributes:
+        detector: the `lrfinder.Detector`.
+
+    Raises:
+        InputError: an argument breaks a rule; at the start of a fit, what was asked for cannot be done there.
+    """
+
+    def __init__(
+        self,
+        on_plateau: str | Callable[[Any, Any, Plateau], object] = "advise",
+        *,
+        factor: float | None = None,
+        latest: float | None = None,
+        monitor: str | None = None,
+        mode: str = "min",
+        delta: float | None = None,
+        alpha: float = 0.05,
+        min_steps: int | None = None,
+        ahead: int | None = None,
+    ) -> None:
+        if on_plateau not in ("advise", "decay", "stop") and not callable(on_plateau):
+            raise InputError(f"on_plateau must be advise, decay, stop or a function, got on_plateau = {on_plateau!r}")
+        if factor is not None and (not isinstance(factor, (int, float)) or not 0 < factor < 1):
+            raise InputError(f"factor must be in (0, 1), or None to anneal to zero, got factor = {factor!r}")
+        if factor is not None and on_plateau != "decay":
+            raise InputError(
+                f"factor is for on_plateau decay, got factor = {factor!r} with on_plateau = {on_plateau!r}"
+            )
+        if latest is not None and not (isinstance(latest, float) and 0 < latest < 1):
+            raise InputError(f"latest must be a share of the training in (0, 1), or None, got latest = {latest!r}")
+        if latest is not None and (on_plateau != "decay" or factor is not None):
+            raise InputError(f"latest is for on_plateau decay without factor, got latest = {latest!r}")
+        if mode != "min" and monitor is None:
+            raise InputError(f"mode must be min without monitor, for a loss, got mode = {mode!r}")
+        self.on_plateau, self.factor, self.latest, self.monitor = on_plateau, factor, latest, monitor
+        self._asked: dict[str, Any] = {"delta": delta, "alpha": alpha, "ahead": ahead, "mode": mode}
+        self._min_steps = min_steps
+        self._forget()
+
+    def _forget(self) -> None:
+        least = _LEAST_OF_LOSSES if self._min_steps is None else self._min_steps
+        self.detector = Detector(**self._asked, min_steps=least)
+        self._installed: InstalledSchedule | None = None
+        self._sum: Tensor | float = 0.0  # of the losses since the last optimizer step
+        self._batches = 0
+        self._rates: list[Any] = []
+        self._told = False
+        self._missed = 0  # ends of epochs at which the metric was not there
+        self._step = 0
+        self._per_step: bool | None = None  # whether the metric is logged per step; None before the first
+        self._last: Any = None
+
+    @property
+    def state_key(self) -> str:
+        """Under which a checkpoint keeps its state: one may watch the loss and another a metric."""
+        return self._generate_state_key(monitor=self.monitor, mode=self._asked["mode"])
+
+    @property
+    def events(self) -> tuple[Plateau, ...]:
+        """Every plateau found."""
+        return self.detector.events
+
+    @property
+    def decays(self) -> bool:
+        """Whether it lowers the learning rate."""
+        return self.on_plateau == "decay"
+
+    def update(self, loss: Tensor | float, lr: Any = None) -> Plateau | None:
+        """Take a loss by hand, as `lrfinder.Detector.update` does, in a loop without a trainer."""
+        return self.detector.update(loss, lr)
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Begin anew, unless the fit goes on."""
+        if stage == "fit" and trainer.global_step == 0:  # a checkpoint is read later
+            self._forget()
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Forget the fit before; what the checkpoint holds of ours is read next."""
+        if trainer.state.fn == "fit":
+            self._forget()
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Put back the annealing of a fit that goes on, before Lightning restores its state from the checkpoint."""
+        if self._installed is not None:
+            install(trainer, self._installed, trainer.global_step)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Complain now of what could not be done at the end of a long run."""
+        if self.on_plateau == "decay" and self.factor is None:
+            _check_annealing(trainer)
+        if self._installed is not None and self._installed.ended(trainer.global_step):
+            _warn(trainer, "trains on at a learning rate of zero: the annealing has ended")
+        if trainer.world_size > 1:  # NCCL takes nothing from the host, where a metric may be kept
+            strategy = trainer.strategy
+            self.detector.average = lambda tensor: strategy.reduce(tensor.to(strategy.root_device))
+        self._step = trainer.global_step
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Let one process alone look from now on: the others would not answer."""
+        self.detector.average = None
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Note the rates of the step: schedulers change them before it ends."""
+        self._rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Take the loss of the step."""
+        known = len(self.events)
+        self._take_step(trainer, pl_module, outputs)
+        if self.latest is not None and self._installed is None:
+            whole = trainer.global_step + steps_to_come(trainer)
+            if trainer.global_step >= self.latest * whole:
+                _say(trainer, f"no plateau in {trainer.global_step} of {whole:g} steps")
+                self._anneal(trainer)
+        if len(self.events) > (0 if batch_idx == 0 else known):  # what is logged lasts for an epoch
+            _show(pl_module, len(self.events))
+
+    def _take_step(self, trainer: Any, pl_module: Any, outputs: Any) -> None:
+        if self.monitor is not None:
+            self._take_logged(trainer, pl_module)
+            return
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        if loss is None:
+            if not self._told and not pl_module.automatic_optimization:
+                self._told = True
+                _warn(trainer, "sees no plateaus: training_step returns no loss. Give PlateauDetector(monitor=...)")
+            return
+        loss = loss.detach().to(torch.promote_types(loss.dtype, torch.float32))  # many of half do not add up in it
+        self._sum, self._batches = self._sum + loss, self._batches + 1
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        # Lightning divides the losses it hands on by the batches that it accumulates, also where the last are fewer.
+        parts = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
+        mean = torch.as_tensor(self._sum) * (parts / self._batches)
+        self._sum, self._batches = 0.0, 0
+        self._take(trainer, pl_module, mean)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Read a metric that validation logs, where that does not come once in an epoch."""
+        if not trainer.sanity_checking and trainer.state.fn == "fit" and not _once_in_an_epoch(trainer):
+            self._take_of_epoch(trainer, pl_module, "validations")
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Read a metric of the epoch."""
+        self._take_of_epoch(trainer, pl_module, "epochs")
+
+    def _take_logged(self, trainer: Any, module: Any) -> None:
+        """Take the metric where it is logged per step, which the first step tells."""
+        if self._per_step is False:
+            return
+        value = trainer.callback_metrics.get(self.monitor)
+        if self._per_step is None:
+            self._per_step = value is not None
+            if not self._per_step:
+                self.detector.min_steps = LEAST_STEPS if self._min_steps is None else self._min_steps
+        if value is not None and self._is_new(value):
+            self._take(trainer, module, value)
+
+    def _is_new(self, value: Tensor) -> bool:
+        """Whether it was logged since the last time: if not, the one before stands there, in the same memory."""
+        known, self._last = self._last, value
+        return known is None or value.data_ptr() != known.data_ptr()
+
+    def _take_of_epoch(self, trainer: Any, module: Any, unit: str) -> None:
+        if self.monitor is None or self._per_step:
+            return
+        value = trainer.callback_metrics.get(self.monitor)
+        if value is not None:
+            if self._is_new(value):
+                self.detector.unit = unit
+                self._take(trainer, module, value)
+        elif _all_is_logged(trainer, unit):
+            self._missed += 1
+            if self._missed != 2:  # what the module logs in on_train_epoch_end is there an epoch later
+                return
+            names = ", ".join(sorted(trainer.callback_metrics)) or "none"
+            _warn(
+                trainer, f"sees no plateaus: monitor must name a metric that is logged ({names}), got {self.monitor!r}"
+            )
+
+    def _take(self, trainer: Any, module: Any, value: Tensor) -> None:
+        event = self.detector.update(value, self._rates)
+        if event is None or self._installed is not None:
+            return
+        _say(trainer, str(event))
+        _log(trainer, event)
+        if callable(self.on_plateau):
+            self.on_plateau(trainer, module, event)
+        elif self.on_plateau == "stop":
+            trainer.should_stop = True
+        elif self.on_plateau == "decay":
+            self._decay(trainer)
+
+    def _decay(self, trainer: Any) -> None:
+        if self.factor is None:
+            self._anneal(trainer)
+            return
+        if len(self.events) > 1 and self.detector.gained(*self.events[-2:]) < self.events[-1].delta:
+            _say(trainer, "left the learning rate as it is: the last time that it was lowered gained too little")
+            return
+        schedulers = schedulers_of(trainer)
+        reference = reference_lr(configured_lrs(trainer.optimizers, schedulers))
+        apply_lr(trainer.optimizers, reference * self.factor, schedulers, reference)
+        self.detector.restart()
+        _say(trainer, f"multiplied the learning rate by {self.factor:g}")
+
+    def _anneal(self, trainer: Any) -> None:
+        left = int(steps_to_come(trainer))
+        if left < 1:
+            return
+        peaks = tuple(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
+        replaced = replaces_text(schedulers_of(trainer))
+        self._installed = InstalledSchedule(Policy("linear", left), peaks, trainer.global_step)
+        install(trainer, self._installed, trainer.global_step)
+        _say(trainer, f"anneals the learning rate to zero over the remaining {left} steps{replaced}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps, as JSON-ready data."""
+        installed = None if self._installed is None else self._installed.to_dict()
+        settled = {name: getattr(self.detector, name) for name in ("unit", "min_steps")}
+        return {"detector": self.detector.state_dict(), **settled, "installed": installed, "per_step": self._per_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.detector.load_state_dict(state_dict["detector"])
+        self.detector.unit = state_dict["unit"]
+        if self._min_steps is None:
+            self.detector.min_steps = state_dict["min_steps"]
+        self._per_step, installed = state_dict["per_step"], state_dict["installed"]
+        self._installed = None if installed is None else InstalledSchedule.from_dict(installed)
+
+
+def _say(trainer: Any, text: str) -> None:
+    say(trainer, text, "PlateauDetector")
+
+
+def _warn(trainer: Any, text: str) -> None:
+    warn(trainer, text, "PlateauDetector")
+
+
+def _check_annealing(trainer: Any) -> None:
+    """Refuse where the rate could not be annealed: no known end, or no single optimizer that Lightning steps."""
+    rule = "factor must be given with on_plateau decay, since annealing needs"
+    if not trainer.lightning_module.automatic_optimization or len(trainer.optimizers) != 1:
+        raise InputError(f"{rule} one optimizer and automatic optimization, got factor = None")
+    if not math.isfinite(steps_to_come(trainer)):
+        raise InputError(f"{rule} a training of known length (max_epochs, max_steps), got factor = None")
+
+
+def _once_in_an_epoch(trainer: Any) -> bool:
+    """Whether a metric of validation is there when a training epoch ends."""
+    return not trainer.enable_validation or (trainer.val_check_interval == 1.0 and trainer.check_val_every_n_epoch == 1)
+
+
+def _all_is_logged(trainer: Any, unit: str) -> bool:
+    """Whether every metric has had its time, now that the first epoch or validation ends."""
+    every = trainer.check_val_every_n_epoch
+    if trainer.enable_validation and every is None:  # validation minds no epochs, of which there may be one, endless
+        return unit == "validations"
+    return unit == "epochs" and (not trainer.enable_validation or (trainer.current_epoch + 1) % every == 0)
+
+
+def _show(module: Any, count: int) -> None:
+    module.log("plateaus", float(count), prog_bar=True, logger=False, on_step=True, on_epoch=False, batch_size=1)
+
+
+def _log(trainer: Any, event: Plateau) -> None:
+    names = ("gain", "gain_high", "delta", "p_value", "level")
+    for logger in trainer.loggers:
+        try:
+            logger.log_metrics({f"plateau/{name}": getattr(event, name) for name in names}, step=trainer.global_step)
+        except Exception as error:  # no reason to lose the run
+            _say(trainer, f"{type(logger).__name__} did not take the plateau: {error}")

@@ -1,0 +1,266 @@
+"""Installing a suggested policy into a Lightning trainer, as if the module had configured it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lrfinder.errors import InputError
+from lrfinder.lightning.internals import Callback, has_started, horizon, internals, say, schedulers_of, warn
+from lrfinder.probing.options import PolicyRequest
+from lrfinder.schedules.optimizer_lr import configured_lrs, scheduled
+from lrfinder.schedules.policy import ENDLESS, Policy
+
+if TYPE_CHECKING:
+    from lrfinder.answer.suggestion import Suggestion
+    from lrfinder.lightning.training import LightningTraining
+
+__all__ = [
+    "InstalledSchedule",
+    "PolicyCallback",
+    "check_plateau_metric",
+    "describe_schedule_change",
+    "install",
+    "plan_schedule",
+    "replaces_text",
+    "resolve_policy",
+]
+
+
+@dataclass(frozen=True)
+class InstalledSchedule:
+    """A policy that was put into a trainer, with everything needed to put it there again.
+
+    Attributes:
+        policy: the policy.
+        peaks: learning rate of every param group at a multiplier of 1, in order.
+        since: optimizer step of the trainer at which it began.
+        monitor: the metric that "plateau" follows; None for the others.
+        mode: "min" or "max", of that metric.
+    """
+
+    policy: Policy
+    peaks: tuple[float, ...]
+    since: int
+    monitor: str | None = None
+    mode: str = "min"
+
+    def ended(self, step: int) -> bool:
+        """Return whether nothing but a rate of zero is left at ``step`` of the trainer."""
+        total = self.policy.total_steps
+        return total is not None and step - self.since >= total and self.policy(total) == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        return {**dataclasses.asdict(self), "policy": self.policy.to_dict(), "peaks": list(self.peaks)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> InstalledSchedule:
+        """Rebuild it from `to_dict`."""
+        return cls(**{**data, "policy": Policy.from_dict(data["policy"]), "peaks": tuple(data["peaks"])})
+
+
+def check_plateau_metric(policy: PolicyRequest, monitor: str | None) -> None:
+    """Check that "plateau", if it is to be installed, has a metric to follow and no warmup.
+
+    Args:
+        policy: the policy, or its name.
+        monitor: the metric to follow.
+
+    Raises:
+        InputError: there is no metric, or the policy warms up.
+    """
+    if (policy.name if isinstance(policy, Policy) else policy) != "plateau":
+        return
+    if monitor is None:
+        raise InputError("monitor must be given with policy 'plateau', a metric for it to follow, got None")
+    if isinstance(policy, Policy) and policy.warmup_steps:
+        raise InputError(f"warmup_steps of policy 'plateau' must be 0, got {policy.warmup_steps}")
+
+
+def resolve_policy(request: PolicyRequest, trainer: Any, horizon: int | None) -> str | Policy:
+    """Return what to do about the schedule in this fit: "keep", "auto", the name of a policy, or a policy.
+
+    By default the schedulers of the module are kept. A rate without any scheduler is kept too if none of ours could
+    drive it: the module steps its schedulers by hand, or a callback adds param groups, for which a scheduler has no
+    rate.
+
+    Args:
+        request: what was asked for.
+        trainer: inside ``fit``.
+        horizon: optimizer steps that the trainer will take; None if unknown.
+
+    Raises:
+        InputError: what was asked for cannot be installed here.
+    """
+    by_hand = not trainer.lightning_module.automatic_optimization
+    growing = any(hasattr(callback, "unfreeze_and_add_param_group") for callback in trainer.callbacks)
+    if request is None:
+        return "keep" if by_hand or growing or trainer.lr_scheduler_configs else "auto"
+    if request == "keep":
+        return "keep"
+    if by_hand:
+        raise InputError(
+            "policy must be keep (or None) with manual optimization, where the module steps schedulers, got"
+            f" {request!r}"
+        )
+    if growing:
+        raise InputError(
+            "policy must be keep (or None) with a callback that adds param groups later (BackboneFinetuning), for which"
+            f" no schedule has a rate, got {request!r}"
+        )
+    if isinstance(request, Policy) and request.total_steps is not None and request.total_steps != horizon:
+        until = "an end that is not known" if horizon is None else f"{horizon} steps"
+        say(trainer, f"installs a policy of {request.total_steps} steps in a training of {until}, as asked for")
+    if isinstance(request, str) and request not in ("auto", *ENDLESS) and horizon is None:
+        raise InputError(
+            f"policy {request!r} needs to know how long training is: give max_epochs or, for data without length,"
+            f" max_steps, got max_epochs = {trainer.max_epochs}, max_steps = {trainer.max_steps}"
+        )
+    return request
+
+
+def plan_schedule(
+    suggestion: Suggestion, resolved: str | Policy, trainee: LightningTraining
+) -> tuple[Suggestion, Policy | None]:
+    """Return the suggestion for the schedule that training will follow, and the policy to install, None for none.
+
+    A schedule that is kept has a best peak of its own too.
+
+    Args:
+        suggestion: what was found.
+        resolved: as `resolve_policy` returns it.
+        trainee: the training that was probed, with its schedulers.
+    """
+    own = trainee.schedulers()
+    if suggestion.lr is None:
+        return suggestion, None
+    if resolved == "keep":
+        if not own:
+            return suggestion.with_policy("constant"), None
+        name = " and ".join(type(scheduler).__name__ for scheduler in own)
+        rates = trainee.rates_to_come()
+        if rates is None:
+            return suggestion.with_unknown_schedule(name), None
+        return suggestion.with_schedule(rates, name, trainee.reference()), None
+    if resolved != "auto":
+        suggestion = suggestion.with_policy(resolved)
+        return suggestion, suggestion.policy
+    policy = suggestion.policy
+    idle = policy is None or (policy.name == "constant" and not policy.warmup_steps and not own)
+    return suggestion, None if idle or suggestion.horizon is None else policy
+
+
+def replaces_text(schedulers: Sequence[Any]) -> str:
+    """Return the end of a sentence that names the schedulers replaced; empty if there are none."""
+    names = ", ".join(type(scheduler).__name__ for scheduler in schedulers)
+    return f", in place of {names}" if names else ""
+
+
+def describe_schedule_change(
+    suggestion: Suggestion,
+    resolved: str | Policy,
+    policy: Policy | None,
+    own: Sequence[Any],
+    before: InstalledSchedule | None,
+) -> str:
+    """Return a clause that says what becomes of the schedule.
+
+    Args:
+        suggestion: what was found.
+        resolved: as `resolve_policy` returns it.
+        policy: the policy that is installed, if any.
+        own: the schedulers of the module.
+        before: the schedule that we installed earlier in this training, if any.
+    """
+    names = ", ".join(type(scheduler).__name__ for scheduler in own)
+    if policy is not None:
+        return f"installed {policy.name}: {policy.text}" + (f", in place of the module's {names}" if own else "")
+    if before is not None:
+        return f"kept the schedule installed before, {before.policy.name}"
+    if own:
+        return f"kept the module's {names}"
+    if resolved == "auto" and suggestion.horizon is None:
+        return "no schedule installed: the length of training is unknown, give max_epochs or max_steps"
+    return "installed no schedule, the rate is constant"
+
+
+def install(trainer: Any, installed: InstalledSchedule, step: int) -> None:
+    """Put the policy into the trainer, at its place at ``step`` of the trainer, instead of any scheduler there is."""
+    (optimizer,) = trainer.optimizers
+    peaks = installed.peaks
+    if len(peaks) != len(optimizer.param_groups):  # the module has been changed since
+        peaks = tuple(float(group["lr"]) for group in optimizer.param_groups)
+    scheduler = scheduled(optimizer, installed.policy, peaks, installed.mode, max(step - installed.since, 0))
+    follows: dict[str, Any] = {"interval": "step"}
+    if installed.policy.name == "plateau":
+        # Where an epoch has no validation, the metric is missing: no reason to end a run, so not strict.
+        every = trainer.check_val_every_n_epoch or 1
+        follows = {"frequency": every, "reduce_on_plateau": True, "monitor": installed.monitor, "strict": False}
+    config = internals(trainer, "utilities.types").LRSchedulerConfig(scheduler, **follows)
+    trainer.strategy.lr_scheduler_configs[:] = [config]
+
+
+class PolicyCallback(Callback):
+    """Follow a policy from the learning rate that is configured, stepped with the optimizer.
+
+    Training is what it is after an `LRFinder` has written back that rate and installed that policy, without a search.
+    The schedule replaces any that the module configures, and is in every checkpoint: a fit that resumes from one with
+    this callback goes on at its place. `write_config` puts it into the ``trainer.callbacks`` of a LightningCLI
+    configuration, where Lightning would step an ``lr_scheduler`` section once per epoch.
+
+    Args:
+        name: a key of `lrfinder.policy.POLICIES`.
+        total_steps: optimizer steps from the start of training to the end of the decay; None for a rate without end.
+        warmup_steps: the first of them, that rise linearly to the rate configured.
+        params: parameters of the shape, at their defaults where left out.
+        monitor: the metric that "plateau" follows; None for the others.
+        mode: "min" or "max", of that metric.
+
+    Raises:
+        InputError: an argument breaks a rule; at the start of a fit, the module has several optimizers, steps them by
+            hand, or a callback adds param groups later.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        total_steps: int | None = None,
+        warmup_steps: int = 0,
+        params: dict[str, Any] | None = None,
+        monitor: str | None = None,
+        mode: str = "min",
+    ) -> None:
+        if mode not in ("min", "max"):
+            raise InputError(f"mode must be min or max, got {mode!r}")
+        params = {key: tuple(value) if isinstance(value, list) else value for key, value in (params or {}).items()}
+        self.policy = Policy(name, total_steps, warmup_steps, params)
+        check_plateau_metric(self.policy, monitor)
+        self.monitor, self.mode = (monitor, mode) if name == "plateau" else (None, "min")
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Put the schedule in, before Lightning restores its state from a checkpoint."""
+        if len(trainer.optimizers) != 1 or not pl_module.automatic_optimization:
+            raise InputError(
+                "PolicyCallback must have one optimizer to drive, with automatic optimization, got"
+                f" {len(trainer.optimizers)} of {type(pl_module).__name__}: remove it from trainer.callbacks"
+            )
+        own = schedulers_of(trainer)
+        peaks = tuple(configured_lrs(trainer.optimizers, own))
+        self._installed = InstalledSchedule(self.policy, peaks, 0, self.monitor, self.mode)
+        install(trainer, self._installed, trainer.global_step)
+        say(trainer, f"follows {self.policy.name} from {max(peaks):.3g}: {self.policy.text}{replaces_text(own)}")
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Say so where training is not as long as the policy."""
+        steps = horizon(trainer)
+        if not has_started(trainer):
+            resolve_policy(self.policy, trainer, steps)
+        if steps is not None and self._installed.ended(trainer.global_step + steps - 1):
+            warn(
+                trainer,
+                f"will train at a rate of zero from step {self.policy.total_steps} to {trainer.global_step + steps}:"
+                " search again for that length, or change total_steps of PolicyCallback",
+            )

@@ -1,0 +1,381 @@
+"""A Lightning Trainer, inside `fit`, as a trainee that can be probed without leaving a trace.
+
+The probe loop calls Lightning's own optimization over extra iterators of the training data, so that precision,
+clipping, accumulation and the module's hooks act as in training, and everything reachable is put back in place.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrfinder.errors import InputError, UnsupportedError
+from lrfinder.lightning.evaluation import Judge
+from lrfinder.lightning.internals import (
+    batches_per_step,
+    check_supported,
+    has_started,
+    hook,
+    internals,
+    live_data,
+    on_device,
+    schedulers_of,
+    schedules_to_come,
+    silence,
+    unwrapped,
+    validation_loaders,
+)
+from lrfinder.lightning.processes import TrainerProcesses
+from lrfinder.probing.batch_cache import ProbeBatches
+from lrfinder.probing.batches import data_of, endless, loaders_in, side_loader
+from lrfinder.probing.runner import all_finite
+from lrfinder.schedules.optimizer_lr import configured_lrs, own_lrs, peaks_to_come, rates_to_come, reference_lr, set_lr
+from lrfinder.snapshot.snapshot import Snapshot, interrupts_deferred
+
+__all__ = ["LightningTraining"]
+
+_ISOLATED = ("callbacks", "_loggers", "profiler", "should_stop", "accumulate_grad_batches")
+
+_CLOCKS = ("_train_start_time", "_last_val_time")
+"""Time-based validation counts from these; probing must not count."""
+
+_MAX_SKIPPED = 100
+"""Steps in a row for which `training_step` may return None."""
+
+
+class LightningTraining:
+    """The module a Trainer is about to train, or to train on, as a `lrfinder.trainee.Trainee`.
+
+    Under DDP every process probes on its own shard, through a wrapper of its own, and all take the same decisions:
+    losses are averaged over the processes before anyone looks at them.
+
+    Args:
+        trainer: inside ``fit``, at `on_train_start`: loaders, optimizers and a restored checkpoint are in place; or at
+            the `on_train_epoch_start` of a later epoch.
+        named: the learning rates that the module names, in order of preference.
+        monitor: the metric of `validation_step` to judge by; None for the loss of `training_step`.
+        mode: "min" or "max", of that metric.
+    """
+
+    def __init__(
+        self, trainer: Any, named: Sequence[float] = (), monitor: str | None = None, mode: str = "min"
+    ) -> None:
+        check_supported(trainer)
+        self.trainer, self.module = trainer, trainer.lightning_module
+        self.processes = TrainerProcesses(trainer)
+        self._begun_at = int(trainer.global_step)
+        self.fresh = not has_started(trainer)
+        self._judge = Judge(trainer, monitor, mode)
+        self._batches: Iterator[Any] = iter(())
+        self._batch_idx = 0
+        self._accumulate = 1
+        self._accumulating = False
+        self._kept = ProbeBatches.none()
+        self._more: tuple[str, ...] = ()
+        configured = self.configured()
+        self._configured = reference_lr(configured, [*named, *own_lrs(trainer.optimizers)])
+        self._lrs = configured if self.fresh else self._peaks_to_come()
+        self._reference = self._lrs[configured.index(self._configured)]
+        if not self._reference > 0:
+            raise InputError(
+                f"lr must be > 0 at some step to come, got {self._reference:g} from step {self._begun_at} on:"
+                " the schedule has ended"
+            )
+
+    def configured(self) -> tuple[float, ...]:
+        """Return the rate that the person configured for every group, over all optimizers."""
+        return tuple(configured_lrs(self.trainer.optimizers, self.schedulers()))
+
+    def lrs(self) -> tuple[float, ...]:
+        """Return the highest rate to come of every group, over all optimizers: at first, the configured one."""
+        return self._lrs
+
+    def reference(self) -> float:
+        """Return the rate the module names, else the optimizers' own, else the first."""
+        return self._reference
+
+    def as_configured(self, lr: float) -> tuple[float, float]:
+        """Return the configured value that makes ``lr`` the highest reference rate to come, and the present one."""
+        scaled = self._reference != self._configured
+        return (lr / self._reference * self._configured if scaled else lr), self._configured
+
+    def schedulers(self) -> list[Any]:
+        """Return the schedulers that drive the optimizers."""
+        return schedulers_of(self.trainer)
+
+    def set_lrs(self, lrs: Sequence[float]) -> None:
+        """Set the rate of every group, over all optimizers."""
+        for group, lr in zip(self._groups(), lrs, strict=True):
+            set_lr(group, lr)
+
+    def caveats(self) -> tuple[str, ...]:
+        """Say so where every step sees one batch, where training is under way, and what there was to judge by."""
+        single = self.trainer.num_training_batches == 1
+        one = ("Every step saw the same batch: the curve shows how fast that batch is learnt.",) if single else ()
+        text = "of training: how the best rate drifts is known from untrained models only."
+        late = () if self.fresh else (f"Searched at step {self._begun_at} {text}",)
+        return (*one, *late, *self._more, *self._kept.caveats)
+
+    def step(self) -> Tensor:
+        """Take one optimizer step, over as many batches as the trainer accumulates; return their mean loss."""
+        self.processes.stop_if_terminated()
+        expected = [group["lr"] for group in self._groups()]
+        for _ in range(_MAX_SKIPPED if self.module.automatic_optimization else 1):
+            if losses := self._losses_of_step():
+                break
+        else:
+            raise UnsupportedError(
+                "training_step must return the loss (a scalar tensor, or a dict with 'loss'), got none:"
+                " with manual optimization too, since the range test has nothing else to record"
+            )
+        for group, lr in zip(self._groups(), expected, strict=True):
+            if not isinstance(group["lr"], Tensor) and group["lr"] != lr:
+                raise UnsupportedError(
+                    "the module must leave the learning rate alone while it is searched (optimizer_step, training_step"
+                    f" and hooks), got {group['lr']:g} where {lr:g} was set: move warmup and decay into an lr_scheduler"
+                )
+        # Lightning divides each loss by the number of batches accumulated: their sum is the mean, if none is missing.
+        return torch.stack(losses).sum() * (self._accumulate / len(losses))
+
+    def keep_batches(self, steps: int) -> bool:
+        """Keep batches of the training data, and of the validation data where there are any that can be judged by."""
+        monitor, validation = self._judge.monitor, self._judge.validation()
+        if monitor is not None and validation is None:
+            raise InputError(
+                f"monitor must be a metric that validation_step logs, got {monitor!r} in a fit without validation"
+            )
+        error = self._keep(steps, validation)
+        if validation is not None and not self.processes.all(error is None):
+            reason = "in another process" if error is None else f"({str(error)[:80]})"
+            self._more += (f"training_step could not take a validation batch {reason}: not judged by those.",)
+            error = self._keep(steps, None)
+        with self.processes.together():
+            if error is not None:
+                raise UnsupportedError(
+                    "training_step must return a loss for every held-out batch in eval mode too, to be judged by it:"
+                    f" give monitor=, or method='range' ({type(error).__name__}: {str(error)[:80]})"
+                ) from error
+        for replay in (self._kept.training, self._kept.held_out):
+            replay.shorten(self.processes.least(len(replay)))
+        self._batches = self._kept.training
+        return self.processes.all(self._kept.apart)
+
+    def rewind(self) -> None:
+        """Put everything back as it was and open the epoch again, at the first batch kept."""
+        with interrupts_deferred():
+            self._restore()
+            self._isolate()
+            self._kept.training.rewind()
+        self._start()
+
+    def evaluate(self) -> Tensor:
+        """Return the loss of `training_step`, or the monitored metric, of each held-out batch of all processes."""
+        with unwrapped(self.trainer.strategy):
+            values = self._judge.evaluate(self._kept)
+        return self.processes.gathered(values)
+
+    def finite(self) -> bool:
+        """Whether every parameter is finite."""
+        return all_finite(self.module)
+
+    def make_room(self) -> bool:
+        """Move the snapshot to host memory, if it was on a device."""
+        return self._snapshot.to_host()
+
+    def epoch_steps(self) -> float | None:
+        """Return the optimizer steps of an epoch; None for data without length."""
+        batches = self.trainer.num_training_batches
+        return batches / self._accumulate if math.isfinite(batches) else None
+
+    def evaluates_training_loss(self) -> bool:
+        """Whether the loss of `training_step` is what is minimised."""
+        return self._judge.monitor is None
+
+    @contextmanager
+    def preserved(self) -> Iterator[None]:
+        """Isolate the module, run the hooks that open an epoch, and put everything back in the end."""
+        trainer, started = self.trainer, time.monotonic()
+        snapshot = self._snapshot = self._snapshot_of_all()
+        try:
+            with self.processes.second_wrapper(), _replaced(trainer, "save_checkpoint"):
+                self._isolate()
+                self._batches = endless(self._side(), least=1 if trainer.num_training_batches == 1 else 2)
+                # Opening an epoch draws a seed, which the run, its first epoch open already, will not draw again:
+                # rewound, a probe sees the batches and the dropout that training will see (unless its first batches
+                # are fetched, by workers or for data without length).
+                snapshot.rewind_random()
+                with torch.enable_grad():
+                    self._start()
+                    yield
+        finally:
+            with interrupts_deferred():
+                self._batches = iter(())  # ends the workers before the random state goes back
+                self._kept = ProbeBatches.none()
+                self._restore()
+                del self._snapshot
+                for clock in _CLOCKS:
+                    if isinstance(then := getattr(trainer, clock, None), float):
+                        setattr(trainer, clock, then + time.monotonic() - started)
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Put everything back in the end, and let the profiler see nothing."""
+        snapshot = self._snapshot_of_all()
+        self.trainer.profiler = self._no_profiler()
+        try:
+            yield
+        finally:
+            with interrupts_deferred():
+                snapshot.restore()
+
+    def _snapshot_of_all(self) -> Snapshot:
+        trainer, strategy = self.trainer, self.trainer.strategy
+        loaders = [*trainer.fit_loop._combined_loader.flattened, *validation_loaders(trainer)]
+        wrapper = [] if strategy.model is self.module else [strategy.model]
+        snapshot = Snapshot(
+            self.module, trainer.datamodule, trainer.fit_loop, trainer._logger_connector, strategy._optimizers,
+            strategy._lightning_optimizers, strategy.lr_scheduler_configs, strategy.precision_plugin,
+            data=[state for loader in loaders for state in data_of(loader)],
+            leave=[trainer, strategy, *wrapper, *live_data(trainer), *loaders_in(loaders), *trainer.callbacks,
+                   *trainer.loggers],
+        )  # fmt: skip
+        for name in _ISOLATED:
+            snapshot.keep(trainer, name)
+        return snapshot
+
+    def _restore(self) -> None:
+        self._judge.restore()
+        self._snapshot.restore()  # last, for the random state that the whole began with
+
+    def _start(self) -> None:
+        torch.set_grad_enabled(True)
+        if self.fresh:
+            hook(self.trainer, "on_train_start")
+            self.trainer.strategy.on_train_start()
+        hook(self.trainer, "on_train_epoch_start")
+
+    def _isolate(self) -> None:
+        """Cut the module off from callbacks, loggers, profiler and metrics, until the snapshot is restored."""
+        trainer, loop = self.trainer, self.trainer.fit_loop
+        self._accumulate = trainer.accumulate_grad_batches = batches_per_step(trainer)
+        dummy = internals(trainer, "loggers.logger").DummyLogger
+        trainer.callbacks, trainer._loggers = [], [dummy() for _ in trainer.loggers]
+        trainer.profiler = self._no_profiler()
+        for scheduler in self.schedulers():  # under manual optimization, the module steps them itself
+            vars(scheduler)["step"] = _do_nothing
+        silence(self.module, _do_nothing, _do_nothing)
+        self._batch_idx = 0
+        # Lightning steps early at the end of an epoch; a probe has no epochs.
+        vars(loop)["_should_accumulate"] = lambda: self._accumulating
+
+    def _no_profiler(self) -> Any:
+        return internals(self.trainer, "profilers.base").PassThroughProfiler()
+
+    def _keep(self, steps: int, validation: Iterable[Any] | None) -> Exception | None:
+        """Keep batches; return what goes wrong when `training_step` is given those held out, if it is to judge."""
+        batches = self.trainer.num_training_batches
+        epoch = int(batches) if math.isfinite(batches) else None
+        with self.processes.together():
+            side = _Epochs(self._side(), epoch)
+            self._kept = ProbeBatches.of(side, steps * self._accumulate, validation, epoch=epoch)
+        if self._judge.monitor is not None:
+            return None
+        with unwrapped(self.trainer.strategy):
+            return self._judge.trial(self._kept)
+
+    def _side(self) -> Any:
+        """Return the training loaders combined as the trainer does it, drawing apart from it."""
+        side = copy.copy(self.trainer.fit_loop._combined_loader)
+        side._iterator = None
+        side.flattened = [side_loader(loader) for loader in side.flattened]
+        return side
+
+    def _losses_of_step(self) -> list[Tensor]:
+        """Train on the batches of one optimizer step; return the losses there were: None skips a batch."""
+        losses: list[Tensor] = []
+        for micro in range(1, self._accumulate + 1):
+            self._accumulating = micro < self._accumulate
+            batch, _, dataloader_idx = next(self._batches)
+            outputs = self._train_on(batch, dataloader_idx)
+            loss = outputs.get("loss") if isinstance(outputs, dict) else None
+            if isinstance(loss, Tensor) and loss.numel() == 1:
+                losses.append(loss.detach().reshape(()))
+        return losses
+
+    def _train_on(self, batch: Any, dataloader_idx: int) -> Any:
+        trainer, loop = self.trainer, self.trainer.fit_loop.epoch_loop
+        batch_idx, self._batch_idx = self._batch_idx, self._batch_idx + 1
+        batch = on_device(trainer, batch, dataloader_idx)
+        if hook(trainer, "on_train_batch_start", batch, batch_idx) == -1:
+            raise UnsupportedError("on_train_batch_start must not return -1 (skip the epoch) in a range test")
+        trainer.strategy.on_train_batch_start(batch, batch_idx)
+        arguments = loop._build_kwargs(OrderedDict(), batch, batch_idx)
+        if self.module.automatic_optimization:
+            outputs = loop.automatic_optimization.run(trainer.optimizers[0], batch_idx, arguments)
+        else:
+            outputs = loop.manual_optimization.run(arguments)
+        hook(trainer, "on_train_batch_end", outputs, batch, batch_idx)
+        return outputs
+
+    def rates_to_come(self) -> list[float] | None:
+        """Return the rates that the only scheduler will give the reference group; None where unknown."""
+        schedules = schedules_to_come(self.trainer)
+        if len(schedules) != 1 or not self.module.automatic_optimization:  # by hand, who knows when it steps
+            return None
+        with self.undone():
+            return rates_to_come(self._groups()[self.configured().index(self._configured)], *schedules[0])
+
+    def _peaks_to_come(self) -> tuple[float, ...]:
+        with self.undone():
+            peaks, unseen = peaks_to_come(self.trainer.optimizers, schedules_to_come(self.trainer))
+        if unseen:
+            self._more = (
+                f"{', '.join(unseen)} could not be looked ahead: the schedule goes on from the suggestion as from the"
+                " present rate.",
+            )
+        return tuple(peaks)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.trainer.optimizers for group in optimizer.param_groups]
+
+
+class _Epochs:
+    """A combined loader whose epochs end where the trainer's do (`limit_train_batches`)."""
+
+    def __init__(self, combined: Any, most: int | None) -> None:
+        self._combined, self._most = combined, most
+
+    def __iter__(self) -> Iterator[Any]:
+        epoch = iter(self._combined)
+        for _ in itertools.count() if self._most is None else range(self._most):
+            try:
+                yield next(epoch)
+            except StopIteration:
+                return
+
+
+@contextmanager
+def _replaced(obj: Any, name: str) -> Iterator[None]:
+    """Let a method of one object do nothing for a while."""
+    held = vars(obj).get(name)
+    vars(obj)[name] = _do_nothing
+    try:
+        yield
+    finally:
+        if held is None:
+            del vars(obj)[name]
+        else:
+            vars(obj)[name] = held
+
+
+def _do_nothing(*args: Any, **kwargs: Any) -> None:
+    """Stand in, while probing, for what must not happen then."""

@@ -1,0 +1,1 @@
+"""Recorded trainings: how they are read, and what is forecast from them."""

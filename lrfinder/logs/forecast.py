@@ -1,0 +1,348 @@
+"""`forecast`: what recorded trainings say about the loss of other schedules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrfinder.errors import InputError
+from lrfinder.files import SCHEMA_VERSION
+from lrfinder.logs.best_decay import best_decay
+from lrfinder.logs.law_fit import NO_FALLS, fit_law
+from lrfinder.logs.log import MAX_STEPS, TrainingLog, end_of_warmup
+from lrfinder.logs.loss_law import LossLaw
+from lrfinder.schedules.policy import POLICIES, RANKED, UNWARMED, Policy
+
+__all__ = ["Forecast", "Scenario", "Scheduled", "ScoredLog", "forecast"]
+
+Array = NDArray[np.float64]
+
+Steps = NDArray[np.int64]
+
+_NODES = 50_000
+"""Maximum number of steps at which a policy is evaluated; between them its rate is a line, which blurs jumps."""
+
+_FAR = 1e4
+"""Maximum factor between a given peak and those logged; a larger one must be a typing error."""
+
+_POINTS = 500
+"""Number of steps at which a predicted curve is given."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """The training for which schedules are compared.
+
+    Attributes:
+        total: T, steps.
+        peak_lr: highest learning rate.
+        warmup: W, steps, below T.
+        end_lr: minimum learning rate of every decay, from 0 to ``peak_lr``.
+        caveats: where it leaves what was logged, in sentences.
+    """
+
+    total: int
+    peak_lr: float
+    warmup: int
+    end_lr: float
+    caveats: tuple[str, ...] = ()
+
+    def warmup_of(self, name: str) -> int:
+        """Return the number of warmup steps of a policy."""
+        return 0 if name in UNWARMED else self.warmup
+
+    def every_lr(self, name: str) -> Array:
+        """Return the learning rate of every step, (T + 1,), of a policy that ends at ``end_lr``."""
+        ends = "end" in POLICIES[name].defaults and (name != "exponential" or self.end_lr > 0)
+        params = {"end": self.end_lr / self.peak_lr} if ends else {}
+        policy = Policy(name, self.total, self.warmup_of(name), params)
+        nodes = np.unique(np.linspace(0, self.total, min(_NODES, self.total) + 1).round().astype(np.int64))
+        nodes = np.union1d(nodes, [policy.warmup_steps])
+        multiplier = [policy(step) for step in nodes.tolist()]
+        lr = self.peak_lr * np.interp(np.arange(self.total + 1), nodes, multiplier)
+        falling = end_of_warmup(lr)
+        lr[falling:] = np.maximum(lr[falling:], self.end_lr)
+        return lr
+
+
+@dataclass(frozen=True, eq=False)
+class Scheduled:
+    """A schedule and its predicted loss.
+
+    Attributes:
+        name: a key of `POLICIES`, or "optimal".
+        peak_lr: highest learning rate.
+        warmup_steps: W.
+        total_steps: T.
+        step: (n,) from the first step of the decay to T.
+        lr: (n,) learning rate there.
+        loss: (n,) predicted loss there.
+        final_loss_low: lower end of the 90% interval of the final loss.
+        final_loss_high: upper end.
+        tied: whether the law cannot tell it from the best: 0 is in the 90% interval of their difference.
+        caveats: where the schedule leaves what was logged, in sentences.
+    """
+
+    name: str
+    peak_lr: float
+    warmup_steps: int
+    total_steps: int
+    step: Steps
+    lr: Array
+    loss: Array
+    final_loss_low: float
+    final_loss_high: float
+    tied: bool
+    caveats: tuple[str, ...]
+
+    @property
+    def final_loss(self) -> float:
+        """The predicted loss at T."""
+        return float(self.loss[-1])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the schedule as JSON-ready data."""
+        names = ("name", "peak_lr", "warmup_steps", "total_steps", "final_loss", "final_loss_low", "final_loss_high")
+        return {
+            **{name: getattr(self, name) for name in (*names, "tied")}, "steps": self.step.tolist(),
+            "lr": self.lr.tolist(), "loss": self.loss.tolist(), "caveats": list(self.caveats),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredLog:
+    """A log, the loss predicted from its learning rates, and how far off the prediction is.
+
+    Attributes:
+        log: the log.
+        step: (n,) every step of which the log has a row.
+        loss: (n,) predicted loss there, finite. The law holds from the end of the warmup; earlier steps get its value.
+        mae: mean absolute difference to the losses logged after warmup; None if there are none.
+        end_rel_error: absolute difference to the last loss logged, as a share of that loss; None if there is none.
+    """
+
+    log: TrainingLog
+    step: Steps
+    loss: Array
+    mae: float | None
+    end_rel_error: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the prediction as JSON-ready data."""
+        return {
+            "file": self.log.name, "steps": self.step.tolist(), "loss": self.loss.tolist(), "mae": self.mae,
+            "end_rel_error": self.end_rel_error, "caveats": self.log.step_caveats(),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """A law fitted to logs, and what it predicts.
+
+    Attributes:
+        runs: the logs.
+        law: the law fitted to them.
+        schedules: the predicted schedules, that with the lowest final loss first.
+        optimal: the best schedule that never rises; None if it was not requested.
+        targets: other logs, predicted.
+        refused: why a part of the request cannot be answered, with the remedy; None if all of it is.
+        caveats: in sentences.
+    """
+
+    runs: tuple[TrainingLog, ...]
+    law: LossLaw
+    schedules: tuple[Scheduled, ...]
+    optimal: Scheduled | None
+    targets: tuple[ScoredLog, ...]
+    refused: str | None
+    caveats: tuple[str, ...]
+
+    @property
+    def best(self) -> str | None:
+        """Name of the best of the schedules; None if there are none."""
+        return self.schedules[0].name if self.schedules else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the forecast as JSON-ready data, ``schema_version`` 1."""
+        runs = [
+            {
+                "file": run.name, "points": int(run.has_loss.sum()), "steps": run.last_step, "peak_lr": run.peak_lr,
+                "warmup_steps": run.warmup_steps, "caveats": run.step_caveats(),
+            }
+            for run in self.runs
+        ]  # fmt: skip
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "status": "ok" if self.refused is None else "refused",
+            "reason": self.refused,
+            "runs": runs,
+            "law": self.law.to_dict(),
+            "schedules": [schedule.to_dict() for schedule in self.schedules],
+            "best": self.best,
+            "optimal": None if self.optimal is None else self.optimal.to_dict(),
+            "targets": [target.to_dict() for target in self.targets],
+            "caveats": list(self.caveats),
+        }
+
+
+def forecast(
+    runs: Sequence[TrainingLog],
+    schedules: Sequence[str] | None = None,
+    steps: int | None = None,
+    *,
+    peak_lr: float | None = None,
+    warmup_steps: int | None = None,
+    end_lr: float | None = None,
+    optimal: bool = False,
+    targets: Sequence[TrainingLog] = (),
+) -> Forecast:
+    """Fit the loss-curve law to recorded runs and predict the loss of other schedules.
+
+    Args:
+        runs: logs with learning rates and losses. Schedules can be told apart if the rate falls in at least one.
+        schedules: names of policies, with their default parameters; by default all but "plateau", and none if only
+            ``targets`` are given.
+        steps: length of the training; by default that of the longest run.
+        peak_lr: by default the highest learning rate logged. The law cannot choose it.
+        warmup_steps: by default the shortest warmup logged.
+        end_lr: minimum learning rate of every decay; by default the lowest one logged after warmup, because the logs do
+            not show what happens below it.
+        optimal: whether to search for the best schedule that never rises.
+        targets: logs to predict from their learning rates, and to compare with their losses.
+
+    Raises:
+        InputError: an argument breaks a rule, or the runs cannot be fitted (`fit_law`).
+    """
+    names = list(dict.fromkeys(schedules or ()))
+    if schedules is None and (steps is not None or not targets):
+        names = list(RANKED)
+    for name in names:
+        if name not in RANKED:
+            raise InputError(f"schedule must be one of {', '.join(RANKED)}, got {name!r}")
+    if not runs:
+        raise InputError("runs must hold at least one log, got none")
+    law = fit_law(runs)  # first: it says what is wrong with a log, before the scenario is made from it
+    scenario = _scenario(runs, steps, peak_lr, warmup_steps, end_lr) if names or optimal else None
+    refused = None
+    if not law.knows_falls:
+        known = [log for log in targets if _lowest_lr(log) >= 0.98 * log.every_lr()[log.warmup_steps]]
+        if optimal or len(known) < len(targets) or any(name != "constant" for name in names):
+            refused = NO_FALLS
+        names, targets, optimal = [name for name in names if name == "constant"], known, False
+    caveats = [f"{log.name}: {caveat}" for log in (*runs, *targets) for caveat in log.step_caveats()]
+    caveats += [caveat for caveat in law.caveats if caveat != refused]
+    ranked: list[Scheduled] = []
+    if scenario is not None:
+        rates = {name: scenario.every_lr(name) for name in names}
+        if optimal:
+            rates["optimal"] = _optimal_lr(law, scenario, rates)
+        ranked = _rank(law, scenario, rates, min(map(_lowest_lr, runs)))
+        caveats += scenario.caveats
+    return Forecast(
+        tuple(runs),
+        law,
+        tuple(schedule for schedule in ranked if schedule.name != "optimal"),
+        next((schedule for schedule in ranked if schedule.name == "optimal"), None),
+        tuple(_score(law, target) for target in targets),
+        refused,
+        tuple(dict.fromkeys(caveats)),
+    )
+
+
+def _scenario(
+    runs: Sequence[TrainingLog],
+    steps: int | None,
+    peak_lr: float | None,
+    warmup_steps: int | None,
+    end_lr: float | None,
+) -> Scenario:
+    """Return what schedules have in common; what is None is taken from the logs."""
+    total = max(run.last_step for run in runs) if steps is None else steps
+    if not 1 <= total <= MAX_STEPS:
+        raise InputError(f"steps must be from 1 to {MAX_STEPS}, got steps = {total}")
+    low, high = min(run.peak_lr for run in runs), max(run.peak_lr for run in runs)
+    peak = high if peak_lr is None else peak_lr
+    if not 0 < peak < math.inf:
+        raise InputError(f"peak_lr must be positive and finite, got peak_lr = {peak:g}")
+    if not low / _FAR <= peak <= high * _FAR:
+        raise InputError(
+            f"peak_lr must be within a factor of {_FAR:g} of the peaks logged ({low:.3g} to {high:.3g}),"
+            f" got peak_lr = {peak:g}"
+        )
+    # A log that begins at its peak hides where warmup ended: the shortest is the closest.
+    warmup = min(run.warmup_steps for run in runs) if warmup_steps is None else warmup_steps
+    if not 0 <= warmup < total:
+        source = " (as in the logs)" if warmup_steps is None else ""
+        raise InputError(
+            f"warmup_steps must be at least 0 and below steps, got warmup_steps = {warmup}{source}, steps = {total}"
+        )
+    end = min(min(map(_lowest_lr, runs)), peak) if end_lr is None else end_lr
+    if not 0 <= end <= peak:
+        raise InputError(f"end_lr must be from 0 to peak_lr, got end_lr = {end:g}, peak_lr = {peak:g}")
+    caveats, longest = [], max(run.last_step for run in runs)
+    if not low / 1.1 < peak < high * 1.1:
+        logged = f"{low:.3g} to {high:.3g}" if low < high else f"{low:.3g}"
+        caveats.append(
+            f"No log has the peak {peak:.3g} (the logs have {logged}): the law does not know that a rate can be too"
+            " high, and predicts a lower loss for every higher peak."
+        )
+    if total > 1.5 * longest:
+        caveats.append(f"{total} steps are {total / longest:.1f} times the longest log: an extrapolation.")
+    return Scenario(total, peak, warmup, end, tuple(caveats))
+
+
+def _rank(law: LossLaw, scenario: Scenario, rates: Mapping[str, Array], lowest: float) -> list[Scheduled]:
+    """Predict schedules, given the learning rate of every step, and sort them by final loss."""
+    ends = {name: law(lr, np.array([scenario.total])) for name, lr in rates.items()}
+    order = sorted(rates, key=lambda name: float(ends[name].loss[0]))
+    schedules = []
+    for name in order:
+        lr, end, best = rates[name], ends[name], ends[order[0]]
+        first, final = end_of_warmup(lr), float(end.loss[0])
+        step = np.unique(np.linspace(max(first, 1), scenario.total, _POINTS).round().astype(np.int64))
+        width = law.half_width_of_loss(end.gradient[0])
+        tied = final - float(best.loss[0]) <= law.half_width(end.gradient[0] - best.gradient[0])
+        caveats = []
+        if lr[first:].min() < 0.99 * lowest:
+            caveats.append(f"extrapolated: falls to {lr[first:].min():.2g}, the logs to {lowest:.2g} only")
+        if (np.diff(lr[first:]) > 1e-9 * scenario.peak_lr).any():
+            caveats.append("rises again, where the law has not been validated")
+        if first > max(2 * scenario.warmup, 0.1 * scenario.total):
+            caveats.append(f"rises for {first} steps, longer than any warmup logged")
+        schedule = Scheduled(
+            name, scenario.peak_lr, scenario.warmup_of(name), scenario.total, step, lr[step], law(lr, step).loss,
+            final - width, final + width, tied, tuple(caveats),
+        )  # fmt: skip
+        schedules.append(schedule)
+    return schedules
+
+
+def _optimal_lr(law: LossLaw, scenario: Scenario, rates: Mapping[str, Array]) -> Array:
+    """Return the (T + 1,) rates that never rise with the lowest predicted loss, starting the search from ``rates``."""
+    end = np.array([scenario.total])
+    others = [scenario.every_lr(name) for name in ("constant", "cosine", "wsd") if name not in rates]
+    starts = [lr for lr in (*rates.values(), *others) if end_of_warmup(lr) <= scenario.warmup]  # not one-cycle
+    starts.sort(key=lambda lr: float(law(lr, end).loss[0]))
+    return best_decay(law, scenario.every_lr("constant"), scenario.warmup, scenario.end_lr, starts)
+
+
+def _lowest_lr(log: TrainingLog) -> float:
+    """Return the lowest learning rate logged after warmup."""
+    return float(log.every_lr()[log.warmup_steps :].min())
+
+
+def _score(law: LossLaw, log: TrainingLog) -> ScoredLog:
+    start, lr = max(log.warmup_steps, 1), log.every_lr()
+    step = np.union1d(log.step, log.lr_step)
+    loss = law(lr, np.maximum(step, start)).loss
+    both = log.has_loss & (log.step >= start)
+    if not both.any():
+        return ScoredLog(log, step, loss, None, None)
+    logged = log.value[both]
+    off, last = np.abs(loss[np.searchsorted(step, log.step[both])] - logged), abs(float(logged[-1]))
+    return ScoredLog(log, step, loss, float(off.mean()), float(off[-1]) / last if last > 0 else None)

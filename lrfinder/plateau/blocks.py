@@ -1,0 +1,176 @@
+"""A stream of losses as the means of at most 384 blocks, kept where the losses are: no host read, constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrfinder.files import number_from_json, number_to_json
+from lrfinder.plateau.slope import TO_SD
+
+__all__ = ["BLOCKS", "GROUP", "Blocks", "condensed"]
+
+BLOCKS = 384
+"""Most blocks; when they are full, neighbours are joined."""
+
+GROUP = 16
+"""Values that are condensed to one, outliers pulled in, once there are more than `BLOCKS` values."""
+
+_CLIP = 5.0
+"""Standard deviations, by the median absolute deviation, beyond which a value of a group is pulled in."""
+
+
+def condensed(values: Tensor) -> Tensor:
+    """Return sum and count of the finite values of each group, those far off its median pulled in.
+
+    No value leaves the device. Where half of a group are equal there is no spread to measure by, and none is moved.
+
+    Args:
+        values: (..., n).
+
+    Returns:
+        (..., 2).
+    """
+    finite = torch.isfinite(values)
+    count = finite.sum(-1, keepdim=True)
+    middle = _median(values, finite, count)
+    known = torch.where(finite, values, middle)
+    reach = _CLIP * TO_SD * _median((known - middle).abs(), finite, count)
+    pulled = torch.maximum(torch.minimum(known, middle + reach), middle - reach)
+    pulled = torch.where(finite, torch.where(reach > 0, pulled, known), torch.zeros_like(values))
+    return torch.cat([pulled.sum(-1, keepdim=True), count.to(values.dtype)], -1)
+
+
+def _median(values: Tensor, known: Tensor, count: Tensor) -> Tensor:
+    """Return the median of the values known, (..., 1); 0 where there is none."""
+    ordered = torch.where(known, values, torch.full_like(values, torch.inf)).sort(-1).values
+    low, high = ((count - 1).clamp(min=0) // 2, (count // 2).clamp(max=values.shape[-1] - 1))
+    median = (ordered.gather(-1, low) + ordered.gather(-1, high)) / 2
+    return torch.where(count > 0, median, torch.zeros_like(median))
+
+
+class Blocks:
+    """Means of consecutive values.
+
+    The first 384 values are kept as they are. From then on 16 values at a time are condensed, see `condensed`, and
+    blocks of equal length are made of those; their length doubles whenever 384 of them are full.
+
+    Attributes:
+        steps: values so far, those that were not finite included.
+    """
+
+    @torch.inference_mode(False)  # tensors made in inference mode could not be written to out of it
+    def __init__(self, shape: tuple[int, ...] = ()) -> None:
+        """Start with nothing.
+
+        Args:
+            shape: of a value; () for one loss, (r,) for those of r runs that are followed side by side.
+        """
+        self.steps = 0
+        self._shape = shape
+        self._groups = 0  # in a block; 0 while values are kept as they are
+        # All values, and later, at its beginning, the 16 that are not yet condensed; sum and count of every block.
+        self._values = torch.zeros(*shape, BLOCKS, dtype=torch.float64)
+        self._table = torch.zeros(*shape, BLOCKS, 2, dtype=torch.float64)
+
+    def add(self, value: Tensor | float) -> None:
+        """Take one more value.
+
+        Args:
+            value: of the shape given, or a number. It is copied.
+        """
+        if isinstance(value, Tensor) and value.device != self._values.device:  # the first, or one after a checkpoint
+            self._move(value.device)
+        place = self.steps % (GROUP if self._groups else BLOCKS)
+        slot = self._values[..., place]
+        if isinstance(value, Tensor):
+            slot.copy_(value.reshape(self._shape), non_blocking=True)
+        else:
+            slot.fill_(value)
+        self.steps += 1
+        if self.steps == BLOCKS:
+            self._begin_to_condense()
+        elif self._groups and self.steps % GROUP == 0:
+            self._condense()
+
+    def extend(self, values: Tensor) -> None:
+        """Take many values of one run, as `add` does one by one; where no blocks are joined, whole groups together.
+
+        Args:
+            values: (n,).
+        """
+        while len(values):
+            groups = min(len(values) // GROUP, BLOCKS * self._groups - self.steps // GROUP - 1)
+            if self.steps % GROUP or groups < 1:
+                self.add(values[0])
+                values = values[1:]
+                continue
+            block = (self.steps // GROUP + torch.arange(groups, device=values.device)) // self._groups
+            self._table.index_add_(0, block, condensed(values[: groups * GROUP].to(self._table).reshape(groups, GROUP)))
+            self.steps += groups * GROUP
+            values = values[groups * GROUP :]
+
+    @torch.inference_mode(False)
+    def _move(self, device: torch.device) -> None:
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # Apple's devices know no float64
+        held = (self._values, self._table)
+        if self.steps:
+            self._values, self._table = (one.to(device, dtype, non_blocking=True) for one in held)
+        else:  # a copy would have to wait for the device, and a rate that changes all the time begins window on window
+            self._values, self._table = (torch.zeros(one.shape, dtype=dtype, device=device) for one in held)
+
+    def _begin_to_condense(self) -> None:
+        self._groups = 1
+        groups = self._values.reshape(*self._shape, BLOCKS // GROUP, GROUP)
+        self._table[..., : BLOCKS // GROUP, :] = condensed(groups)
+
+    def _condense(self) -> None:
+        block = (self.steps // GROUP - 1) // self._groups
+        self._table[..., block, :] += condensed(self._values[..., :GROUP])
+        if self.full == BLOCKS:
+            joined = self._table.reshape(*self._shape, BLOCKS // 2, 2, 2).sum(-2)
+            self._table.zero_()
+            self._table[..., : BLOCKS // 2, :] = joined
+            self._groups *= 2
+
+    @property
+    def length(self) -> int:
+        """Values in a block."""
+        return self._groups * GROUP or 1
+
+    @property
+    def full(self) -> int:
+        """Blocks that are complete."""
+        return self.steps // self.length
+
+    def table(self) -> Tensor:
+        """Return sum and count of the finite values of every complete block, (..., full, 2), on the device."""
+        if self._groups:
+            return self._table[..., : self.full, :]
+        values = self._values[..., : self.steps]
+        finite = torch.isfinite(values)
+        return torch.stack([torch.where(finite, values, torch.zeros_like(values)), finite.to(values.dtype)], -1)
+
+    def finite(self) -> Tensor:
+        """Return how many of the values so far were finite, (...,), on the device."""
+        tail = self._values[..., : self.steps % GROUP if self._groups else self.steps]
+        return self._table[..., 1].sum(-1) + torch.isfinite(tail).sum(-1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON-ready data; NaN and infinities as text. Reads from the device."""
+        held = {"values": self._values, "table": self._table}
+        return {"steps": self.steps, "groups": self._groups, **{name: _to_json(one) for name, one in held.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave, on the device of the next value."""
+        self.steps, self._groups = int(state["steps"]), int(state["groups"])
+        for held, name in ((self._values, "values"), (self._table, "table")):
+            numbers = torch.tensor([number_from_json(number) for number in state[name]], dtype=torch.float64)
+            held.copy_(numbers.reshape(held.shape))
+
+
+def _to_json(tensor: Tensor) -> list[float | str]:
+    return [number_to_json(value) for value in tensor.flatten().tolist()]

@@ -1,0 +1,254 @@
+"""What counts as a plateau: a test that the loss has too little left to gain, and the record of one found."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtr, stdtrit
+
+from lrfinder.plateau.slope import TO_SD, Slope, slope_of
+
+__all__ = ["LEAST_STEPS", "GainTest", "Plateau", "Record", "next_look", "run_gain_test", "tolerance", "verdict"]
+
+Array = NDArray[np.float64]
+
+LEAST_STEPS = 24
+"""Fewest values that a test can be made on."""
+
+_WINDOWS = (24, 34, 48, 68, 96, 136, 192, 272)
+"""Blocks looked back on: short ones see a plateau soon where there is little noise, long ones where there is much."""
+
+_PER_DOUBLING = 8
+"""Looks while the number of steps doubles."""
+
+_FIRST, _LAST = 5, 40
+"""Looks are made from 2**5 to 2**40 steps: their number is known, whatever the run."""
+
+_TESTS = _PER_DOUBLING * (_LAST - _FIRST) * len(_WINDOWS)
+"""Tests that share the rate of false alarms between them (Bonferroni)."""
+
+_STILL = 0.5
+"""Share of neighbours that are equal to the last digit from which on values are taken to be rounded."""
+
+_MOVES = 9
+"""Latest differences, the largest of which tells the step of rounding: early ones may be many steps at once."""
+
+_MOST_MISSING = 0.1
+"""Share of a window's blocks that may hold no finite value."""
+
+_SHARE_OF_GAIN = 0.01
+"""Of what training has gained so far; annealing saves 0.2 to 5% of it (quartiles, docs/plateau.md)."""
+
+_SHARE_OF_NOISE = 0.2
+"""Of the standard deviation of a loss; annealing saves 0.2 to 0.9 of it: the more, the more noise there is."""
+
+_RESOLUTION = 1e-7
+"""Of a number in float32: smaller gains cannot be seen."""
+
+
+class Record(NamedTuple):
+    """Losses as means of blocks of equal length.
+
+    Attributes:
+        mean: (..., n) mean loss of each block, NaN where it has no finite value.
+        length: steps of a block.
+    """
+
+    mean: Array
+    length: int
+
+
+class GainTest(NamedTuple):
+    """What the coming steps are expected to gain, from the window with the lowest upper limit.
+
+    Attributes:
+        gain: (...,) expected fall of the loss over the coming steps; negative where it rises.
+        high: (...,) what it stays below, at the level of confidence of a single test.
+        p_value: (...,) chance of so small a gain, if it were in truth the tolerance, in any of all tests.
+        blocks: (...,) int64, length of the window, in blocks; 0 where none could be tested.
+        level: (...,) mean loss in the window.
+        level_error: (...,) its standard error.
+    """
+
+    gain: Array
+    high: Array
+    p_value: Array
+    blocks: NDArray[np.int64]
+    level: Array
+    level_error: Array
+
+
+def next_look(step: int) -> int:
+    """Return the first step after ``step`` at which to look: they are spaced geometrically, eight to a doubling."""
+    place = max(math.floor(_PER_DOUBLING * (math.log2(max(step, 1)) - _FIRST)) - 1, 0)
+    while (look := math.floor(2 ** (_FIRST + place / _PER_DOUBLING))) <= step:
+        place += 1
+    return look
+
+
+def run_gain_test(record: Record, ahead: float, delta: ArrayLike, alpha: float) -> GainTest:
+    """Say what the ``ahead`` steps to come are expected to gain, if the loss goes on as in the blocks before.
+
+    The slope of every window of 24 to 272 blocks up to now, times the steps to come, is tested against
+    ``delta`` by Student's t, each at ``alpha`` divided by the number of all tests that a run of 2**40 steps can see.
+    Where progress slows down, as it does at a constant rate, the slope behind bounds the slope ahead, so that what is
+    shown of the one holds for the other.
+
+    Args:
+        record: since the learning rate last changed.
+        ahead: steps.
+        delta: (...,) gain to test against, in units of the loss.
+        alpha: rate of false alarms of all tests together.
+    """
+    shape = record.mean.shape[:-1]
+    unknown = np.full(shape, np.nan)
+    best = GainTest(unknown, unknown, np.ones(shape), np.zeros(shape, dtype=np.int64), unknown, unknown)
+    for blocks in _WINDOWS:
+        if blocks > record.mean.shape[-1]:
+            break
+        series, usable = _filled(record.mean[..., -blocks:])
+        hidden = _rounding(record, series) / blocks
+        one = _tested(
+            slope_of(series), hidden, ahead / record.length, np.asarray(delta, dtype=np.float64), alpha, blocks
+        )
+        better = usable & ~(one.high >= best.high)  # of nothing, NaN
+        best = GainTest(*(np.where(better, new, old) for new, old in zip(one, best, strict=True)))
+    return best
+
+
+def _tested(slope: Slope, hidden: Array, ahead: float, delta: Array, alpha: float, blocks: int) -> GainTest:
+    gain, error = -slope.value * ahead, slope.error * ahead
+    most = gain + hidden * ahead
+    with np.errstate(divide="ignore", invalid="ignore"):
+        distance = np.where(most == delta, 0.0, (most - delta) / error)
+    p_value = np.where((error == 0) & (most <= delta), 0.0, stdtr(slope.dof, distance))
+    high = most + error * stdtrit(slope.dof, 1 - alpha / _TESTS)
+    many = np.full(gain.shape, blocks, dtype=np.int64)
+    return GainTest(gain, high, np.minimum(_TESTS * p_value, 1.0), many, slope.level, slope.level_error)
+
+
+def _rounding(record: Record, series: Array) -> Array:
+    """Return the steps, (...,), in which the values of a window move that stand still from block to block otherwise.
+
+    A loss written with few digits is a staircase: on a stair there is no noise to tell how much of a slope is hidden.
+    It is at most one step within the window. 0 where most neighbours differ, or all that is known is one number.
+    """
+    steps = np.zeros(series.shape[:-1])
+    still = (np.diff(series) == 0).mean(-1) > _STILL
+    for i in np.ndindex(*steps.shape):
+        if still[i]:
+            moves = np.abs(np.diff(record.mean[i]))
+            moves = moves[moves > 0][-_MOVES:]
+            # A step that falls into a block shows as two.
+            steps[i] = moves.max() * (1 if record.length == 1 else 2) if moves.size else 0.0
+    return steps
+
+
+def _filled(mean: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the series with what is missing drawn in as lines, and which series lack so little that this is fair."""
+    missing = ~np.isfinite(mean)
+    if not missing.any():
+        return mean, np.ones(mean.shape[:-1], dtype=np.bool_)
+    usable = missing.mean(-1) <= _MOST_MISSING
+    filled = np.where(missing, 0.0, mean)
+    place = np.arange(mean.shape[-1])
+    for i in np.ndindex(*mean.shape[:-1]):
+        if not missing[i].all():
+            filled[i] = np.interp(place, place[~missing[i]], mean[i][~missing[i]])
+    return filled, usable
+
+
+def verdict(
+    run: Record, window: Record, start: ArrayLike, ahead: float, delta: float | None, alpha: float
+) -> tuple[GainTest, Array]:
+    """Return the `outlook` and the tolerance that it was tested against, (...,).
+
+    Args:
+        run: since the start of training, at least 24 blocks.
+        window: since the learning rate last changed.
+        start: (...,) loss of the first steps.
+        ahead: steps to come that are spoken of.
+        delta: tolerance in units of the loss; None for `tolerance`.
+        alpha: rate of false alarms.
+    """
+    allowed = tolerance(run, window, start) if delta is None else np.full(run.mean.shape[:-1], float(delta))
+    return run_gain_test(window, ahead, allowed, alpha), allowed
+
+
+def tolerance(run: Record, window: Record, start: ArrayLike) -> Array:
+    """Return the gain that is not worth waiting for, about what annealing the learning rate saves at once.
+
+    The larger of a hundredth of what training has gained since its start, and of a fifth of the noise: the standard
+    deviation of a loss, told from how much neighbouring blocks differ, so that the trend is not in it. Where annealing
+    saves anything in the benchmark's tasks, it saves 0.2 to 5% of the gain and 0.2 to 0.9 of the noise (quartiles,
+    docs/plateau.md).
+
+    Args:
+        run: since its start.
+        window: since the learning rate last changed, n >= 24.
+        start: (...,) loss of the first steps.
+    """
+    early, late = _filled(run.mean)[0], _filled(window.mean)[0]
+    late = late[..., -max(late.shape[-1] // 2, LEAST_STEPS) :]
+    noise = TO_SD / math.sqrt(2) * np.median(np.abs(np.diff(late)), axis=-1) * math.sqrt(window.length)
+    now = np.median(late[..., -LEAST_STEPS:], axis=-1)
+    gained = np.maximum(np.median(early[..., : early.shape[-1] // 8 or 1], axis=-1), start) - now
+    floor = np.maximum(_SHARE_OF_NOISE * noise, _RESOLUTION * np.abs(now))
+    return np.asarray(np.maximum(_SHARE_OF_GAIN * gained, floor))
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Evidence that a run has too little left to gain at its learning rate.
+
+    Attributes:
+        step: step at which it was found.
+        since: step at which the window behind it begins.
+        ahead: steps to come that it speaks of.
+        gain: expected fall of the loss over them; negative where the loss rises.
+        gain_high: what the fall stays below; never above ``delta``.
+        delta: tolerance, in units of the loss.
+        p_value: chance of so small a gain if in truth it were ``delta``, over all tests of the run; at most alpha.
+        level: mean loss of the window.
+        level_error: its standard error, autocorrelation counted in.
+        skipped: values so far that were not finite; none of them counts.
+        lrs: learning rate of every param group, as far as known.
+        unit: what was counted: "steps", or "epochs" of a metric that comes once in each.
+    """
+
+    step: int
+    since: int
+    ahead: int
+    gain: float
+    gain_high: float
+    delta: float
+    p_value: float
+    level: float
+    level_error: float
+    skipped: int = 0
+    lrs: tuple[float, ...] = ()
+    unit: str = "steps"
+
+    def __str__(self) -> str:
+        rate = f" at learning rate {self.lrs[0]:.3g}" if self.lrs else ""
+        skipped = f"; {self.skipped} values were not finite" if self.skipped else ""
+        return (
+            f"plateau after {self.step} {self.unit}: {self.ahead} more{rate} are expected to improve on"
+            f" {self.level:.4g} by {self.gain:.2g}, by {self.gain_high:.2g} at most; the tolerance is {self.delta:.2g}"
+            f" (p = {self.p_value:.1g}, from {self.since} on){skipped}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        return {**dataclasses.asdict(self), "lrs": list(self.lrs)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plateau:
+        """Rebuild it from `to_dict`."""
+        return cls(**{**data, "lrs": tuple(data["lrs"])})

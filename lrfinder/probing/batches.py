@@ -1,0 +1,217 @@
+"""Batches for probing, drawn so that the loader that training will use is none the wiser."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader
+
+from lrfinder.errors import InputError, UnsupportedError
+
+__all__ = [
+    "END",
+    "data_of",
+    "endless",
+    "length",
+    "loaders_in",
+    "map_batch",
+    "one_epoch",
+    "prepare_for_evaluation",
+    "scalar",
+    "side_loader",
+    "to_device",
+]
+
+END = object()
+"""Stands for no answer, where None is one."""
+
+
+def length(loader: Any) -> int | None:
+    """Return the batches of an epoch, None where the loader cannot tell."""
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):  # data without length
+        return None
+
+
+def side_loader(loader: Any, name: str = "loader") -> Any:
+    """Return a loader over the same data whose iteration leaves the given one's iterator and workers alone.
+
+    Raises:
+        InputError: it is no iterable.
+        UnsupportedError: it can be iterated only once.
+    """
+    if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
+        raise InputError(f"{name} must be iterable, got a {type(loader).__name__}")
+    if isinstance(loader, Iterator):
+        raise UnsupportedError(
+            f"{name} must be iterable more than once, got a {type(loader).__name__}:"
+            " what the probe reads would be missing from training; pass the DataLoader or a list instead"
+        )
+    if not isinstance(loader, DataLoader):
+        return _with_side_loaders(loader)
+    side = copy.copy(loader)
+    # Persistent workers hang on `_iterator`, which iter() would reset under the loader's owner. A DataLoader refuses
+    # to set these by assignment.
+    vars(side).update(_iterator=None, persistent_workers=False)
+    return side
+
+
+def _with_side_loaders(loader: Any) -> Any:
+    """Return a copy of a wrapper around torch loaders with persistent workers that holds side loaders instead."""
+    held = getattr(loader, "__dict__", {})
+    sides = {
+        name: side_loader(value)
+        for name, value in held.items()
+        if isinstance(value, DataLoader) and value.persistent_workers
+    }
+    if not sides:
+        return loader
+    wrapper = copy.copy(loader)
+    vars(wrapper).update(sides)
+    return wrapper
+
+
+def data_of(loader: Any) -> list[object]:
+    """Return what of a loader may keep state between batches: samplers, generator, collate function, data set.
+
+    Of a torch loader that is all but its live iterator, and but the data set where worker processes draw from theirs.
+    Any other loader is returned as a whole.
+    """
+    if not isinstance(loader, DataLoader):
+        return [loader]
+    left = ("_iterator", "dataset") if loader.num_workers else ("_iterator",)
+    return [value for name, value in vars(loader).items() if name not in left]
+
+
+def loaders_in(loaders: Iterable[Any]) -> list[DataLoader[Any]]:
+    """Return the torch loaders: no snapshot may enter their live iterators, full of queues and processes."""
+    return [loader for loader in loaders if isinstance(loader, DataLoader)]
+
+
+def endless(loader: Iterable[Any], least: int = 2) -> Iterator[Any]:
+    """Return an iterator over batches for ever, epoch after epoch; the first epoch is opened at once.
+
+    Args:
+        loader: iterable more than once.
+        least: batches an epoch must have; with only one, every step sees the same batch, and the curve shows how
+            fast that one is memorised.
+
+    Raises:
+        InputError: at the end of an epoch with fewer batches.
+    """
+    return _epochs(iter(loader), loader, least)
+
+
+def one_epoch(loader: Iterable[Any]) -> Iterator[Any]:
+    """Return an iterator over the batches of one epoch, opened at once."""
+    epoch = iter(loader)
+    return iter(lambda: next(epoch, END), END)  # a for loop would open Lightning's CombinedLoader anew
+
+
+def _epochs(epoch: Iterator[Any], loader: Iterable[Any], least: int) -> Iterator[Any]:
+    while True:
+        count = 0
+        while (batch := next(epoch, END)) is not END:  # a for loop would open Lightning's CombinedLoader anew
+            count += 1
+            yield batch
+        if count < least:
+            raise InputError(
+                "loader must yield at least two batches per epoch, got none: check data set, drop_last and limits"
+                if count == 0
+                else "loader must yield at least two batches per epoch, got 1: use a smaller batch size, or [batch] * 2"
+                " if you do train on the full batch"
+            )
+        epoch = iter(loader)
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Return a copy of the batch with every tensor on ``device``, through lists, tuples, named tuples and mappings.
+
+    A copy, for a step that edits its batch must not edit what a list of batches or a data set keeps. Other objects are
+    moved by their own ``.to``, where they have it.
+    """
+
+    def move(item: Any) -> Any:
+        if isinstance(item, Tensor):
+            return item.to(device, copy=True)
+        return item.to(device) if callable(getattr(item, "to", None)) else END
+
+    return map_batch(batch, move)
+
+
+def map_batch(batch: Any, change: Callable[[Any], Any]) -> Any:
+    """Rebuild a batch with ``change`` applied to whatever it does not answer with `END`, through its containers."""
+    changed = change(batch)
+    if changed is not END:  # before tuples: a PackedSequence is one, and keeps a part on the CPU
+        return changed
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(map_batch(item, change) for item in batch))
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(map_batch(item, change) for item in batch)
+    if isinstance(batch, MutableMapping):
+        result = copy.copy(batch)
+        for key, value in batch.items():
+            result[key] = map_batch(value, change)
+        return result
+    return batch
+
+
+_STATISTICS = 16
+"""Training batches over which the running statistics are taken anew."""
+
+
+def prepare_for_evaluation(model: nn.Module, forward: Callable[[Any], Any], training: Iterable[Any]) -> None:
+    """Put the model in eval mode, with fresh statistics in every batch normalisation that was in train mode.
+
+    Running averages of batch normalisation trail the weights by some ten steps, which in a probe of thirty is a third
+    of it. The statistics are therefore taken anew, as plain averages over training batches; a layer frozen in eval mode
+    keeps its own. The model is left so: the next probe rewinds it.
+
+    Args:
+        model: as it is after the last training step, train/eval mode included.
+        forward: runs the model on a batch; called without gradients.
+        training: batches to take statistics from; as many are drawn as are needed.
+
+    Source: Izmailov et al. 2018, "Averaging weights leads to wider optima and better generalization", section 3.2
+    (arXiv 1803.05407), takes the statistics of an averaged network anew in the same way.
+    """
+    moving = [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, _BatchNorm) and layer.training and layer.running_mean is not None
+    ]
+    model.eval()
+    if not moving:
+        return
+    for layer in moving:
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain average over all batches seen
+        layer.train()
+    with torch.no_grad():
+        for _, batch in zip(range(_STATISTICS), training, strict=False):
+            forward(batch)
+    for layer in moving:
+        layer.eval()
+
+
+def scalar(value: Any, source: str) -> Tensor:
+    """Return one number as a 0-d float64 tensor, detached, on its device.
+
+    Raises:
+        InputError: it is none; the text begins with ``source``.
+    """
+    if not isinstance(value, Tensor):
+        try:
+            value = torch.as_tensor(float(value), dtype=torch.float64)
+        except (TypeError, ValueError):
+            raise InputError(f"{source} must return one number, got {type(value).__name__}") from None
+    tensor: Tensor = value
+    if tensor.numel() != 1:
+        raise InputError(f"{source} must return one number, got a tensor of shape {tuple(tensor.shape)}")
+    return tensor.detach().double().reshape(())

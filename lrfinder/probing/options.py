@@ -1,0 +1,172 @@
+"""`SearchOptions`: what a search is asked to do, checked when the record is made, before anything runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+from lrfinder.errors import InputError, checked_horizon
+from lrfinder.evidence.range_test import Ladder
+from lrfinder.schedules.policy import POLICIES, Policy
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["METHODS", "MIN_BUDGET", "Budget", "PolicyRequest", "SearchOptions"]
+
+METHODS = ("probe", "range")
+
+MIN_BUDGET = 60
+"""Minimum steps of a search: ten for the range test, and probes of three steps and of ten."""
+
+PolicyRequest = str | Policy | None
+"""What to do about the schedule: "keep", "auto", the name of a policy, a policy, or None for what fits best."""
+
+_MAX_LR = {"probe": 100.0, "range": 10.0}
+
+_RANGE_STEPS = 100
+
+_TIMED_STEPS = 300
+"""Steps that a search plans with until it has measured how many its time budget buys."""
+
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a search may spend: a number of optimizer steps, or seconds.
+
+    Attributes:
+        steps: optimizer steps; None if seconds are given.
+        seconds: wall time, evaluation included; None if steps are given.
+    """
+
+    steps: int | None
+    seconds: float | None = None
+
+    @classmethod
+    def parse(cls, budget: float | str | None, horizon: int | None = None) -> Budget:
+        """Read a budget: a share of the horizon (0.05, "5%"), steps (300), or a time ("60s", "5min").
+
+        None stands for 5% of the horizon, but at least 250 steps, and for 300 steps if the horizon is at most 500. A
+        share comes to at least 60 steps; of an unknown horizon it is the default.
+
+        Args:
+            budget: the text or number to read.
+            horizon: optimizer steps of the training asked about; None if unknown.
+
+        Raises:
+            InputError: the budget is none of these, or is too small.
+        """
+        default = max(300 if horizon is not None and horizon <= 500 else 250, round(0.05 * (horizon or 0)))
+        if budget is None:
+            return cls(default)
+        rule = 'budget must be a share of the horizon (0.05 or "5%"), a number of steps (300) or a time ("60s")'
+        number, unit = _split(budget, rule)
+        if unit in _SECONDS:
+            if not 0 < number < math.inf:
+                raise InputError(f"budget as a time must be positive, got {budget!r}")
+            return cls(None, number * _SECONDS[unit])
+        if unit == "%":
+            number /= 100
+        if not 0 < number < math.inf:
+            raise InputError(f"{rule}, got {budget!r}")
+        if unit == "%" or number < 1:
+            return cls(default if horizon is None else max(round(number * horizon), MIN_BUDGET))
+        if number != int(number):
+            raise InputError(f"{rule}, got {budget!r}")
+        if number < MIN_BUDGET:
+            raise InputError(f"budget must come to at least {MIN_BUDGET} steps, got {budget!r}, which is {number:g}")
+        return cls(int(number))
+
+
+def _split(budget: object, rule: str) -> tuple[float, str]:
+    if isinstance(budget, str):
+        unit = next((unit for unit in ("min", "s", "h", "%") if budget.strip().endswith(unit)), "")
+        text = budget.strip().removesuffix(unit)
+        try:
+            return float(text), unit
+        except ValueError:
+            raise InputError(f"{rule}, got {budget!r}") from None
+    if isinstance(budget, bool) or not isinstance(budget, Real):
+        raise InputError(f"{rule}, got {budget!r}")
+    return float(budget), ""
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What a search is asked to do. Every entrance makes one; nothing else carries these arguments to the search.
+
+    Attributes:
+        method: "probe", or "range" for a range test alone.
+        steps: optimizer steps of the training asked about; None if unknown, or if ``epochs`` or the training say.
+        budget: what to spend, as `Budget.parse` reads it; for a range test the number of rungs, 100 by default.
+        min_lr: lowest learning rate to try.
+        max_lr: highest learning rate to try; None for 100 (probes) or 10 (range test).
+        anneal: share of a probe, at its end, over which the rate falls to zero.
+        epochs: passes over the data instead of ``steps``.
+        monitor: the metric of `validation_step` to judge by; None for the loss.
+        mode: "min" or "max", of what the probes are judged by.
+        policy: the policy to suggest.
+
+    Raises:
+        InputError: an option breaks a rule.
+    """
+
+    method: str = "probe"
+    steps: int | None = None
+    budget: float | str | None = None
+    min_lr: float = 1e-7
+    max_lr: float | None = None
+    anneal: float = 1.0
+    epochs: int | None = None
+    monitor: str | None = None
+    mode: str = "min"
+    policy: PolicyRequest = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("min", "max"):
+            raise InputError(f"mode must be min or max, got {self.mode!r}")
+        if self.monitor is not None and self.method != "probe":
+            raise InputError(
+                f"monitor may be given with method probe only, got monitor = {self.monitor!r}, {self.method!r}"
+            )
+        if self.method not in METHODS:
+            raise InputError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
+        object.__setattr__(self, "steps", checked_horizon(self.steps))
+        _ = self.ladder, self.resolved_budget  # check them now
+        if not isinstance(self.policy, Policy) and self.policy not in (None, "auto", "keep", *POLICIES):
+            known = ", ".join(POLICIES)
+            raise InputError(f"policy must be auto, keep, one of {known}, or a Policy, got {self.policy!r}")
+
+    @property
+    def ladder(self) -> Ladder:
+        """The learning rates of a range test between the lowest and the highest rate."""
+        rungs: Any = _RANGE_STEPS if self.method != "range" or self.budget is None else self.budget
+        if isinstance(rungs, bool) or not isinstance(rungs, Integral):
+            raise InputError(f"budget of a range test must be a whole number of steps, got {rungs!r}")
+        return Ladder(self.min_lr, _MAX_LR[self.method] if self.max_lr is None else self.max_lr, int(rungs))
+
+    @property
+    def resolved_budget(self) -> Budget:
+        """The budget in steps or in seconds."""
+        return Budget(self.ladder.steps) if self.method == "range" else Budget.parse(self.budget, self.steps)
+
+    @property
+    def planned_steps(self) -> int:
+        """The optimizer steps that the search plans with before anything has been timed."""
+        return self.resolved_budget.steps or _TIMED_STEPS
+
+    def journal_header(self) -> dict[str, Any]:
+        """Return what identifies the search in a journal, as JSON-ready data: two equal ones measure the same."""
+        budget, ladder = self.resolved_budget, self.ladder
+        return {
+            "method": self.method,
+            "steps": self.steps,
+            "budget_steps": budget.steps,
+            "budget_seconds": budget.seconds,
+            "min_lr": ladder.min_lr,
+            "max_lr": ladder.max_lr,
+        }

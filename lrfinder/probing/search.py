@@ -1,0 +1,337 @@
+"""Run a whole search on a `Trainee`: range test, probes, evaluation; and leave the trainee as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from lrfinder.errors import InputError
+from lrfinder.evidence.curve import MIN_POINTS, Curve
+from lrfinder.evidence.probe import Evidence, Outcome, Probe
+from lrfinder.evidence.range_test import Ladder, blown_up
+from lrfinder.files import SCHEMA_VERSION
+from lrfinder.probing.options import MIN_BUDGET, SearchOptions
+from lrfinder.probing.plan import ProbePlan, bracket_centre, branch_probes, next_probes
+from lrfinder.probing.runner import (
+    READ_EVERY,
+    BlewUpError,
+    Clock,
+    Progress,
+    Training,
+    climb,
+    evaluate,
+    run_probe,
+    run_range_test,
+)
+from lrfinder.schedules.optimizer_lr import scaled_lrs
+
+__all__ = ["Journal", "progress_bar", "search"]
+
+_EVALUATIONS = 10
+"""Probes that a plan comes to, and so evaluations."""
+
+Result = TypeVar("Result")
+
+
+def search(
+    trainee: Training,
+    options: SearchOptions,
+    progress: Progress | None = None,
+    journal: Journal | None = None,
+    clock: Clock = time.perf_counter,
+) -> Evidence:
+    """Search, leave the trainee as it was, and return what was measured; `lrfinder.choice.choose` draws the conclusion.
+
+    Ctrl-C ends the search with what has been measured so far, and a caveat, if three probes are done; before that it
+    passes through. Either way everything is put back.
+
+    Args:
+        trainee: what to tune.
+        options: what to do; the method "range" runs a range test alone.
+        progress: called after each step with (done, planned).
+        journal: where to record results, and to take those of an earlier, killed search from; a range test alone is
+            not recorded.
+        clock: measures the seconds that a time budget limits.
+
+    Raises:
+        InputError: nothing can be probed, or the journal is of another search.
+    """
+    if options.method == "range":
+        return Evidence.of_range_test(run_range_test(trainee, options.ladder, progress, clock))
+    running = _Search(trainee, options, progress, journal, clock)
+    interrupted = False
+    with trainee.preserved():
+        try:
+            running.run()
+        except KeyboardInterrupt:
+            if len(running.outcomes) < 3:
+                raise
+            interrupted = True
+        return running.evidence(interrupted)
+
+
+class _Search:
+    """The state of one search, while it runs."""
+
+    def __init__(
+        self,
+        trainee: Training,
+        options: SearchOptions,
+        progress: Progress | None,
+        journal: Journal | None,
+        clock: Clock,
+    ) -> None:
+        self.trainee, self.options, self.progress, self.journal, self.clock = trainee, options, progress, journal, clock
+        self.budget = options.resolved_budget
+        self.outcomes: list[Outcome] = []
+        self.branches: list[Outcome] = []
+        self.done = 0
+        self.planned = options.planned_steps
+        self.ratios: Sequence[float] = ()
+        self.started = clock()
+
+    def run(self) -> None:
+        trainee = self.trainee
+        plan = self._plan()
+        self.ratios = scaled_lrs(trainee.lrs(), 1.0, trainee.reference())
+        kept = max(plan.long, plan.range_steps)
+        apart = self._with_room_for(lambda: trainee.keep_batches(kept))
+        self.untrained = self._recorded(
+            "untrained", lambda: evaluate(trainee, self.clock), Outcome.to_dict, Outcome.from_dict
+        )
+        if self.untrained.diverged:
+            raise InputError(
+                f"the untrained loss must be finite on the held-out batches, got {self.untrained.loss.tolist()[:3]}:"
+                " check data and loss"
+            )
+        ladder = Ladder(plan.min_lr, plan.max_lr, plan.range_steps)
+        self.curve = self._recorded("range test", lambda: self._climbed(ladder), Curve.to_dict, Curve.from_dict)
+        self.range_steps = min((len(self.curve) // READ_EVERY + 1) * READ_EVERY, plan.range_steps)  # read in tens
+        if self.budget.seconds is not None:
+            plan = self._timed(self.budget.seconds)
+            if apart and plan.long > kept:
+                self._with_room_for(lambda: trainee.keep_batches(plan.long))  # the same batches first
+        if not apart or blown_up(self.curve.loss[MIN_POINTS - 1]):
+            return
+        centre, limit = bracket_centre(self.curve, plan), self._hopeless()
+        spent = self.range_steps
+        while probes := next_probes(plan, centre, self.outcomes, spent):
+            for probe in probes:
+                if self._late(probe):
+                    return
+                self.outcomes.append(self._probed(probe, limit))
+                spent += self.outcomes[-1].train_loss.size
+        if self.options.steps is not None:
+            for probe in branch_probes(self.outcomes, plan.budget - spent, plan.max_lr):
+                if self._late(probe):
+                    return
+                self.branches.append(self._probed(probe, limit))
+
+    def evidence(self, interrupted: bool) -> Evidence:
+        caveats = list(self.trainee.caveats())
+        if interrupted:
+            caveats.append(
+                f"The search was interrupted after {len(self.outcomes)} probes: this is the best answer so far."
+            )
+        return Evidence(
+            dataclasses.replace(self.curve, caveats=tuple(caveats)),
+            self.untrained,
+            tuple(self.outcomes),
+            self.range_steps,
+            self.trainee.epoch_steps(),
+            self.trainee.evaluates_training_loss(),
+            tuple(self.branches),
+            interrupted,
+        )
+
+    def _climbed(self, ladder: Ladder) -> Curve:
+        """Run the range test; where it blew up at once, return what there was, NaN up to the least of a curve."""
+        try:
+            return climb(self.trainee, ladder, lambda *_: self._tick(), self.clock)
+        except BlewUpError as error:
+            losses = [*error.losses, *[math.nan] * MIN_POINTS][:MIN_POINTS]
+            return Curve(ladder.lrs()[:MIN_POINTS], losses, group_ratios=self.ratios)
+
+    def _probed(self, probe: Probe, limit: float) -> Outcome:
+        outcome = self._recorded(
+            "probe",
+            lambda: run_probe(self.trainee, probe, self.ratios, limit, self._tick, self.clock),
+            Outcome.to_dict,
+            Outcome.from_dict,
+        )
+        if outcome.probe != probe:
+            raise InputError(f"journal has the probe {outcome.probe} where {probe} comes: remove the file")
+        return outcome
+
+    def _recorded(
+        self, kind: str, measure: Callable[[], Result], write: Callable[[Result], Any], read: Callable[[Any], Result]
+    ) -> Result:
+        measured = functools.partial(self._with_room_for, measure)
+        return measured() if self.journal is None else self.journal.result(kind, measured, write, read)
+
+    def _with_room_for(self, measure: Callable[[], Result]) -> Result:
+        """Measure from the starting state; where memory runs out, once more with nothing of ours on the device."""
+        self.trainee.rewind()
+        try:
+            return measure()
+        except torch.OutOfMemoryError:
+            if not self.trainee.processes.alone or not self.trainee.make_room():
+                raise
+        self.trainee.rewind()
+        return measure()
+
+    def _plan(self) -> ProbePlan:
+        options, ladder = self.options, self.options.ladder
+        return ProbePlan.of(self.planned, options.steps, ladder.min_lr, ladder.max_lr, options.anneal)
+
+    def _timed(self, seconds: float) -> ProbePlan:
+        """Plan anew, now that the cost of a step is known: by what is recorded, so that a resumed plan is the same."""
+        left = seconds - (self.curve.seconds or 0.0) - (1 + _EVALUATIONS) * self.untrained.seconds
+        steps = max(int(left / self._step_seconds()), 0) + self.range_steps
+        self.planned = self.trainee.processes.first(max(steps, MIN_BUDGET))
+        return self._plan()
+
+    def _step_seconds(self) -> float:
+        return max(self.curve.seconds or 0.0, 1e-6) / len(self.curve)
+
+    def _late(self, probe: Probe) -> bool:
+        """Whether the probe would end after the time that may be spent, in this run."""
+        if self.budget.seconds is None:
+            return False
+        cost = probe.steps * self._step_seconds() + self.untrained.seconds
+        late = self.clock() - self.started + cost > self.budget.seconds
+        return self.trainee.processes.first(late)
+
+    def _hopeless(self) -> float:
+        """Return a loss from which no probe comes back: ten times all that was ever gained above the first."""
+        finite = self.curve.loss[np.isfinite(self.curve.loss)]
+        first = float(finite[:3].mean())
+        return first + 10 * max(first - float(finite.min()), 3 * float(finite[:10].std()))
+
+    def _tick(self) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, max(self.planned, self.done))
+
+
+class Journal:
+    """Results in the order they came: those on file are given back, new ones appended at once.
+
+    Args:
+        path: the file, created where it is missing. A last line that was not finished is dropped.
+        settings: what makes two searches the same one; must equal those on file.
+
+    Raises:
+        InputError: the file is no journal, or of another search, or cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        header = {"schema_version": SCHEMA_VERSION, "kind": "journal", "settings": json.loads(json.dumps(settings))}
+        try:
+            text = self.path.read_bytes() if self.path.exists() else b""
+            whole = text[: text.rfind(b"\n") + 1]
+            if not whole and not json.dumps(header).encode().startswith(text):  # no journal killed in its first line
+                raise InputError(f"journal must be one that lrfinder wrote, got {path}: give another path")
+            self._check(whole, header)
+            self._left = [json.loads(line) for line in whole.splitlines()[1:]]
+            with self.path.open("r+b" if text else "wb") as file:
+                file.truncate(len(whole))
+        except InputError:
+            raise
+        except OSError as error:
+            raise InputError(f"journal must be a file that can be written, got {path}: {error.strerror}") from None
+        except ValueError:
+            raise InputError(f"journal must be one that lrfinder wrote, got {path}, which has a damaged line") from None
+        self.resumed = len(self._left)
+        if not whole:
+            self._append(header)
+
+    def result(
+        self, kind: str, measure: Callable[[], Result], write: Callable[[Result], Any], read: Callable[[Any], Result]
+    ) -> Result:
+        """Return the next result: that on file, else ``measure()``, appended.
+
+        Args:
+            kind: what it is; must be what is next on file.
+            measure: gets it.
+            write: turns it into JSON-ready data.
+            read: turns that back.
+
+        Raises:
+            InputError: something else comes next on file.
+        """
+        if not self._left:
+            value = measure()
+            self._append({"kind": kind, "result": write(value)})
+            return value
+        record = self._left.pop(0)
+        try:
+            if record["kind"] != kind:
+                raise InputError(f"journal {self.path} has {record['kind']!r} where {kind!r} comes: remove the file")
+            value = read(record["result"])
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError):
+            raise InputError(
+                f"journal must be one that lrfinder wrote, got {self.path}, where {kind!r} is malformed"
+            ) from None
+        return value
+
+    def _check(self, text: bytes, header: Mapping[str, Any]) -> None:
+        if not text:
+            return
+        found = json.loads(text.splitlines()[0])
+        if not isinstance(found, dict) or found.get("kind") != "journal":
+            raise InputError(f"journal must be one that lrfinder wrote, got {self.path}: give another path")
+        if found.get("schema_version") != SCHEMA_VERSION:
+            raise InputError(f"journal {self.path}: schema_version must be {SCHEMA_VERSION}")
+        old, new = found.get("settings") or {}, header["settings"]
+        for name in [*new, *(name for name in old if name not in new)]:
+            if old.get(name) != new.get(name):
+                raise InputError(
+                    f"journal {self.path} belongs to a search with {name} = {old.get(name)!r}, got {name} ="
+                    f" {new.get(name)!r}: give the same, or remove the file"
+                )
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        line = json.dumps(record, allow_nan=False) + "\n"
+        with self.path.open("ab") as file:
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def progress_bar(shown: bool = True) -> Iterator[Progress | None]:
+    """Show a bar while the block runs and take it away after; yield what reports to it, None when not ``shown``.
+
+    Where stderr is no terminal, a line now and then replaces the moving bar.
+    """
+    if not shown:
+        yield None
+        return
+    from tqdm.auto import tqdm
+
+    live = sys.stderr.isatty()
+    with tqdm(
+        desc="LR search", unit="step", leave=not live, dynamic_ncols=live, mininterval=0.1 if live else 5.0
+    ) as bar:
+
+        def update(done: int, planned: int) -> None:
+            bar.total = planned
+            bar.update(done - bar.n)
+
+        yield update

@@ -1,0 +1,1 @@
+"""Records to numbers to draw, and those to pictures, pages and text."""

@@ -1,0 +1,166 @@
+"""Python that does what a suggestion says without lrfinder, for those who keep the answer and drop the tool."""
+
+from __future__ import annotations
+
+import ast
+import dis
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from types import CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from lrfinder.schedules.policy import Policy
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+__all__ = ["describe_optimizer", "parse_optimizer", "write_code"]
+
+
+def write_code(policy: Policy, lrs: Sequence[float], optimizer: str | None = None, title: str = "") -> str:
+    """Return the `configure_optimizers` that sets these rates and follows the policy, to the last bit.
+
+    The decay is printed as the source of the policy's own function, so that it cannot differ from the policy.
+
+    Args:
+        policy: the policy to follow.
+        lrs: peak learning rate of every param group.
+        optimizer: how the optimizer is made, as `describe_optimizer` gives it; any other text, or None, leaves a line
+            for the person to fill in.
+        title: a comment for the first line.
+
+    Raises:
+        OSError: the source of the decay is not available.
+    """
+    follows_metric = policy.shape.follows_metric
+    body = _follow_metric(policy) if follows_metric else _FOLLOW_STEPS
+    imports, definitions = ([], []) if follows_metric else _multiplier(policy)
+    blocks = [
+        *definitions,
+        "\n".join(["def configure_optimizers(self):", *_indent([*_optimizer(lrs, optimizer), *body])]),
+    ]
+    head = [f"# {title}"] if title else []
+    head += [*imports, ""] if imports else []
+    return "\n\n\n".join(["\n".join([*head, "import torch"]), *blocks]) + "\n"
+
+
+_TORCHS_OWN = re.compile(r"(torch\.optim\.\w+)\(((?:\w+=[-+.\w]+(?:, )?|\w+=\((?:[-+.\w]+(?:, )?)+\)(?:, )?)*)\)")
+
+
+def describe_optimizer(optimizer: Optimizer, module: nn.Module) -> str | None:
+    """Return how an optimizer was made, such as ``torch.optim.SGD(momentum=0.9)``.
+
+    Returns:
+        None if the class is not torch's, if a param group has settings of its own, if there are several groups, or if
+        the group holds only some of the module's parameters.
+    """
+    from torch import optim
+
+    kind, group = type(optimizer), optimizer.param_groups[0]
+    if getattr(optim, kind.__name__, None) is not kind or len(optimizer.param_groups) > 1:
+        return None
+    if any(group.get(name) != value for name, value in optimizer.defaults.items() if name != "lr"):
+        return None
+    if {id(p) for p in module.parameters() if p.requires_grad} - {id(p) for p in group["params"]}:
+        return None
+    usual = inspect.signature(kind).parameters
+    set_ = {
+        name: value
+        for name, value in optimizer.defaults.items()
+        if name != "lr" and name in usual and value != usual[name].default
+    }
+    text = f"torch.optim.{kind.__name__}({', '.join(f'{name}={value!r}' for name, value in set_.items())})"
+    return text if _TORCHS_OWN.fullmatch(text) else None
+
+
+def parse_optimizer(text: object) -> tuple[str, dict[str, Any]] | None:
+    """Return class path and arguments from a text of `describe_optimizer`; None for anything else, such as a file's."""
+    known = _TORCHS_OWN.fullmatch(text) if isinstance(text, str) else None
+    if known is None:
+        return None
+    try:
+        call = ast.parse(known[0], mode="eval").body
+        return known[1], {
+            str(argument.arg): ast.literal_eval(argument.value) for argument in getattr(call, "keywords", ())
+        }
+    except (ValueError, SyntaxError):  # inf, a name
+        return None
+
+
+def _optimizer(lrs: Sequence[float], optimizer: str | None) -> list[str]:
+    known = _TORCHS_OWN.fullmatch(optimizer) if optimizer else None  # from a file, it could be anything
+    if len(lrs) == 1 and known is not None:
+        more = f", {known[2]}" if known[2] else ""
+        return [f"optimizer = {known[1]}(self.parameters(), lr={lrs[0]!r}{more})"]
+    if len(lrs) == 1:
+        return [f"optimizer = ...  # yours, with lr={lrs[0]!r}"]
+    rates = ", ".join(repr(lr) for lr in lrs)
+    return [
+        f"optimizer = ...  # yours, with its {len(lrs)} param groups",
+        f"for group, lr in zip(optimizer.param_groups, [{rates}]):",
+        '    group["lr"] = lr',
+    ]
+
+
+_FOLLOW_STEPS = [
+    "scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, multiplier)  # step it once per optimizer step",
+    'return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}',
+]
+
+
+def _follow_metric(policy: Policy) -> list[str]:
+    return [
+        f"scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, {_arguments(policy)})",
+        'monitor = "val_loss"  # yours; with mode="max" above, where more is better',
+        'return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}',
+    ]
+
+
+def _multiplier(policy: Policy) -> tuple[list[str], list[str]]:
+    """Return the imports that the policy needs, and the definitions, the last one the policy as a function."""
+    warmup, total, decay = policy.warmup_steps, policy.total_steps, policy.shape.decay
+    lines = [f'"""{policy.text[0].upper()}{policy.text[1:]}."""']
+    if warmup:
+        lines += [f"if step < {warmup}:", f"    return (step + 1) / {warmup + 1}"]
+    imports: list[str] = []
+    definitions: dict[str, str] = {}
+    if decay is None or total is None:
+        lines.append("return 1.0")
+    else:
+        _define(decay, imports, definitions)
+        n, arguments = total - warmup, _arguments(policy)
+        step = f"step - {warmup}" if warmup else "step"
+        lines.append(f"return {decay.__name__}(min({step}, {n}), {n}{', ' if arguments else ''}{arguments})")
+    return imports, [*definitions.values(), "\n".join(["def multiplier(step):", *_indent(lines)])]
+
+
+def _define(function: Callable[..., float], imports: list[str], definitions: dict[str, str]) -> None:
+    """Add the source of a function, after that of what it uses from its module."""
+    assert isinstance(function, FunctionType)
+    for name in _globals_used(function.__code__):
+        value = function.__globals__.get(name)
+        if isinstance(value, ModuleType) and f"import {name}" not in imports:
+            imports.append(f"import {name}")
+        elif isinstance(value, FunctionType) and name not in definitions:
+            _define(value, imports, definitions)
+        elif isinstance(value, (int, float, tuple)):
+            definitions[name] = f"{name} = {value!r}"
+    definitions[function.__name__] = textwrap.dedent(inspect.getsource(function)).rstrip()
+
+
+def _globals_used(code: CodeType) -> list[str]:
+    """Return the names that a function loads from its module or the builtins, comprehensions included, in order."""
+    names = [one.argval for one in dis.get_instructions(code) if one.opname == "LOAD_GLOBAL"]
+    inner = [name for nested in code.co_consts if isinstance(nested, CodeType) for name in _globals_used(nested)]
+    return list(dict.fromkeys(names + inner))
+
+
+def _arguments(policy: Policy) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in policy.params.items())
+
+
+def _indent(lines: Sequence[str]) -> list[str]:
+    return [f"    {line}" for line in lines]

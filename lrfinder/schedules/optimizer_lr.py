@@ -1,0 +1,304 @@
+"""Putting a learning rate into live optimizers and the schedulers that drive them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MethodType
+from typing import TYPE_CHECKING, Any
+
+from lrfinder.errors import InputError
+from lrfinder.schedules.policy import Policy
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+__all__ = [
+    "apply_lr",
+    "configured_lr",
+    "configured_lrs",
+    "copy_configuration",
+    "own_lrs",
+    "peaks_to_come",
+    "rates_to_come",
+    "reference_lr",
+    "scaled_lrs",
+    "scheduled",
+    "set_lr",
+]
+
+_CYCLED = ("momentum", "betas")
+
+_OF_SCHEDULERS = ("initial_lr", "max_lr", "min_lr", "swa_lr", "max_momentum", "base_momentum")
+"""The keys that torch's schedulers add to param groups."""
+
+
+def scheduled(
+    optimizer: Optimizer, policy: Policy, peaks: Sequence[float], mode: str = "min", position: int = 0
+) -> LRScheduler:
+    """Return a scheduler that drives ``optimizer``, whatever drove it before.
+
+    Args:
+        optimizer: its param groups lose what other schedulers left in them.
+        policy: the policy to follow.
+        peaks: learning rate of every param group at a multiplier of 1, in order.
+        mode: "min" or "max", of the metric that "plateau" follows.
+        position: step of the policy to begin at.
+    """
+    for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+        _forget_schedule(group, optimizer.defaults)
+        set_lr(group, peak)
+    scheduler = policy.scheduler(optimizer, mode)
+    if position and policy.name != "plateau":
+        scheduler.last_epoch = position - 1
+        scheduler._initial_step()
+    return scheduler
+
+
+def _forget_schedule(group: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Remove what schedulers left; a momentum that one has cycled goes back to the optimizer's own."""
+    if "base_momentum" in group:
+        group.update({name: defaults[name] for name in _CYCLED if name in group})
+    for name in _OF_SCHEDULERS:
+        group.pop(name, None)
+
+
+_SCALED_KEYS = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
+"""What schedulers keep in a param group in units of the learning rate; floors like `eta_min` stay absolute."""
+
+_SCALED_ATTRIBUTES = ("base_lrs", "max_lrs", "_last_lr")
+"""The same, in the scheduler."""
+
+
+def configured_lr(group: Mapping[str, Any]) -> float:
+    """Return the learning rate that the person configured for a param group: its peak, whatever step it is at.
+
+    A scheduler that warms up changes ``lr`` at once, but keeps the configured value: one-cycle in ``max_lr``, every
+    other in ``initial_lr``.
+    """
+    return float(group.get("max_lr", group.get("initial_lr", group["lr"])))
+
+
+def configured_lrs(optimizers: Iterable[Optimizer], schedulers: Iterable[Any] = ()) -> list[float]:
+    """Return `configured_lr` of every param group, or the peak that a `CyclicLR` drives it to and keeps to itself."""
+    peaks = {
+        id(group): float(peak)
+        for scheduler in _with_children(schedulers)
+        if hasattr(scheduler, "max_lrs")
+        for group, peak in zip(scheduler.optimizer.param_groups, scheduler.max_lrs, strict=True)
+    }
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    return [max(configured_lr(group), peaks.get(id(group), 0.0)) for group in groups]
+
+
+def reference_lr(lrs: Sequence[float], named: Iterable[float] = ()) -> float:
+    """Return the learning rate that is searched and quoted, while the other groups keep their ratio to it.
+
+    The first of the ``named`` rates (what the person sets: the module's ``lr``, the optimizer's own ``lr``) that a
+    group is at; where none is, that of the first group with a positive rate.
+
+    Raises:
+        InputError: no group has one.
+    """
+    positive = [lr for lr in lrs if lr > 0]
+    if not positive:
+        raise InputError(
+            "optimizer must have a param group with lr > 0, for the groups to keep their ratios, got "
+            + ("no param groups" if not lrs else "lr = " + ", ".join(f"{lr:g}" for lr in lrs))
+        )
+    return next((lr for lr in named if lr in positive), positive[0])
+
+
+def own_lrs(optimizers: Iterable[Optimizer]) -> list[float]:
+    """Return the ``lr`` that each optimizer was made with, which groups without one of their own have."""
+    return [float(optimizer.defaults["lr"]) for optimizer in optimizers if optimizer.defaults.get("lr") is not None]
+
+
+_LOOKAHEAD = 10_000
+"""Most steps of a scheduler that are looked ahead for its peak."""
+
+_LOOKAHEAD_SHAPE = 200_000
+"""The same for its whole course, of which no part may be missing."""
+
+
+def _follows_a_metric(scheduler: Any) -> bool:
+    return hasattr(scheduler, "num_bad_epochs")
+
+
+def _looked_ahead(scheduler: Any, times: int, look: Callable[[], None]) -> bool:
+    """Step a scheduler ahead, and look after each step; return whether it can be stepped alone.
+
+    One that follows a metric is taken to stay where it is.
+    """
+    if _follows_a_metric(scheduler):
+        return True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, that no optimizer has stepped
+        for _ in range(times):
+            try:
+                scheduler.step()
+            except ValueError:  # one-cycle refuses to go on past its end
+                break
+            except Exception:  # it wants an argument: the epoch, a metric
+                return False
+            look()
+    return True
+
+
+def peaks_to_come(
+    optimizers: Iterable[Optimizer], schedulers: Iterable[tuple[Any, float]]
+) -> tuple[list[float], list[str]]:
+    """Return the highest learning rate that each param group has now or will be given, and what hid it.
+
+    Steps the schedulers, 10,000 times at most; the caller puts back their state and that of the param groups.
+
+    Args:
+        optimizers: in the middle of training.
+        schedulers: with how often each will step; one that follows a metric is taken to stay where it is.
+
+    Returns:
+        The peaks, and the class names of schedulers that cannot be stepped alone.
+    """
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    peaks = [float(group["lr"]) for group in groups]
+
+    def look() -> None:
+        peaks[:] = [max(peak, float(group["lr"])) for peak, group in zip(peaks, groups, strict=True)]
+
+    unseen = [
+        type(scheduler).__name__
+        for scheduler, times in schedulers
+        if not _looked_ahead(scheduler, int(min(times, _LOOKAHEAD)), look)
+    ]
+    return peaks, unseen
+
+
+def rates_to_come(group: Mapping[str, Any], scheduler: Any, times: float) -> list[float] | None:
+    """Return the learning rates that a scheduler gives a param group, one for each of its steps.
+
+    None where they cannot be told: it wants an argument, steps more than 200,000 times, or asks for rates below zero.
+    One that follows a metric is taken to stay where it is. The caller puts back its state and that of the groups.
+    """
+    if times > _LOOKAHEAD_SHAPE and not _follows_a_metric(scheduler):
+        return None
+    rates = [float(group["lr"])]
+    if not _looked_ahead(scheduler, int(min(times, _LOOKAHEAD_SHAPE)), lambda: rates.append(float(group["lr"]))):
+        return None
+    return rates if min(rates) >= 0 and max(rates) > 0 else None
+
+
+def scaled_lrs(lrs: Sequence[float], lr: float, reference: float) -> tuple[float, ...]:
+    """Return ``lrs`` scaled together so that ``reference`` becomes exactly ``lr``."""
+    return tuple(lrs if lr == reference else (old / reference * lr for old in lrs))
+
+
+def set_lr(group: Any, lr: float, key: Any = "lr") -> None:
+    """Set a rate in a param group or a scheduler's list, in place where it is a tensor (capturable optimizers)."""
+    if hasattr(group[key], "fill_"):
+        group[key].fill_(lr)
+    else:
+        group[key] = lr
+
+
+def apply_lr(
+    optimizers: Iterable[Optimizer], lr: float, schedulers: Iterable[Any] = (), reference: float | None = None
+) -> tuple[float, ...]:
+    """Make ``lr`` the learning rate of the groups at ``reference``; the others keep their ratio to it.
+
+    Every value in units of the learning rate is scaled with it: in the param groups, in the optimizers' defaults and
+    in the schedulers, children included. Absolute floors (``eta_min``, ``min_lrs``) stay.
+
+    Args:
+        optimizers: scaled together.
+        lr: the new learning rate, > 0.
+        schedulers: those that drive the optimizers, if they exist already. A cyclic one's ``max_lr`` becomes the peak.
+        reference: the rate that becomes ``lr``; by default the optimizers' own, see `reference_lr`.
+
+    Returns:
+        The new configured learning rate of every param group.
+
+    Raises:
+        InputError: ``lr`` is not positive and finite, or no group has a positive learning rate.
+    """
+    if not (math.isfinite(lr) and lr > 0):
+        raise InputError(f"lr must be positive and finite, got lr = {lr:g}")
+    optimizers, schedulers = list(optimizers), list(_with_children(schedulers))
+    old = configured_lrs(optimizers, schedulers)
+    reference = reference_lr(old, own_lrs(optimizers)) if reference is None else reference
+    new, factor = scaled_lrs(old, lr, reference), lr / reference
+    exact = dict(zip(old, new, strict=True))
+    # All are read before any is set: groups may share one tensor, and schedulers one list.
+    places = [*_places(optimizers, schedulers)]
+    values = [float(holder[key]) for holder, key in places]
+    for (holder, key), value in zip(places, values, strict=True):
+        set_lr(holder, exact.get(value, value * factor), key)
+    return new
+
+
+def copy_configuration(
+    optimizers: Iterable[Optimizer],
+    schedulers: Iterable[Any],
+    fresh_optimizers: Iterable[Optimizer],
+    fresh: Iterable[Any],
+) -> None:
+    """Give live, not yet stepped optimizers and schedulers the hyperparameters of freshly configured ones."""
+    for optimizer, source in zip(optimizers, fresh_optimizers, strict=True):
+        for group, values in zip(optimizer.param_groups, source.param_groups, strict=True):
+            _copy_settings(group, values)
+        _copy_settings(optimizer.defaults, source.defaults)
+    for scheduler, source in zip(schedulers, fresh, strict=True):
+        _copy_scheduler(scheduler, source)
+
+
+def _copy_settings(settings: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Copy all but the parameters; a rate in place, since groups and defaults may share one tensor."""
+    for key, value in values.items():
+        if key in _SCALED_KEYS and settings.get(key) is not None:
+            set_lr(settings, float(value), key)
+        elif key != "params":
+            settings[key] = value
+
+
+def _copy_scheduler(scheduler: Any, source: Any) -> None:
+    children = _children(scheduler)
+    for name, sources in _children(source).items():
+        for child, child_source in zip(children[name], sources, strict=True):
+            _copy_scheduler(child, child_source)
+    for name, value in vars(source).items():
+        if name != "optimizer" and name not in children:
+            own_method = isinstance(value, MethodType) and value.__self__ is source
+            vars(scheduler)[name] = MethodType(value.__func__, scheduler) if own_method else value
+
+
+def _with_children(schedulers: Iterable[Any]) -> Iterator[Any]:
+    for scheduler in schedulers:
+        yield scheduler
+        for held in _children(scheduler).values():
+            yield from _with_children(held)
+
+
+def _children(scheduler: Any) -> dict[str, list[Any]]:
+    """Return the schedulers that a scheduler drives, by the name of the attribute that holds them."""
+    found = {}
+    for name, value in vars(scheduler).items():
+        items = value if isinstance(value, (list, tuple)) else [value]
+        held = [item for item in items if hasattr(item, "optimizer") and hasattr(item, "step")]
+        if held and name != "optimizer":
+            found[name] = held
+    return found
+
+
+def _places(optimizers: Iterable[Optimizer], schedulers: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield every ``(holder, key)`` where a value in units of the learning rate stands."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            yield from ((group, key) for key in _SCALED_KEYS if key in group)
+        if optimizer.defaults.get("lr") is not None:
+            yield optimizer.defaults, "lr"
+    for scheduler in schedulers:
+        for name in _SCALED_ATTRIBUTES:
+            values = getattr(scheduler, name, None)
+            if isinstance(values, list):
+                yield from ((values, index) for index in range(len(values)))

@@ -1,0 +1,1 @@
+"""Take and restore everything that a training step may change."""

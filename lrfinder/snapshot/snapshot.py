@@ -1,0 +1,282 @@
+"""Snapshot and exact, in-place restore of everything a training step may change.
+
+`state_dict` is not enough: it leaves out non-persistent buffers, metrics, plain attributes, train/eval flags and
+``requires_grad``, and `load_state_dict` replaces objects that others hold. A `Snapshot` instead walks the object graph
+once, remembers every mutable container shallowly and every tensor by value, and refills the same objects, so that
+identities and outside references survive.
+
+What it cannot see, by design: class attributes, globals that no function reached names itself, the insides of C objects
+(caches of `functools.lru_cache`, attributes of scripted modules), files, loggers, threads and other processes.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import signal
+import threading
+import types
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+from torch.utils.data import DataLoader, Dataset
+
+from lrfinder.errors import UnsupportedError
+from lrfinder.snapshot.undo import (
+    EMPTY,
+    GENERATORS,
+    StorageContent,
+    Undo,
+    cell_content,
+    generator_state,
+    ignore,
+    is_atom,
+    is_foreign,
+    is_one_shot,
+    names_in,
+    own_code,
+    random_state,
+    refill,
+    setter,
+    slot_names,
+)
+
+__all__ = ["Snapshot", "interrupts_deferred"]
+
+_DATA_ITEMS = 1000
+"""A larger container reached through a data set holds the data, not its state: kept, but not looked into."""
+
+_DATA_BYTES = 2**20
+"""A larger tensor or array reached through a data set is data: it is not copied."""
+
+
+class Snapshot:
+    """The state of ``roots`` and of the random number generators, at the moment of construction.
+
+    Walks what the roots reach: modules, optimizers, containers, attributes, closures, bound methods. Costs one copy
+    of the tensors found, on their own devices while there is room, else in host memory; a storage shared by several
+    tensors is copied once.
+
+    Args:
+        roots: objects whose reachable state is kept.
+        data: objects (loaders, samplers, data sets) whose bulk, by `_DATA_ITEMS` and `_DATA_BYTES`, is not kept.
+        leave: objects not to look into.
+
+    Raises:
+        UnsupportedError: a lazy parameter without a shape, or a generator, another one-shot iterator, or data drawn
+            from an open file, which cannot be wound back.
+    """
+
+    def __init__(self, *roots: object, data: Iterable[object] = (), leave: Iterable[object] = ()) -> None:
+        self._random: list[Undo] = random_state()
+        self._undos: list[Undo] = []
+        self._alive: dict[int, object] = {id(obj): obj for obj in leave}  # holding on to them keeps ids unique
+        self._storages: set[int] = set()
+        self._contents: list[StorageContent] = []
+        self._grad_mode = torch.is_grad_enabled()
+        # Last in, first out, and state before data: what a data set shares with the model is kept whole.
+        pending, pending_data = [*roots], [*data]
+        while pending or pending_data:
+            is_data = not pending
+            self._visit((pending or pending_data).pop(), is_data, pending, pending_data)
+
+    def keep(self, obj: object, name: str) -> None:
+        """Remember one attribute of an object that is not walked, by identity."""
+        self._undos.append(setter(obj, name, getattr(obj, name, EMPTY)))
+
+    def rewind_random(self) -> None:
+        """Put back the random number generators alone, those met on the walk included."""
+        for undo in self._random:
+            undo()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the copies of whole storages; what is small or oddly laid out is copied besides."""
+        return sum(content.nbytes for content in self._contents)
+
+    def to_host(self) -> bool:
+        """Move the copies of tensors from their devices to host memory; return whether there were any to move."""
+        moved = [content.to_host() for content in self._contents]
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return any(moved)
+
+    def restore(self) -> None:
+        """Put everything back, in place. May be called again.
+
+        What cannot be put back (a tensor whose memory was freed, say) keeps nothing else from it; the first such error
+        is raised in the end.
+        """
+        errors = []
+        with torch.no_grad():
+            undos: list[Undo] = [*self._random, *self._contents, *self._undos]
+            for undo in undos:
+                try:
+                    undo()
+                except Exception as error:
+                    errors.append(error)
+        torch._C._set_grad_enabled(self._grad_mode)
+        if errors:
+            raise errors[0]
+
+    def _visit(self, obj: object, data: bool, pending: list[object], pending_data: list[object]) -> None:
+        if is_atom(obj) or id(obj) in self._alive:
+            return
+        data = data or isinstance(obj, Dataset)
+        self._alive[id(obj)] = obj
+        if is_one_shot(obj, data):
+            raise UnsupportedError(
+                f"{'the data' if data else 'what a step uses'} holds a {type(obj).__name__}, which cannot be wound back"
+                f" after probing: {'build it inside __iter__ or __getitem__' if data else 'make it anew in each step'}"
+                " instead"
+            )
+        if not is_foreign(obj):
+            (pending_data if data else pending).extend(self._record(obj, data))
+
+    def _record(self, obj: Any, data: bool) -> Iterable[object]:
+        """Remember how to undo changes to ``obj`` itself; return what it refers to."""
+        if isinstance(obj, Tensor):
+            return self._tensor(obj, data)
+        if isinstance(obj, np.ndarray):
+            return self._array(obj, data)
+        if isinstance(obj, GENERATORS):
+            self._random.append(generator_state(obj))
+            return ()
+        children: list[object] = []
+        if isinstance(obj, (dict, list, deque, set, bytearray)):
+            self._undos.append(refill(obj))
+        if isinstance(obj, (dict, types.MappingProxyType)):
+            items = dict.items(obj) if isinstance(obj, dict) else obj.items()
+            children += _descend(itertools.chain(*items), len(items), data)
+        elif isinstance(obj, (list, tuple, deque, set, frozenset)):
+            children += _descend(obj, len(obj), data)
+        elif isinstance(obj, types.FunctionType):
+            children += self._function(obj)
+        elif isinstance(obj, types.MethodType):
+            children += (obj.__self__, obj.__func__)
+        elif isinstance(obj, types.BuiltinMethodType):
+            children.append(obj.__self__)
+        elif isinstance(obj, functools.partial):
+            children += (obj.func, obj.args, obj.keywords)
+        elif isinstance(obj, weakref.ref):
+            children.append(obj())
+        children += self._slots(obj)
+        if isinstance(attributes := getattr(obj, "__dict__", None), dict):
+            if isinstance(obj, DataLoader):  # its live iterator is full of queues and processes
+                self._alive.setdefault(id(attributes.get("_iterator")), attributes.get("_iterator"))
+            children.append(attributes)
+        if isinstance(obj, torch.jit.ScriptModule):
+            self._undos.append(functools.partial(setattr, obj, "training", obj.training))
+            children += [*obj.children(), *obj.parameters(recurse=False), *obj.buffers(recurse=False)]
+        return children
+
+    def _tensor(self, tensor: Tensor, data: bool) -> Iterable[object]:
+        if is_lazy(tensor):
+            raise UnsupportedError("a lazy parameter has no shape yet: run one batch through the model first")
+        if tensor.is_meta or (data and _bytes_of(tensor) > _DATA_BYTES):
+            return ()
+        alias, leaf = tensor.data, tensor.is_leaf  # `data`, unlike `detach()`, leaves the version counter alone
+        grad, requires_grad = tensor.grad if leaf else None, tensor.requires_grad
+        hooks = {name: getattr(tensor, name, None) for name in ("_backward_hooks", "_post_accumulate_grad_hooks")}
+        self._copy_content(alias)
+
+        def undo() -> None:
+            if leaf and not tensor.is_leaf:  # an in-place operation drew it into a graph
+                tensor.detach_()
+            if not _same_memory(tensor, alias):
+                tensor.data = alias
+            if tensor.is_leaf:
+                if tensor.grad is not grad:
+                    tensor.grad = grad
+                if tensor.requires_grad != requires_grad:
+                    tensor.requires_grad_(requires_grad)
+                for name, held in hooks.items():
+                    if getattr(tensor, name, None) is not held:
+                        setattr(tensor, name, held)
+
+        self._undos.append(undo)
+        return [grad, vars(tensor), *hooks.values()]
+
+    def _copy_content(self, alias: Tensor) -> None:
+        if alias.layout == torch.strided and type(alias) is Tensor and not alias.is_nested:
+            storage = alias.untyped_storage()
+            if storage.nbytes() == 0 or storage.data_ptr() in self._storages:
+                return
+            if storage.nbytes() <= 2 * alias.nbytes or torch._debug_has_internal_overlap(alias) == 1:
+                self._storages.add(storage.data_ptr())
+                self._contents.append(StorageContent(storage))
+                return
+        clone = alias.clone()  # a small view into a large storage, a sparse tensor, a tensor subclass
+        self._undos.append(lambda: ignore(alias.copy_(clone)))
+
+    def _array(self, array: np.ndarray[Any, Any], data: bool) -> Iterable[object]:
+        if not array.flags.writeable or (data and array.nbytes > _DATA_BYTES):
+            return ()
+        saved = array.copy()
+        self._undos.append(lambda: np.copyto(array, saved))
+        return _descend(saved.ravel().tolist(), saved.size, data) if array.dtype == object else ()
+
+    def _function(self, function: types.FunctionType) -> list[object]:
+        children: list[object] = [function.__defaults__, function.__kwdefaults__]
+        for cell in function.__closure__ or ():
+            try:
+                content = cell.cell_contents
+            except ValueError:
+                content = EMPTY
+            self._undos.append(cell_content(cell, content))
+            children.append(content)
+        # In a script or a notebook, what a step keeps (a GradScaler, a moving average, a counter) are globals.
+        for name in names_in(function.__code__) & function.__globals__.keys() if own_code(function) else ():
+            value = function.__globals__[name]
+            self._undos.append(functools.partial(function.__globals__.__setitem__, name, value))
+            children.append(value)
+        return children
+
+    def _slots(self, obj: Any) -> list[object]:
+        children = []
+        for name in slot_names(type(obj)):  # type: ignore[arg-type]  # a class is hashable
+            value = getattr(obj, name, EMPTY)
+            self._undos.append(setter(obj, name, value))
+            children.append(value)
+        return children
+
+
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Hold back Ctrl-C until the block is left, so that a restore is never left half done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous or signal.default_int_handler)
+        if received:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _descend(items: Iterable[object], count: int, data: bool) -> list[object]:
+    return [] if data and count > _DATA_ITEMS else [item for item in items if not is_atom(item)]
+
+
+def _same_memory(a: Tensor, b: Tensor) -> bool:
+    if a.layout != torch.strided or b.layout != torch.strided or a.is_nested or b.is_nested:
+        return False
+    return _geometry(a) == _geometry(b)
+
+
+def _geometry(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, tensor.data_ptr()
+
+
+def _bytes_of(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from support.scripted import evidence, valley
+
+from lrfinder import InputError, Reason, Suggestion
+from lrfinder.answer.choose import choose
+
+LOSSES = valley(-6.0, -0.3)
+
+
+def test_a_valley_is_answered_with_an_interval_that_holds_it_and_what_being_off_costs():
+    answer = choose(evidence(LOSSES, noise=0.01), steps=200)
+    assert answer.reason is None
+    assert answer.lr_low < 2**-6.7 < answer.lr_high
+    assert answer.lr_low < answer.lr < answer.lr_high
+    assert (answer.method, answer.horizon) == ("probe", 200)
+    assert answer.policy.total_steps == 200
+    assert answer.param_group_lrs == (answer.lr,)
+    costs = dict(answer.cost_of_error)
+    assert 0 < costs[0.5] < costs[0.1]
+    assert 0 < costs[2.0] < costs[10.0]
+    assert "2 x LR: +0.0" in str(answer)
+    assert answer.steps_spent == 12 + 6 * 10 + 6 * 40
+    assert answer.seconds == pytest.approx(1.4)
+
+
+def scaled(factor, shift):
+    losses = {key: factor * value + shift for key, value in LOSSES.items()}
+    return choose(evidence(losses, untrained=factor * 2 + shift, noise=factor * 0.01), steps=200)
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(10.0, 0.0), (0.01, 0.0), (1.0, -50.0), (3.0, 7.0)])
+def test_scale_and_sign_of_the_loss_do_not_matter(factor, shift):
+    assert scaled(factor, shift).lr == pytest.approx(scaled(1.0, 0.0).lr, rel=0.01)
+
+
+def blown(losses, above):
+    return {key: math.inf if key[1] > above else value for key, value in losses.items()}
+
+
+REFUSED = {
+    "FLAT": lambda: evidence(dict.fromkeys(LOSSES, 2.0), noise=0.05),
+    "RISING": lambda: evidence({key: 2.0 + 0.2 * (key[1] + 10) for key in LOSSES}, noise=0.01),
+    "NOISY": lambda: evidence(
+        {key: value + 0.6 * (-1) ** (key[1] + key[0] // 10) for key, value in LOSSES.items()}, noise=0.01
+    ),
+    "EDGE": lambda: evidence({key: 1.5 - 0.05 * key[1] for key in LOSSES}, noise=0.001, untrained=3.0),
+    "TRUNCATED": lambda: evidence(dict(list(LOSSES.items())[:2])),
+    "DIVERGED": lambda: evidence(dict.fromkeys(LOSSES, math.inf)),
+}
+
+
+@pytest.mark.parametrize("name", [reason.name for reason in Reason])
+def test_each_refusal_has_its_reason_and_no_number(name):
+    answer = choose(REFUSED[name](), steps=200)
+    assert answer.reason is Reason[name]
+    assert (answer.lr, answer.lr_low, answer.lr_high, answer.policy) == (None, None, None, None)
+    assert answer.param_group_lrs == answer.cost_of_error == ()
+    assert answer.reason.value in str(answer)
+    document = json.loads(json.dumps(answer.to_dict(), allow_nan=False))
+    assert Suggestion.from_dict(document) == answer
+
+
+def test_the_best_at_the_lower_edge_is_an_edge_too():
+    losses = {key: 1.5 + 0.05 * key[1] for key in LOSSES}
+    assert choose(evidence(losses, noise=0.001, untrained=3.0)).reason is Reason.EDGE
+
+
+def test_noise_alone_is_mostly_refused():
+    # Held-out batches share their noise, so that these differences are significant; only their pattern is not.
+    answered = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        losses = {key: 2.0 + 0.02 * rng.normal() for key in LOSSES}
+        answered += choose(evidence(losses, noise=0.02, batches=16, seed=seed), steps=200).lr is not None
+    assert answered < 10
+
+
+def test_exactly_constant_losses_are_flat():
+    assert choose(evidence(dict.fromkeys(LOSSES, 2.0))).reason is Reason.FLAT
+
+
+def test_one_batch_to_judge_by_is_enough_to_answer():
+    assert choose(evidence(LOSSES, batches=1), steps=200).lr is not None
+
+
+def test_doubts_are_said():
+    texts = " ".join(choose(evidence(LOSSES), steps=None).caveats)
+    assert "As scripted." in texts
+    assert "number of training steps is unknown" in texts
+    assert "extrapolated" in " ".join(choose(evidence(LOSSES), steps=10_000).caveats)
+    assert "memorise" in " ".join(choose(evidence(LOSSES, epoch=5, train=0.5), steps=1000).caveats)
+    assert "memorise" not in " ".join(choose(evidence(LOSSES, epoch=5), steps=1000).caveats)
+
+
+def test_it_can_be_chosen_again_from_what_was_kept():
+    first = choose(evidence(blown(LOSSES, -5), noise=0.01, epoch=7, train=0.9), steps=400)
+    again = choose(Suggestion.from_dict(json.loads(json.dumps(first.to_dict()))).evidence, steps=400)
+    assert again == first
+    assert choose(first.evidence, steps=4000).lr < first.lr
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5, True, "many"])
+def test_a_bad_horizon_is_named(steps):
+    with pytest.raises(InputError, match="steps must be a positive whole number of optimizer steps, got steps = "):
+        choose(evidence(LOSSES), steps=steps)

@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.curves import pure_noise, synthetic, write_csv
+
+from lrfinder import Curve, Reason, Suggestion, __version__, suggest
+from lrfinder.cli.main import main
+
+ROWS = [f"{10.0**k},1" for k in range(-9, 3)]
+
+
+@pytest.fixture
+def good():
+    return str(write_csv("good.csv", synthetic()))
+
+
+@pytest.fixture
+def flat():
+    return str(write_csv("flat.csv", pure_noise("normal", 0)))
+
+
+@pytest.fixture
+def lrfinder(capsys):
+    """Run the command line in this process; return ``(exit code, stdout, stderr)``."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        return (end.value.code, *capsys.readouterr())
+
+    return run
+
+
+def saved(**change):
+    """Write the document of a refused curve, which is quick to make."""
+    document = suggest(Curve([10.0**k for k in range(-9, 3)], [1.0] * 12)).to_dict()
+    Path("out.json").write_text(json.dumps(document | change))
+
+
+def process(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "lrfinder", *arguments], capture_output=True, text=True, check=False, **options
+    )
+
+
+def test_the_whole_output_for_a_curve(good):
+    answer = suggest(synthetic(), steps=1000)
+    done = process("suggest", "--curve", good, "--steps", "1000")
+    assert done.stdout.splitlines() == [
+        f"Peak LR   {answer.lr:.3g}",
+        f"Interval  {answer.lr_low:.2g} to {answer.lr_high:.2g} (90%)",
+        "Policy    constant, then linear to zero over the last 40% of 1000 steps",
+        "Spent     100 steps",
+        *(f"Caveat    {caveat}" for caveat in answer.caveats),
+        "Report    lrfinder-report.html",
+    ]
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert "lrfinder suggest --curve good.csv --steps 1000" in Path("lrfinder-report.html").read_text()
+
+
+def test_the_whole_output_for_a_bad_file():
+    done = process("suggest", "--curve", "missing.csv")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "lrfinder: cannot read missing.csv: No such file or directory\n"
+    assert os.listdir() == []
+
+
+def test_without_a_target_the_demo_is_tuned():
+    done = process("suggest", "--json")
+    document = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert document["status"] == "ok"
+    assert 1e-3 < document["lr"] < 0.3
+    assert document["horizon"] == document["policy"]["total_steps"] == 430
+    assert document["environment"]["seed"] == 0
+    assert done.stderr.startswith("No target given: tuning a small network on the bundled handwritten digits.\n")
+    assert "Report    lrfinder-report.html\n" in done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_fault(good):
+    command = [sys.executable, "-m", "lrfinder", "suggest", "--curve", good, "--json", "--quiet"]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    started.stdout.close()
+    assert started.stderr.read() == b""
+    started.stderr.close()
+    assert started.wait() == 0
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["suggest", "--help"], ["--version"]])
+def test_a_reader_of_the_help_that_leaves_early_is_no_fault(monkeypatch, arguments):
+    class Closed(io.StringIO):
+        def flush(self):
+            raise BrokenPipeError
+
+        def fileno(self):
+            return number
+
+    number = os.open("stdout", os.O_CREAT | os.O_WRONLY)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", Closed())
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+    os.close(number)
+    assert end.value.code == 0
+
+
+def test_without_any_stdout_the_report_is_written(monkeypatch, good):
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        with pytest.raises(SystemExit) as end:
+            main(["suggest", "--curve", good])
+    assert end.value.code == 0
+    assert Path("lrfinder-report.html").exists()
+
+
+@pytest.mark.parametrize("options", [["--quiet"], ["--out", "out.json"]])
+def test_json_is_the_only_thing_on_stdout(lrfinder, good, options):
+    code, out, err = lrfinder("suggest", "--curve", good, "--json", *options)
+    document = json.loads(out)
+    assert code == 0
+    assert Suggestion.from_dict(document).to_dict() == document
+    assert err == ("" if options == ["--quiet"] else "Report    lrfinder-report.html\n")
+    if Path("out.json").exists():
+        assert json.loads(Path("out.json").read_text()) == document
+
+
+def test_a_refusal_is_told_and_exits_with_1(lrfinder, flat):
+    code, out, err = lrfinder("suggest", "--curve", flat)
+    assert code == 1
+    assert out.splitlines()[0] == f"Refused   {Reason.FLAT.value}"
+    assert err == ""
+    assert Reason.FLAT.value in Path("lrfinder-report.html").read_text()
+
+
+def test_quiet_prints_the_answer_and_nothing_else(lrfinder, good):
+    code, out, err = lrfinder("suggest", "--curve", good, "--quiet")
+    assert (code, err) == (0, "")
+    assert out.startswith("Peak LR")
+    assert "Report" not in out
+    assert Path("lrfinder-report.html").exists()
+
+
+def test_a_quiet_demo_is_quiet(lrfinder):
+    code, out, err = lrfinder("suggest", "--quiet", "--budget", "80")
+    assert (code, err) == (0, "")
+    assert out.startswith("Peak LR")
+
+
+def test_a_saved_document_gives_the_same_answer_again(lrfinder, good):
+    lrfinder("suggest", "--curve", good, "--out", "out.json", "--steps", "1234")
+    lrfinder("suggest", "--curve", "out.json", "--out", "again.json")
+    first, again = (json.loads(Path(path).read_text()) for path in ("out.json", "again.json"))
+    assert first["horizon"] == 1234
+    for field in ("lr", "lr_low", "lr_high", "policy", "horizon", "steps_spent", "param_group_lrs", "curves"):
+        assert again[field] == first[field]
+
+
+def test_steps_given_outweigh_those_saved(lrfinder):
+    saved(horizon=1234)
+    _, out, _ = lrfinder("suggest", "--curve", "out.json", "--json", "--steps", "99")
+    assert json.loads(out)["horizon"] == 99
+
+
+def test_every_file_asked_for_is_written_where_asked(lrfinder, good):
+    Path("a folder").mkdir()
+    good = Path(good).rename("a folder/my curve.csv")
+    options = {"--report": "a folder/my report.html", "--plot": "a folder/p.png", "--out": "a folder/o.json"}
+    code, out, _ = lrfinder("suggest", "--curve", good, *(word for option in options.items() for word in option))
+    assert code == 0
+    assert sorted(os.listdir("a folder")) == ["my curve.csv", "my report.html", "o.json", "p.png"]
+    assert os.listdir() == ["a folder"]
+    assert "Report    a folder/my report.html" in out
+    assert Path("a folder/p.png").read_bytes().startswith(b"\x89PNG")
+    # As a shell takes it back.
+    assert "lrfinder suggest --curve &#39;a folder/my curve.csv&#39;" in Path("a folder/my report.html").read_text()
+
+
+BAD_ARGUMENTS = {
+    "--steps 0": "argument --steps: must be a whole number of at least 1, got 0",
+    "--steps -3": "argument --steps: must be a whole number of at least 1, got -3",
+    "--steps many": "argument --steps: must be a whole number of at least 1, got many",
+    "--method grid": "argument --method: invalid choice: 'grid'",
+    "--method range --budget 9": "steps of the range test must be at least 10, got 9",
+    "--method range --budget 5%": "budget of a range test must be a whole number of steps, got '5%'",
+    "--budget 59": "budget must come to at least 60 steps, got 59, which is 59",
+    "--curve x.csv --method range": "--method is for training and may not be given with --curve, got range",
+    "--curve x.csv --budget 99": "--budget is for training and may not be given with --curve, got 99",
+    "--curve x.csv --seed 3": "--seed is for training and may not be given with --curve, got 3",
+    "--budget much": 'budget must be a share of the horizon (0.05 or "5%"), a number of steps (300) or a time',
+    "--budget 0s": "budget as a time must be positive, got '0s'",
+    "--journal missing/j": "--journal: the folder missing does not exist, create it first",
+    "--min-lr 1 --max-lr 0.1": "min_lr must be below max_lr, got min_lr = 1, max_lr = 0.1",
+    "--min-lr 1 --max-lr 1": "min_lr must be below max_lr, got min_lr = 1, max_lr = 1",
+    "--min-lr 0": "min_lr must be positive and finite, got min_lr = 0",
+    "--max-lr nan": "max_lr must be positive and finite, got max_lr = nan",
+    "--min-lr low": "argument --min-lr: invalid float value: 'low'",
+    "--seed -1": "argument --seed: must be a whole number from 0 to 2**64 - 1, got -1",
+    f"--seed {2**64}": "argument --seed: must be a whole number from 0 to 2**64 - 1, got 18446744073709551616",
+    "--out missing/out.json": "--out: the folder missing does not exist, create it first",
+    "--report missing/r.html": "--report: the folder missing does not exist, create it first",
+    "--plot missing/p.png": "--plot: the folder missing does not exist, create it first",
+    "--out .": "--out must name a file, got the folder .",
+    "--curve=": "cannot read .: Is a directory",
+    "--fast": "unrecognized arguments: --fast",
+}
+
+
+@pytest.mark.parametrize("words", BAD_ARGUMENTS)
+def test_a_bad_argument_is_one_line_and_exits_with_2(lrfinder, words):
+    code, out, err = lrfinder("suggest", *words.split())
+    assert (code, out) == (2, "")
+    assert err.startswith(f"lrfinder: {BAD_ARGUMENTS[words]}")
+    assert err.count("\n") == 1
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("words", [[], ["tune"]])
+def test_a_command_is_needed(lrfinder, words):
+    code, out, err = lrfinder(*words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "COMMAND" in err
+
+
+BAD_FILES = {
+    "missing.csv": (None, "No such file or directory"),
+    "columns.csv": ("\n".join(["a,b", *ROWS]), "needs the columns lr and loss, got 'a,b'"),
+    "short.csv": ("\n".join(["lr,loss", *ROWS[:9]]), "at least 10 points, got 9"),
+    "zero.csv": ("\n".join(["lr,loss", "0,1", *ROWS]), "lr must be positive and finite, got lr = 0"),
+    "falling.csv": ("\n".join(["lr,loss", *ROWS[::-1]]), "lr must be strictly increasing, got 10 after 100"),
+    "cut.json": ('{"lr": [1,', "not valid JSON"),
+    "list.json": ("[]", "expected a JSON object, got list"),
+    "version.json": ('{"schema_version": 9, "curves": []}', "schema_version must be 1, got 9"),
+    "number.json": ('{"lr": ["a"], "loss": [1]}', "every value must be a number (got 'a')"),
+    "huge.json": (f'{{"lr": [1{"0" * 400}], "loss": [1]}}', "every value must be a number"),
+    "binary.csv": (b"\x93NUMPY\x01\x00\xff\xfe", "not a text file, expected CSV with columns lr,loss or JSON"),
+    "zeros.csv": (b"\0" * 200_000, "not a CSV file"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_is_one_line_and_exits_with_2(lrfinder, name):
+    content, message = BAD_FILES[name]
+    path = Path(f"a file named {name}")
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    code, out, err = lrfinder("suggest", "--curve", path)
+    assert (code, out) == (2, "")
+    assert err.startswith("lrfinder: ")
+    assert str(path) in err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not Path("lrfinder-report.html").exists()
+
+
+@pytest.mark.parametrize("horizon", [0, 1.5, True])
+def test_a_saved_horizon_that_is_none_is_named(lrfinder, horizon):
+    saved(horizon=horizon)
+    code, _, err = lrfinder("suggest", "--curve", "out.json")
+    assert code == 2
+    assert err == f"lrfinder: out.json: horizon must be a positive whole number or null, got {horizon!r}\n"
+
+
+def test_a_device_takes_the_report_and_stays_a_device(lrfinder, good):
+    Path("null").symlink_to(os.devnull)  # a mistake then costs only the link
+    code, _, _ = lrfinder("suggest", "--curve", good, "--report", "null")
+    assert code == 0
+    assert Path("null").is_char_device()
+
+
+def test_nothing_is_written_after_an_interrupt(lrfinder, good, monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lrfinder.answer.choose.suggest", interrupted)
+    code, out, err = lrfinder("suggest", "--curve", good, "--out", "out.json")
+    assert (code, out, err) == (130, "", "lrfinder: interrupted\n")
+    assert os.listdir() == ["good.csv"]
+
+
+def test_version_and_help(lrfinder):
+    assert lrfinder("--version") == (0, f"lrfinder {__version__}\n", "")
+    code, out, _ = lrfinder("suggest", "--help")
+    assert code == 0
+    for option in (
+        "--curve",
+        "--steps",
+        "--method",
+        "--budget",
+        "--journal",
+        "--min-lr",
+        "--max-lr",
+        "--seed",
+        "--report",
+        "--json",
+    ):
+        assert option in out
+    assert "exit codes: 0 suggestion, 1 refused, 2 bad input, 130 interrupted" in out
+
+
+def test_a_curve_that_only_just_has_points_enough(lrfinder):
+    lrs = np.geomspace(1e-4, 1, 10)
+    write_csv("ten.csv", Curve(lrs, [3, 3, 2.5, 2, 1.5, 1, 1, 2, 30, 900]))
+    code, out, _ = lrfinder("suggest", "--curve", "ten.csv")
+    assert code in (0, 1)
+    assert out.startswith(("Peak LR", "Refused"))
+
+
+def test_two_results_in_one_file_are_refused(good, lrfinder):
+    code, out, err = lrfinder("suggest", "--curve", good, "--out", "a.html", "--report", "./a.html")
+    assert (code, out) == (2, "")
+    assert "--curve, --report, --plot, --out and --journal must name different files" in err
+    assert not Path("a.html").exists()
+
+
+def test_a_picture_is_a_png(good, lrfinder):
+    code, out, err = lrfinder("suggest", "--curve", good, "--plot", "a.pdf")
+    assert (code, out, err) == (2, "", "lrfinder: --plot must name a .png file, got a.pdf\n")

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lrfinder import InputError
+from lrfinder.probing.options import Budget, SearchOptions
+from lrfinder.schedules.policy import Policy
+
+
+@pytest.mark.parametrize(
+    ("budget", "horizon", "steps"),
+    [
+        (None, None, 250), (None, 500, 300), (None, 2500, 250), (None, 100_000, 5000), (300, None, 300),
+        (300.0, 7, 300), (0.05, 10_000, 500), ("5%", 10_000, 500), ("0.05", 10_000, 500), ("300", 1, 300),
+        (" 10 % ", 1000, 100), (np.int64(90), None, 90), (0.01, 1000, 60), (0.05, None, 250), ("5%", None, 250),
+    ],
+)  # fmt: skip
+def test_a_budget_in_steps(budget, horizon, steps):
+    assert Budget.parse(budget, horizon) == Budget(steps)
+
+
+@pytest.mark.parametrize(("budget", "seconds"), [("60s", 60.0), ("1.5min", 90.0), ("2h", 7200.0), ("0.5 s", 0.5)])
+def test_a_budget_in_time(budget, seconds):
+    assert Budget.parse(budget, None) == Budget(None, seconds)
+
+
+@pytest.mark.parametrize(
+    ("budget", "horizon", "message"),
+    [
+        (59, 1000, "budget must come to at least 60 steps, got 59, which is 59"),
+        (0.0, 1000, "got 0.0"),
+        ("0%", 1000, "got '0%'"),
+        (-3, 1000, "got -3"),
+        (300.5, 1000, "budget must be a share of the horizon .* got 300.5"),
+        ("much", 1000, "got 'much'"),
+        ("", 1000, "got ''"),
+        (True, 1000, "got True"),
+        ([300], 1000, r"got \[300\]"),
+        (float("nan"), 1000, "got nan"),
+        (float("inf"), 1000, "got inf"),
+        ("infs", 1000, "got 'infs'"),
+        ("nan%", 1000, "got 'nan%'"),
+        ("-5s", 1000, "budget as a time must be positive, got '-5s'"),
+    ],
+)
+def test_a_bad_budget_is_named(budget, horizon, message):
+    with pytest.raises(InputError, match=message):
+        Budget.parse(budget, horizon)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "grid"}, "method must be one of probe, range, got 'grid'"),
+        ({"steps": 0}, "steps must be a positive whole number of optimizer steps, got steps = 0"),
+        ({"steps": 2.5}, "got steps = 2.5"),
+        ({"min_lr": 0.0}, "min_lr must be positive and finite"),
+        ({"min_lr": 1.0, "max_lr": 1.0}, "min_lr must be below max_lr"),
+        ({"method": "range", "budget": "60s"}, "budget of a range test must be a whole number of steps, got '60s'"),
+        ({"budget": 5}, "budget must come to at least 60 steps, got 5"),
+        ({"mode": "least"}, "mode must be min or max, got 'least'"),
+        (
+            {"method": "range", "monitor": "x"},
+            "monitor may be given with method probe only, got monitor = 'x', 'range'",
+        ),
+        ({"policy": "cosin"}, "policy must be auto, keep, one of constant, .* or a Policy, got 'cosin'"),
+        ({"policy": ["cosine"]}, r"policy must be auto, keep, .* got \['cosine'\]"),
+        ({"method": "range", "budget": 5}, "steps of the range test must be at least 10, got 5"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(InputError, match=message):
+        SearchOptions(**options)
+
+
+def test_numpy_counts_are_taken():
+    assert SearchOptions(steps=np.int64(70)).steps == 70
+
+
+@pytest.mark.parametrize("policy", [None, "auto", "keep", "cosine", "plateau", Policy("wsd", 100)])
+def test_every_request_for_a_policy_is_taken(policy):
+    assert SearchOptions(policy=policy).policy == policy
+
+
+@pytest.mark.parametrize(
+    ("options", "budget", "max_lr"),
+    [
+        ({"steps": 10_000}, {"budget_steps": 500, "budget_seconds": None}, 100.0),
+        ({"budget": "60s"}, {"budget_steps": None, "budget_seconds": 60.0}, 100.0),
+        ({"method": "range", "max_lr": 1.0}, {"budget_steps": 100, "budget_seconds": None}, 1.0),
+        ({"method": "range", "budget": 50}, {"budget_steps": 50, "budget_seconds": None}, 10.0),
+    ],
+)
+def test_the_header_of_a_journal_keeps_its_keys(options, budget, max_lr):
+    header = SearchOptions(**options).journal_header()
+    given = {"method": "probe", "steps": None, **options}
+    expected = {"method": given["method"], "steps": given["steps"], **budget, "min_lr": 1e-7, "max_lr": max_lr}
+    assert list(header.items()) == list(expected.items())
+
+
+def test_a_search_for_a_time_plans_with_a_guess_first():
+    assert SearchOptions(budget="60s").planned_steps == 300
+    assert SearchOptions(budget=90).planned_steps == 90

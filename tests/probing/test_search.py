@@ -1,0 +1,270 @@
+"""Tests."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+
+import pytest
+from support.scripted import Quadratic, find
+
+from lrfinder import InputError, Reason
+from lrfinder.probing.options import SearchOptions
+from lrfinder.probing.search import Journal
+
+
+def options(**changes):
+    return SearchOptions(**{"steps": 500, "budget": 300, **changes})
+
+
+class Timed(Quadratic):
+    """Moves a clock of its own: a step takes a millisecond, an evaluation three."""
+
+    now = 0.0
+
+    def clock(self):
+        return self.now
+
+    def step(self):
+        self.now += 0.001
+        return super().step()
+
+    def evaluate(self):
+        self.now += 0.003
+        return super().evaluate()
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Return a trainee that alone moves the clock: a step takes a millisecond, an evaluation three."""
+    now = 0.0
+
+    class Timed(Quadratic):
+        def step(self):
+            pass_time(0.001)
+            return super().step()
+
+        def evaluate(self):
+            pass_time(0.003)
+            return super().evaluate()
+
+    def pass_time(seconds):
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    return Timed
+
+
+@pytest.mark.parametrize("place", [-12.0, -6.0, 0.0])
+def test_the_best_rate_of_a_known_landscape_is_found(place):
+    answer = find(Quadratic(place, noise=0.001), options())
+    assert answer.lr_low < 2**place < answer.lr_high
+    assert abs(math.log2(answer.lr) - place) < 1.5
+    assert answer.param_group_lrs == pytest.approx((answer.lr, 0.1 * answer.lr))
+    assert answer.caveats[0] == "As scripted."
+
+
+def test_every_probe_starts_from_a_rewound_state_and_is_evaluated_once():
+    trainee = Quadratic()
+    answer = find(trainee, options())
+    assert trainee.diary[0] == "in"
+    assert trainee.diary[-1] == "out"
+    kept = [entry for entry in trainee.diary if isinstance(entry, tuple) and entry[0] == "keep"]
+    assert len(kept) == 1
+    runs = "".join("r" if entry == "rewind" else "e" if entry[0] == "evaluate" else "" for entry in trainee.diary)
+    probes = len(answer.probes) - 1
+    assert runs == "rrer" + "re" * probes
+    assert trainee.steps <= answer.steps_spent <= 300
+    assert max(outcome.probe.steps for outcome in answer.probes) <= kept[0][1]
+
+
+def test_progress_reaches_what_was_spent():
+    seen, trainee = [], Quadratic()
+    find(trainee, options(), lambda done, planned: seen.append((done, planned)))
+    assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
+    assert trainee.steps - len(seen) in (0, 1)  # none for the step at which the range test ends
+    assert {planned for _, planned in seen} == {300}
+
+
+def test_an_interrupt_gives_the_best_answer_so_far():
+    trainee = Quadratic()
+    trainee.interrupt_at = 150
+    answer = find(trainee, options())
+    assert answer.interrupted
+    assert answer.lr_low < 2**-6 < answer.lr_high
+    assert any("interrupted after" in caveat for caveat in answer.caveats)
+    assert trainee.diary[-1] == "out"
+
+
+@pytest.mark.parametrize("step", [3, 50])
+def test_an_early_interrupt_passes_through(step):
+    trainee = Quadratic()
+    trainee.interrupt_at = step
+    with pytest.raises(KeyboardInterrupt):
+        find(trainee, options())
+    assert trainee.diary[-1] == "out"
+
+
+def test_a_timed_search_goes_on_from_its_journal_too(tmp_path):
+    asked, path = options(budget="1s"), tmp_path / "journal.jsonl"
+    one = Timed()
+    first = find(one, asked, journal=Journal(path, asked.journal_header()), clock=one.clock)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-2]))
+    other = Timed()
+    again = find(other, asked, journal=Journal(path, asked.journal_header()), clock=other.clock)
+    assert len(first.probes) > 5
+    assert [o.probe for o in again.probes][: len(first.probes)] == [o.probe for o in first.probes]
+
+
+@pytest.mark.parametrize("killed_at", [20, 60, 120, 250])
+def test_a_killed_search_goes_on_from_its_journal(tmp_path, killed_at):
+    whole = find(Quadratic(), options())
+
+    class Killed(Quadratic):
+        def step(self):
+            if self.steps == killed_at:
+                raise SystemExit
+            return super().step()
+
+    path, asked = tmp_path / "journal.jsonl", options()
+    with pytest.raises(SystemExit):
+        find(Killed(), asked, journal=Journal(path, asked.journal_header()))
+    again = Quadratic()
+    answer = find(again, asked, journal=Journal(path, asked.journal_header()))
+    assert answer.lr == whole.lr
+    assert [o.probe for o in answer.probes] == [o.probe for o in whole.probes]
+    if killed_at > 60:
+        assert again.steps < whole.steps_spent
+
+
+def test_nothing_to_judge_by_is_refused_as_truncated():
+    trainee = Quadratic()
+    trainee.apart = False
+    answer = find(trainee, options())
+    assert answer.reason is Reason.TRUNCATED
+    assert len(answer.curves[0]) > 10
+
+
+def test_an_untrained_loss_that_is_not_finite_is_an_error():
+    with pytest.raises(InputError, match="the untrained loss must be finite on the held-out batches, got"):
+        find(Quadratic(untrained=math.nan), options())
+
+
+@pytest.mark.parametrize(("seconds", "least"), [(1, 700), (2, 1500)])
+def test_a_time_buys_steps_and_is_kept(seconds, least):
+    timed = Timed()
+    answer = find(timed, options(budget=f"{seconds}s"), clock=timed.clock)
+    assert answer.lr_low < 2**-6 < answer.lr_high
+    assert least < answer.steps_spent < 1000 * seconds
+    assert timed.clock() <= seconds
+
+
+def test_a_range_test_alone():
+    answer = find(Quadratic(), options(method="range", budget=80))
+    assert answer.method == "range"
+    assert answer.probes == ()
+
+
+def test_probes_that_blow_up_are_given_up_and_bound_the_answer():
+    answer = find(Quadratic(-6.0, cliff=1.0), options())
+    gone = [o for o in answer.probes if o.diverged]
+    assert gone
+    assert all(o.train_loss.size <= o.probe.steps for o in gone)
+    assert answer.lr < 2**-5
+    assert "blows up" in str(answer)
+
+
+SETTINGS = {"steps": 500, "budget": None}
+
+
+def fail():
+    raise AssertionError("measured again")
+
+
+def record(path, count, measure=lambda: 1.5):
+    journal = Journal(path, SETTINGS)
+    return journal, [journal.result("number", measure, float, float) for _ in range(count)]
+
+
+def test_what_is_on_file_is_not_measured_again(tmp_path):
+    path = tmp_path / "j.jsonl"
+    values = iter([1.0, 2.0, 3.0])
+    record(path, 2, lambda: next(values))
+    journal, found = record(path, 3, lambda: next(values))
+    assert (journal.resumed, found) == (2, [1.0, 2.0, 3.0])
+    assert record(path, 3, fail)[1] == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20])
+def test_a_line_cut_short_by_a_kill_is_measured_again(tmp_path, cut):
+    path = tmp_path / "j.jsonl"
+    record(path, 2)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-cut])
+    assert record(path, 2)[0].resumed == 1
+    assert path.read_bytes() == whole
+
+
+def test_killed_before_the_first_line_was_whole(tmp_path):
+    path = tmp_path / "j.jsonl"
+    path.write_text('{"schema_ver')
+    assert record(path, 1)[1] == [1.5]
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_a_journal_of_another_search_is_named(tmp_path):
+    path = tmp_path / "j.jsonl"
+    record(path, 1)
+    with pytest.raises(InputError, match=r"belongs to a search with steps = 500, got steps = 600: give the same"):
+        Journal(path, {**SETTINGS, "steps": 600})
+    with pytest.raises(InputError, match="belongs to a search with seed = None, got seed = 3"):
+        Journal(path, {**SETTINGS, "seed": 3})
+    with pytest.raises(InputError, match="has 'number' where 'probe' comes"):
+        Journal(path, SETTINGS).result("probe", fail, float, float)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello",
+        '{"a": 1}',
+        "hello\nworld\n",
+        "[1, 2]\n",
+        '{"kind": "report"}\n',
+        '{"kind": "journal", "schema_version": 9}\n',
+    ],
+)
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path, text):
+    path = tmp_path / "notes.txt"
+    path.write_text(text)
+    with pytest.raises(InputError, match="journal"):
+        Journal(path, SETTINGS)
+    assert path.read_text() == text
+
+
+def test_a_malformed_result_is_named(tmp_path):
+    path = tmp_path / "j.jsonl"
+    record(path, 1)
+    path.write_text(path.read_text().replace("1.5", '"much"'))
+    with pytest.raises(InputError, match="where 'number' is malformed"):
+        record(path, 1, fail)
+    path.write_text(path.read_text().replace('"result"', '"other"'))
+    with pytest.raises(InputError, match="where 'number' is malformed"):
+        record(path, 1, fail)
+
+
+def test_a_folder_or_a_missing_folder_is_named(tmp_path):
+    for path in (tmp_path, tmp_path / "missing" / "j"):
+        with pytest.raises(InputError, match="journal must be a file that can be written, got"):
+            Journal(path, SETTINGS)
+
+
+def test_lines_are_json_without_nan(tmp_path):
+    path = tmp_path / "j.jsonl"
+    record(path, 2)
+    header, *results = [json.loads(line) for line in path.read_text().splitlines()]
+    assert header["settings"] == SETTINGS
+    assert results == [{"kind": "number", "result": 1.5}] * 2
