@@ -21,7 +21,7 @@ from lrfinder.errors import InputError, LRFinderError, TargetError
 
 __all__ = ["CodeRef", "add_working_folder", "import_module", "user_code_errors", "without_byte_code"]
 
-_OURS = str(Path(__file__).parent)
+_OURS = str(Path(__file__).parents[1])
 
 _LIGHTNINGS = ("lightning", "pytorch_lightning", "lightning_fabric", "lightning_utilities")
 

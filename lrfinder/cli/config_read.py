@@ -37,7 +37,10 @@ __all__ = [
 OWN = ("LRFinder", "PolicyCallback")
 """Callbacks of lrfinder, left out of a search: one would search again, the other would drive the rate."""
 
-_LIBRARIES = (*(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")), os.path.dirname(__file__))
+_LIBRARIES = (
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+    os.path.dirname(os.path.dirname(__file__)),
+)
 """Folders without the user's code."""
 
 

@@ -50,7 +50,8 @@ def write_config(
         suggestion: the result of a search with ``source``.
         before: the configurations that come before ``source``.
         overrides: those of the search, which go into the copy.
-        model_class, datamodule_class: as in `load_config`.
+        model_class: as in `load_config`.
+        datamodule_class: as in `load_config`.
         attribute: argument of the model that holds the learning rate, dotted if it is nested.
         monitor: the metric that the policy "plateau" follows.
         mode: "min" or "max", of that metric.

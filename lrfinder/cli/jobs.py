@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from lrfinder.cli.code_ref import user_code_errors
 from lrfinder.cli.optimizer_choice import OptimizerChoice
+from lrfinder.cli.options import with_requested_policy
 from lrfinder.errors import InputError
 from lrfinder.lightning.internals import is_lightning, package_of
 from lrfinder.probing.batches import length
@@ -283,10 +284,3 @@ def check_loader(module: Any, name: str, has_data: bool, remedy: str = _DATA) ->
     """Raise `InputError` with the remedy if neither the module nor anything beside it has data to train on."""
     if not has_data and type(module).train_dataloader is package_of(module).LightningModule.train_dataloader:
         raise InputError(f"{name} has no train_dataloader: {remedy}")
-
-
-def with_requested_policy(suggestion: Suggestion, options: SearchOptions) -> Suggestion:
-    """Return the suggestion with the requested policy; unchanged if it is refused or none is requested."""
-    if options.policy in (None, "auto", "keep") or suggestion.lr is None:
-        return suggestion
-    return suggestion.with_policy(options.policy)

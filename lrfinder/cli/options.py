@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["DEFAULTS", "add_parser", "budget", "count", "seed", "steps"]
+if TYPE_CHECKING:
+    from lrfinder.answer.suggestion import Suggestion
+    from lrfinder.probing.options import SearchOptions
+
+__all__ = ["DEFAULTS", "add_parser", "budget", "count", "seed", "steps", "with_requested_policy"]
 
 _USAGE = "lrfinder suggest [TARGET] [--data D] [--config F | --curve F] [options]"
 
@@ -167,3 +171,10 @@ def _whole(text: str, least: int, rule: str, most: float = math.inf) -> int:
     if not least <= number <= most:
         raise argparse.ArgumentTypeError(f"must be a whole number {rule}, got {text}")
     return number
+
+
+def with_requested_policy(suggestion: Suggestion, options: SearchOptions) -> Suggestion:
+    """Return the suggestion with the requested policy; unchanged if it is refused or none is requested."""
+    if options.policy in (None, "auto", "keep") or suggestion.lr is None:
+        return suggestion
+    return suggestion.with_policy(options.policy)

@@ -6,11 +6,13 @@ import argparse
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lrfinder.answer.suggestion import Suggestion
 from lrfinder.errors import InputError
 from lrfinder.files import SCHEMA_VERSION, check_writable, json_object, read_text, replace_file
+
+if TYPE_CHECKING:
+    from lrfinder.answer.suggestion import Suggestion
 
 __all__ = ["add_parser", "read_results", "run"]
 
@@ -106,7 +108,7 @@ def read_results(paths: Sequence[str]) -> dict[str, Suggestion]:
 def _read(path: str) -> Iterator[tuple[str, Suggestion]]:
     document = json_object(read_text(Path(path), "JSON written by lrfinder suggest --out"), path)
     if "comparison" not in document:
-        yield "", Suggestion.from_dict(document, path)
+        yield "", _suggestion(document, path)
         return
     if document.get("schema_version") != SCHEMA_VERSION:
         raise InputError(f"{path}: schema_version must be {SCHEMA_VERSION}, got {document.get('schema_version')!r:.60}")
@@ -120,4 +122,10 @@ def _read(path: str) -> Iterator[tuple[str, Suggestion]]:
 def _entry(entry: Any, name: str) -> tuple[str, Suggestion]:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("optimizer"), str):
         raise InputError(f"{name}: must be an object with the name of an optimizer, got {entry!r:.60}")
-    return entry["optimizer"], Suggestion.from_dict({"schema_version": SCHEMA_VERSION, **entry}, name)
+    return entry["optimizer"], _suggestion({"schema_version": SCHEMA_VERSION, **entry}, name)
+
+
+def _suggestion(document: Mapping[str, Any], name: str) -> Suggestion:
+    from lrfinder.answer.suggestion import Suggestion
+
+    return Suggestion.from_dict(document, name)

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrfinder.cli.code_ref import CodeRef, without_byte_code
-from lrfinder.cli.jobs import with_requested_policy
-from lrfinder.cli.options import DEFAULTS
+from lrfinder.cli.options import DEFAULTS, with_requested_policy
 from lrfinder.cli.suggest_target import build, chosen, config_arguments, facts, read_search_options, seed_of
 from lrfinder.cli.terminal import render
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import read_curve
 from lrfinder.files import check_writable, is_device, replace_file
-from lrfinder.probing.search import Journal
 
 if TYPE_CHECKING:
     from lrfinder.answer.comparison import Comparison
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from lrfinder.cli.jobs import Job, Suggest
     from lrfinder.cli.optimizer_choice import OptimizerChoice
     from lrfinder.probing.options import SearchOptions
+    from lrfinder.probing.search import Journal
 
 __all__ = ["run"]
 
@@ -148,7 +147,7 @@ def _searched(options: argparse.Namespace, command: str) -> tuple[Found, bool, b
 def _suggested(
     job: Job, search: SearchOptions, options: argparse.Namespace, choice: OptimizerChoice | None, quiet: bool
 ) -> Suggestion:
-    from lrfinder.probing.search import progress_bar
+    from lrfinder.probing.search import Journal, progress_bar
 
     def open_journal(asked: SearchOptions) -> Journal:
         path = dict(zip(options.optimizer, _paths(options.journal, options), strict=False)).get(

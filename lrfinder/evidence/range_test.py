@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import least_squares
 
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import MIN_POINTS
@@ -51,6 +50,8 @@ def blow_up(lr: NDArray[np.float64], loss: NDArray[np.float64]) -> BlowUp | None
     Source: Cohen et al. 2021, "Gradient descent on neural networks typically occurs at the edge of stability",
     section 2 and appendix B (arXiv 2103.00065): limits ``2 / h`` and ``(2 + 2 b) / h``.
     """
+    from scipy.optimize import least_squares
+
     bottom = loss.size - 1 - int(np.argmin(loss[::-1]))  # the last of equals: growth is measured from above it
     above = loss[bottom + 1 :] - loss[bottom]
     if above.size <= _MIN_RUNGS or np.any(np.diff(above) <= 0):

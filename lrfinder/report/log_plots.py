@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lrfinder.plateau.scan import Scan
 from lrfinder.report.figure import Palette, bare
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from lrfinder.logs.forecast import Forecast
     from lrfinder.plateau.detector import Detector
     from lrfinder.plateau.gain_test import Plateau
+    from lrfinder.plateau.scan import Scan
 
 __all__ = [
     "Line",
@@ -234,6 +234,8 @@ class PlateauView(NamedTuple):
 
 def plateau_view(found: Scan | Detector) -> PlateauView:
     """Work out what `plot_plateaus` draws. Reads from the device of a live `Detector`."""
+    from lrfinder.plateau.scan import Scan
+
     if isinstance(found, Scan):
         log, blocks = found.log, found.blocks
         keep = _extremes(log.value)

@@ -22,8 +22,8 @@ pytestmark = [
 
 PLAIN = """\
 seed_everything: 3
-model: {class_path: litmodels.Small, init_args: {hidden: 4}}
-data: {class_path: litmodels.Rows}
+model: {class_path: support.litmodels.Small, init_args: {hidden: 4}}
+data: {class_path: support.litmodels.Rows}
 trainer: {max_epochs: 2, accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}
 """
 
@@ -145,14 +145,14 @@ def test_fixed_classes_are_given_beside_the_configuration():
 def test_a_class_path_beside_a_class_is_one_of_its_kind():
     paths = written(a=PLAIN.replace("Small", "Coded"))
     assert type(load_config(paths, (), litmodels.Small, litmodels.Rows).module) is litmodels.Coded
-    with pytest.raises(InputError, match=r"litmodels.Coded does not correspond to a subclass of Grouped"):
+    with pytest.raises(InputError, match=r"support.litmodels.Coded does not correspond to a subclass of Grouped"):
         load_config(paths, (), litmodels.Grouped)
 
 
 def test_a_class_of_the_present_folder_is_found(monkeypatch):
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
-    Path("my_own_model.py").write_text("from litmodels import Small\nclass Mine(Small): pass\n")
-    configured = load_config(written(a=PLAIN.replace("litmodels.Small", "my_own_model.Mine")))
+    Path("my_own_model.py").write_text("from support.litmodels import Small\nclass Mine(Small): pass\n")
+    configured = load_config(written(a=PLAIN.replace("support.litmodels.Small", "my_own_model.Mine")))
     assert type(configured.module).__name__ == "Mine"
 
 
@@ -170,7 +170,7 @@ def test_parsing_builds_nothing_and_leaves_random_numbers_and_the_folder_alone()
     paths = written(a=PLAIN.replace("Small", "Broken").replace("{hidden: 4}", "{}"))
     state, here = torch.get_rng_state(), Path.cwd()
     parsed = parse_config(paths, ["--trainer.max_epochs", "3"])
-    assert parsed["model"]["class_path"] == "litmodels.Broken"
+    assert parsed["model"]["class_path"] == "support.litmodels.Broken"
     assert (parsed["trainer"]["max_epochs"], parsed["seed_everything"]) == (3, 3)
     assert torch.equal(torch.get_rng_state(), state)
     assert Path.cwd() == here
@@ -178,13 +178,13 @@ def test_parsing_builds_nothing_and_leaves_random_numbers_and_the_folder_alone()
 
 def test_a_text_is_read_as_from_its_folder():
     Path("sub").mkdir()
-    Path("sub/model.yaml").write_text("class_path: litmodels.Small\ninit_args: {hidden: 9}\n")
+    Path("sub/model.yaml").write_text("class_path: support.litmodels.Small\ninit_args: {hidden: 9}\n")
     parsed = parse_config(["sub/new.yaml"], text="# see https://example.org\nmodel: model.yaml\n")
     assert parsed["model"]["init_args"] == {"hidden": 9, "lr": 0.01}
     assert not Path("sub/new.yaml").exists()
 
 
-SMALL = "model: {class_path: litmodels.Small}\ntrainer: {accelerator: cpu}\n"
+SMALL = "model: {class_path: support.litmodels.Small}\ntrainer: {accelerator: cpu}\n"
 
 
 @pytest.mark.parametrize(
@@ -202,12 +202,12 @@ SMALL = "model: {class_path: litmodels.Small}\ntrainer: {accelerator: cpu}\n"
         (SMALL, ["--model.init_args.hidden", "x"], r'a.yaml: .*Parser key "hidden": Expected a <class .int.>'),
         (SMALL, ["--trainer.epochs", "3"], "a.yaml: .*trainer.epochs"),
         (SMALL, ["--trainer.precision", "7x"], r"a.yaml: .*precision.*, got 7x"),
-        (SMALL.replace("Small", "Nope"), [], "a.yaml: .*module 'litmodels' has no attribute 'Nope'"),
-        (SMALL.replace("litmodels", "nowhere"), [], "a.yaml: .*No module named 'nowhere'"),
+        (SMALL.replace("Small", "Nope"), [], "a.yaml: .*module 'support.litmodels' has no attribute 'Nope'"),
+        (SMALL.replace("litmodels", "nowhere"), [], "a.yaml: .*has no attribute 'nowhere'"),
         (SMALL.replace("Small", "Rows"), [], "a.yaml: .*does not correspond to a subclass of LightningModule"),
-        (SMALL.replace("litmodels.Small", "os.system"), [], "a.yaml: .*does not correspond to a subclass"),
+        (SMALL.replace("support.litmodels.Small", "os.system"), [], "a.yaml: .*does not correspond to a subclass"),
         (
-            SMALL.replace("litmodels.Small", "broken_code.A"),
+            SMALL.replace("support.litmodels.Small", "broken_code.A"),
             [],
             "a.yaml must describe what can be built, got SyntaxErr",
         ),

@@ -30,10 +30,10 @@ PLAIN = """\
 # a comment at the top
 seed_everything: 3   # aligned
 model:
-  class_path: "litmodels.Small"  # quoted
+  class_path: "support.litmodels.Small"  # quoted
   init_args: {hidden: 4, lr: 1e-3}  # a guess
 
-data: {class_path: litmodels.Rows}
+data: {class_path: support.litmodels.Rows}
 trainer:
   max_epochs: 2
   accelerator: cpu
@@ -47,10 +47,10 @@ ODD = """\
 # a comment at the top
 seed_everything: 3   # aligned
 model:
-    class_path:   "litmodels.Small"  # quoted
+    class_path:   "support.litmodels.Small"  # quoted
     init_args:   {hidden: 4, lr: 1e-3}  # a guess
 
-data: {class_path: litmodels.Rows}
+data: {class_path: support.litmodels.Rows}
 trainer:
   max_epochs: 2
   accelerator: cpu
@@ -215,16 +215,18 @@ def test_sections_under_fit_and_fixed_classes():
 
 
 def test_json_stays_json():
-    text = json.dumps({"model": {"class_path": "litmodels.Small"}, "trainer": {"max_epochs": 2}}, indent=2)
+    text = json.dumps({"model": {"class_path": "support.litmodels.Small"}, "trainer": {"max_epochs": 2}}, indent=2)
     new = json.loads(patched_config(written(text, "a.json"), suggestion(1e-5)))
     assert new["model"]["init_args"] == {"lr": 1e-5}
     assert new["trainer"]["callbacks"][0]["init_args"]["params"] == {"cooldown": 0.4, "end": 0.0}
 
 
 def test_a_model_in_a_file_of_its_own_is_written_in():
-    written("class_path: litmodels.Small\ninit_args: {hidden: 9}\n", "model.yaml")
+    written("class_path: support.litmodels.Small\ninit_args: {hidden: 9}\n", "model.yaml")
     new = patched_config(written("model: model.yaml  # elsewhere\n"), suggestion(policy=None))
-    assert new == ("model:  # elsewhere\n  class_path: litmodels.Small\n  init_args:\n    hidden: 9\n    lr: 0.25\n")
+    assert new == (
+        "model:  # elsewhere\n  class_path: support.litmodels.Small\n  init_args:\n    hidden: 9\n    lr: 0.25\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -283,9 +285,10 @@ def test_what_cannot_be_written_leaves_everything_as_it_was(text, found, more, m
 
 def test_what_lightningcli_does_not_take_is_not_put_in_place():
     Path("whole_rates.py").write_text(
-        "from litmodels import Small\nclass Whole(Small):\n  def __init__(self, lr: int = 1): super().__init__(4, lr)\n"
+        "from support.litmodels import Small\n"
+        "class Whole(Small):\n  def __init__(self, lr: int = 1): super().__init__(4, lr)\n"
     )
-    text = PLAIN.replace("litmodels.Small", "whole_rates.Whole").replace("{hidden: 4, lr: 1e-3}", "{lr: 1}")
+    text = PLAIN.replace("support.litmodels.Small", "whole_rates.Whole").replace("{hidden: 4, lr: 1e-3}", "{lr: 1}")
     with pytest.raises(InputError, match=r"out.yaml: .*Expected a <class 'int'>"):
         write_config(written(text), "out.yaml", suggestion())
     assert not Path("out.yaml").exists()
@@ -300,7 +303,7 @@ def test_an_odd_layout_may_change_but_comments_quotes_and_order_stay():
         "class_path",
         "init_args",
     ]  # of the policy
-    assert '"litmodels.Small"' in new
+    assert '"support.litmodels.Small"' in new
     assert {**parse_config(["b.yaml"], text=new), "config": None, "trainer": None, "model": None} == {
         **parse_config(["a.yaml"]), "config": None, "trainer": None, "model": None,
     }  # fmt: skip
@@ -308,9 +311,9 @@ def test_an_odd_layout_may_change_but_comments_quotes_and_order_stay():
 
 def test_relative_paths_must_hold_where_the_copy_goes():
     Path("sub").mkdir()
-    written("class_path: litmodels.Small\n", "sub/model.yaml")
-    text = PLAIN.replace("data: {class_path: litmodels.Rows}", "data: rows.yaml")
-    written("class_path: litmodels.Rows\n", "rows.yaml")
+    written("class_path: support.litmodels.Small\n", "sub/model.yaml")
+    text = PLAIN.replace("data: {class_path: support.litmodels.Rows}", "data: rows.yaml")
+    written("class_path: support.litmodels.Rows\n", "rows.yaml")
     write_config(written(text), "b.yaml", suggestion())
     with pytest.raises(InputError, match=r"^b.yaml|rows.yaml"):
         write_config("a.yaml", "sub/b.yaml", suggestion())

@@ -45,7 +45,7 @@ def saved(name, suggestion):
 
 
 @pytest.mark.parametrize(
-    ("kind", "start"), [("html", b"<!DOCTYPE html>"), ("md", b"# Which"), ("png", b"\x89PNG"), ("PDF", b"%PDF-")]
+    ("kind", "start"), [("html", b"<!DOCTYPE html>"), ("md", b"# Which"), ("png", b"\x89PNG"), ("PNG", b"\x89PNG")]
 )
 @pytest.mark.parametrize("count", [1, 2])
 def test_every_kind_is_written_of_one_and_of_several(lrfinder, kind, start, count):

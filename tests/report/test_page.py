@@ -167,8 +167,8 @@ def test_ids_are_there_once_and_whatever_refers_to_one_finds_it():
 
 def test_the_shapes_are_fitted_once(monkeypatch):
     answer, calls = measured(searched()), []  # a copy, for which nothing is fitted yet
-    for name, function in (("fit_range", fit_range), ("fit_landscape", fit_valley)):
-        for module in ("suggestion", "plot"):
+    for name, function in (("fit_range", fit_range), ("fit_valley", fit_valley)):
+        for module in ("answer.suggestion", "report.search_plots"):
             if hasattr(importlib.import_module(f"lrfinder.{module}"), name):
                 monkeypatch.setattr(
                     f"lrfinder.{module}.{name}", lambda *a, f=function: calls.append(f.__name__) or f(*a)
@@ -176,7 +176,7 @@ def test_the_shapes_are_fitted_once(monkeypatch):
     findings = Findings.of(answer)
     report_html(answer, "", findings)
     report_png(answer, findings)
-    assert sorted(calls) == ["fit_landscape", "fit_range"]
+    assert sorted(calls) == ["fit_range", "fit_valley"]
 
 
 def test_a_long_search_makes_a_page_below_a_megabyte():
