@@ -1,6 +1,6 @@
 """Which learning rate, and how should it decay? lrfinder answers both from short measured probes.
 
-Every public name is loaded on first use (PEP 562), so that importing lrfinder imports neither torch nor lightning.
+Every public name is loaded on first use (PEP 562), so `import lrfinder` imports neither torch nor Lightning.
 """
 
 from __future__ import annotations
@@ -49,58 +49,28 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "answer.choose": ("suggest",),
-    "answer.comparison": (
-        "Comparison",
-        "compare",
-    ),
+    "answer.comparison": ("Comparison", "compare"),
     "answer.reason": ("Reason",),
     "answer.suggestion": ("Suggestion",),
     "cli.config_read": ("load_config",),
     "cli.config_write": ("write_config",),
-    "errors": (
-        "InputError",
-        "LRFinderError",
-        "TargetError",
-        "UnsupportedError",
-    ),
-    "evidence.curve": (
-        "Curve",
-        "read_curve",
-        "write_curve_csv",
-    ),
+    "errors": ("InputError", "LRFinderError", "TargetError", "UnsupportedError"),
+    "evidence.curve": ("Curve", "read_curve", "write_curve_csv"),
     "lightning.lr_finder": ("LRFinder",),
     "lightning.plateau_detector": ("PlateauDetector",),
     "lightning.schedule": ("PolicyCallback",),
-    "logs.forecast": (
-        "Forecast",
-        "forecast",
-    ),
+    "logs.forecast": ("Forecast", "forecast"),
     "logs.log": ("TrainingLog",),
     "logs.read": ("read_log",),
     "plateau.detector": ("Detector",),
     "plateau.gain_test": ("Plateau",),
-    "plateau.scan": (
-        "Scan",
-        "find_plateaus",
-    ),
-    "probing.torch_loop": (
-        "find_lr",
-        "range_test",
-    ),
+    "plateau.scan": ("Scan", "find_plateaus"),
+    "probing.torch_loop": ("find_lr", "range_test"),
     "report.horizon_plots": ("plot_policies",),
-    "report.log_plots": (
-        "plot_forecast",
-        "plot_plateaus",
-    ),
+    "report.log_plots": ("plot_forecast", "plot_plateaus"),
     "report.page": ("report_html",),
-    "report.search_plots": (
-        "plot_curve",
-        "plot_probes",
-    ),
-    "schedules.policy": (
-        "POLICIES",
-        "Policy",
-    ),
+    "report.search_plots": ("plot_curve", "plot_probes"),
+    "schedules.policy": ("POLICIES", "Policy"),
 }
 """Module -> the public names that it defines."""
 

@@ -1,4 +1,4 @@
-"""The bundled example: a small network on real handwritten digits, ready to be tuned."""
+"""The bundled example: a small network and real handwritten digits."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from torch.utils.data import DataLoader, TensorDataset
 
 __all__ = ["Demo", "digits", "digits_demo"]
 
-_TRAINING = 1400  # images; the other 397 validate
+_TRAINING_IMAGES = 1400  # the other 397 are for validation
 
-_STEPS = 430  # ten epochs
+_STEPS = 430
+"""Optimizer steps of a full training: ten epochs."""
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What a training loop needs.
+    """Everything that a training loop needs.
 
     Attributes:
         model: a convolutional network with batch normalisation, 10 logits for (n, 1, 8, 8) float32 images.
-        optimizer: SGD with momentum 0.9, at the usual first guess of 0.1.
+        optimizer: SGD with momentum 0.9, at the learning rate 0.1, a usual first guess.
         loss_fn: cross-entropy, in nats.
         loader: shuffled training batches of 32 images.
         val_loader: the validation images, in batches of 64.
         images: (397, 1, 8, 8) float32, for validation.
         labels: (397,) int64.
-        steps: optimizer steps of a full training run.
+        steps: optimizer steps of a full training.
     """
 
     model: nn.Module
@@ -55,13 +56,13 @@ def digits_demo(seed: int = 0, device: str | torch.device | None = None) -> Demo
     """Build the example; equal seeds give equal networks and batches.
 
     Args:
-        seed: of weights, split and shuffling.
-        device: where the network runs; the GPU if there is one, else the CPU.
+        seed: seed of the weights, the split and the shuffling.
+        device: device of the network; by default the GPU if there is one, else the CPU.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     images, labels = digits()
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    train, validation = order[:_TRAINING], order[_TRAINING:]
+    train, validation = order[:_TRAINING_IMAGES], order[_TRAINING_IMAGES:]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = nn.Sequential(
@@ -74,7 +75,7 @@ def digits_demo(seed: int = 0, device: str | torch.device | None = None) -> Demo
         batch_size=32,
         shuffle=True,
         drop_last=True,
-        # Not the seed of the split: two permutations from one seed are much alike, and batches would not be mixed.
+        # Another seed than that of the split: two permutations from one seed are alike, and batches would not be mixed.
         generator=torch.Generator().manual_seed(seed + 1),
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)

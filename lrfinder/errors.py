@@ -1,18 +1,22 @@
-"""Every error that lrfinder raises on purpose.
+"""Every error that lrfinder raises on purpose, and the argument checks that several modules share.
 
     LRFinderError
-    ├── InputError        (also ValueError)    an argument, a file or a loader breaks a rule; the CLI exits with 2
-    ├── UnsupportedError  (also RuntimeError)  a set-up that cannot be probed exactly; nothing stays changed
-    └── TargetError       (also RuntimeError)  the code that the command line was pointed at raised; nothing is changed
+    ├── InputError        (also ValueError)    an argument, a file or a loader breaks a rule
+    ├── UnsupportedError  (also RuntimeError)  the set-up cannot be probed and restored; nothing stays changed
+    └── TargetError       (also RuntimeError)  the code that the command line was given raised; nothing stays changed
 
-A curve that does not support a suggestion is not an error: `suggest` returns a refused `Suggestion`.
+The command line exits with 2 on each of them. A curve that does not support a suggestion is not an error: `suggest`
+then returns a refused `Suggestion`.
 """
 
 from __future__ import annotations
 
+import difflib
+import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
+from typing import TypeGuard
 
 __all__ = [
     "InputError",
@@ -20,30 +24,32 @@ __all__ = [
     "TargetError",
     "UnsupportedError",
     "checked_horizon",
+    "did_you_mean",
     "is_number",
     "one_of",
+    "positive",
     "whole_number",
 ]
 
 
 class LRFinderError(Exception):
-    """Base of the tree: catch it to catch everything lrfinder raises on purpose."""
+    """Base class of every error that lrfinder raises on purpose."""
 
 
 class InputError(LRFinderError, ValueError):
-    """An argument, file or loader breaks a rule; the text names it, the rule and the value got."""
+    """An argument, a file or a loader breaks a rule; the message names it, the rule and the value."""
 
 
 class UnsupportedError(LRFinderError, RuntimeError):
-    """A set-up that lrfinder cannot probe without leaving a trace; nothing has been touched, or all is put back."""
+    """lrfinder cannot probe this set-up and restore it; nothing was changed, or everything was restored."""
 
 
 class TargetError(LRFinderError, RuntimeError):
-    """Code that the command line was pointed at raised; the text ends in its traceback."""
+    """The code that the command line was given raised an error; the message ends with its traceback."""
 
 
-def is_number(value: object) -> bool:
-    """Return whether a value is a real number; a bool is none."""
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether a value is a real number; a bool is not."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
@@ -52,9 +58,9 @@ def whole_number(name: str, value: object, minimum: int = 1, of: str = "") -> in
 
     Args:
         name: name of the argument.
-        value: what was given; whole numbers of NumPy count too, a bool does not.
+        value: its value; a whole number of NumPy is accepted, a bool is not.
         minimum: smallest value allowed.
-        of: what is counted, such as "optimizer steps".
+        of: what the number counts, such as "optimizer steps".
 
     Raises:
         InputError: the value is not a whole number of at least ``minimum``.
@@ -64,9 +70,21 @@ def whole_number(name: str, value: object, minimum: int = 1, of: str = "") -> in
     except TypeError:
         number = minimum - 1
     if isinstance(value, bool) or number < minimum:
-        rule = "a positive whole number" if minimum == 1 else f"a whole number of at least {minimum}"
-        raise InputError(f"{name} must be {rule}{of and f' of {of}'}, got {name} = {value!r}")
+        what = f"whole number{of and f' of {of}'}"
+        rule = f"a positive {what}" if minimum == 1 else f"a {what}, at least {minimum}"
+        raise InputError(f"{name} must be {rule}, got {name} = {value!r:.60}")
     return number
+
+
+def positive(name: str, value: object) -> float:
+    """Return an argument as a float.
+
+    Raises:
+        InputError: the value is not a positive, finite number.
+    """
+    if not (is_number(value) and 0 < value < math.inf):
+        raise InputError(f"{name} must be positive and finite, got {name} = {value!r:.60}")
+    return float(value)
 
 
 def one_of(name: str, value: object, allowed: Sequence[str]) -> None:
@@ -76,11 +94,20 @@ def one_of(name: str, value: object, allowed: Sequence[str]) -> None:
         InputError: it is none of them.
     """
     if value not in allowed:
-        raise InputError(f"{name} must be {' or '.join(allowed)}, got {value!r}")
+        rule = " or ".join(allowed) if len(allowed) < 3 else f"one of {', '.join(allowed)}"
+        hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
+        raise InputError(f"{name} must be {rule}, got {value!r:.60}{hint}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question to end an error message with; empty if no known name is similar."""
+    folded = {known_name.lower(): known_name for known_name in known}
+    similar = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
+    return f": did you mean {folded[similar[0]]}?" if similar else ""
 
 
 def checked_horizon(steps: object) -> int | None:
-    """Return the number of optimizer steps of the training in question, as an int; None if it is unknown.
+    """Return the number of optimizer steps of a training as an int; None if it is unknown.
 
     Raises:
         InputError: ``steps`` is neither None nor a positive whole number.

@@ -1,4 +1,4 @@
-"""Files named by the user: curves read as plain data, results replaced atomically."""
+"""Files that the user names: read whole as text or JSON, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lrfinder.errors import InputError
 
 __all__ = [
     "SCHEMA_VERSION",
+    "check_picture",
     "check_writable",
     "excerpt",
     "is_device",
@@ -25,113 +26,52 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-"""Of the JSON document that carries curves and suggestion; see `Suggestion.to_dict`."""
+"""Version of the JSON document that holds curves and a suggestion; see `Suggestion.to_dict`."""
+
+_MAX_BYTES = 64 * 2**20  # a recorded curve takes a few kB, so a larger file is the wrong file
+
+_MAX_DEPTH = 50  # our documents are nested eight levels deep
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def number_to_json(value: float) -> float | str:
-    """Return a number as JSON has it: non-finite ones become the strings NaN, Infinity and -Infinity."""
+    """Return a number as JSON holds it: non-finite ones become the strings NaN, Infinity and -Infinity."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def number_from_json(value: object) -> float:
-    """Read a number written by `number_to_json`; TypeError or ValueError for anything else."""
+    """Read a number written by `number_to_json`; raise TypeError or ValueError for anything else."""
     if isinstance(value, str):
         if value not in _NON_FINITE:
-            raise ValueError(f"got {value!r:.60}")
+            raise ValueError(f"got {excerpt(value)}")
         return _NON_FINITE[value]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"got {value!r:.60}")
+        raise TypeError(f"got {excerpt(value)}")
     return float(value)
 
 
-_MAX_BYTES = 64 * 2**20  # a curve is a few kB; a larger file is the wrong file
+def excerpt(value: object) -> str:
+    """Quote a value on one short line."""
+    return f"{value!r:.60}"
 
 
-def replace_file(path: str | Path, content: str | bytes) -> None:
-    """Write ``content`` to ``path`` so that a reader sees the old file or the whole new one, never a part.
+def read_text(path: Path, expected: str, max_bytes: int = _MAX_BYTES) -> str:
+    """Return the content of a text file, without a byte order mark.
 
-    Permissions stay, a link stays a link, and what is no regular file (``/dev/null``) is written to, not replaced.
-
-    Raises:
-        InputError: the folder does not exist or cannot be written.
-    """
-    path = Path(path)
-    # A path that is not UTF-8 reaches us as lone surrogates, which no encoder takes.
-    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
-    try:
-        if is_device(path):
-            path.write_bytes(data)
-        else:
-            _replace(path.resolve() if path.is_symlink() else path, data)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
-
-
-def check_writable(path: str | Path, argument: str) -> None:
-    """Raise now if ``path`` could not be written later, before minutes are spent on what goes there.
+    Args:
+        path: the file.
+        expected: what the file should hold, for the error message.
+        max_bytes: maximum size of the file.
 
     Raises:
-        InputError: naming the ``argument``, the path and why.
-    """
-    path = Path(path)
-    try:
-        if path.is_dir():
-            raise InputError(f"{argument} must name a file, got the folder {path}")
-        folder = (path.resolve() if path.is_symlink() else path).parent
-        if not folder.is_dir() and not is_device(path):
-            raise InputError(f"{argument}: the folder {folder} does not exist, create it first")
-        written = [path] if is_device(path) else [folder, path] if path.exists() else [folder]
-        if not all(os.access(place, os.W_OK) for place in written):
-            raise InputError(f"{argument}: {path} cannot be written, choose another path or fix its permissions")
-    except OSError as error:
-        raise InputError(f"{argument}: {path} cannot be written: {error.strerror or error}") from None
-
-
-def check_picture(path: str | None, logs: Iterable[str]) -> None:
-    """Raise now if ``--plot`` could not be drawn to this path later; None draws nothing.
-
-    Raises:
-        InputError: it cannot be written, is no PNG, or is one of the ``logs``.
-    """
-    if path is None:
-        return
-    check_writable(path, "--plot")
-    if not path.lower().endswith(".png"):
-        raise InputError(f"--plot must name a .png file, got {path}")
-    if os.path.abspath(path) in map(os.path.abspath, logs):
-        raise InputError(f"--plot must not name a log, got {path}")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name[:50]}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(data)
-        if path.exists():
-            temporary.chmod(path.stat().st_mode & 0o777)
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):  # else it would hide why writing failed
-            temporary.unlink()
-
-
-def is_device(path: Path) -> bool:
-    """Whether it is there and neither a file nor a folder, such as ``/dev/null``."""
-    return path.exists() and not path.is_file() and not path.is_dir()
-
-
-def read_text(path: Path, expected: str, most: int = _MAX_BYTES) -> str:
-    """Return what a text file of at most so many bytes holds, without a byte order mark.
-
-    Raises:
-        InputError: it is missing, unreadable, too large or no text; then the text says what was ``expected``.
+        InputError: the file is missing, unreadable, too large or not text.
     """
     try:
-        if path.stat().st_size > most:
-            raise InputError(f"{path}: larger than {most // 2**20} MiB, which no recorded curve is")
+        if path.stat().st_size > max_bytes:
+            raise InputError(f"{path}: larger than {max_bytes // 2**20} MiB, expected {expected}")
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
@@ -143,17 +83,105 @@ def json_object(text: str, name: str) -> dict[str, Any]:
     """Return the object that a JSON text holds.
 
     Raises:
-        InputError: it is no JSON, or no object; the text begins with ``name``.
+        InputError: the text is not JSON, not an object, or nested too deeply; the message begins with ``name``.
     """
     try:
         document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise _too_deep(name) from None
+    except ValueError as error:
         raise InputError(f"{name}: not valid JSON ({error})") from None
     if not isinstance(document, dict):
         raise InputError(f"{name}: expected a JSON object, got {type(document).__name__}")
+    level: list[Any] = [document]
+    for _ in range(_MAX_DEPTH):
+        items = (value.values() if isinstance(value, dict) else value for value in level)
+        level = [item for values in items for item in values if isinstance(item, (dict, list))]
+    if level:
+        raise _too_deep(name)
     return document
 
 
-def excerpt(value: object) -> str:
-    """Quote what was found on one short line, whatever it is."""
-    return f"{value!r:.60}"
+def _too_deep(name: str) -> InputError:
+    return InputError(f"{name}: JSON must be nested at most {_MAX_DEPTH} levels deep, got more")
+
+
+def replace_file(path: str | Path, content: str | bytes) -> None:
+    """Write ``content`` to ``path`` so that a reader sees either the old file or the whole new one.
+
+    Permissions are kept, a symbolic link stays a link, and a device such as ``/dev/null`` is written to, not replaced.
+
+    Raises:
+        InputError: the folder does not exist or cannot be written.
+    """
+    path = Path(path)
+    # A path that is not UTF-8 is decoded to lone surrogates, which UTF-8 cannot encode.
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    try:
+        if is_device(path):
+            path.write_bytes(data)
+        else:
+            _replace(_follow_links(path), data)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name[:50]}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(data)
+        if path.exists():
+            temporary.chmod(path.stat().st_mode & 0o777)
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):  # it would hide the reason why writing failed
+            temporary.unlink()
+
+
+def check_writable(path: str | Path, argument: str) -> None:
+    """Check before a long search that its result can be written to ``path``.
+
+    Raises:
+        InputError: it cannot; the message names the ``argument``, the path and the reason.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise InputError(f"{argument} must name a file, got the folder {path}")
+        folder = _follow_links(path).parent
+        if not folder.is_dir() and not is_device(path):
+            raise InputError(f"{argument}: the folder {folder} does not exist, create it first")
+        written = [path] if is_device(path) else [folder, path] if path.exists() else [folder]
+        if not all(os.access(place, os.W_OK) for place in written):
+            raise InputError(f"{argument}: {path} cannot be written, choose another path or fix its permissions")
+    except OSError as error:
+        raise InputError(f"{argument}: {path} cannot be written: {error.strerror or error}") from None
+
+
+def check_picture(path: str | None, read: Iterable[str]) -> None:
+    """Check that ``--plot`` names a PNG file that can be written and is none of the files that are read.
+
+    Raises:
+        InputError: it does not.
+    """
+    if path is None:
+        return
+    check_writable(path, "--plot")
+    if not path.lower().endswith(".png"):
+        raise InputError(f"--plot must name a .png file, got {path}")
+    if os.path.abspath(path) in map(os.path.abspath, read):
+        raise InputError(f"--plot must not name a log, got {path}")
+
+
+def is_device(path: Path) -> bool:
+    """Return whether a path exists and is neither a file nor a folder, such as ``/dev/null``."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _follow_links(path: Path) -> Path:
+    """Return the file that symbolic links lead to; raise OSError if they lead round in a circle."""
+    if not path.is_symlink():
+        return path
+    with contextlib.suppress(FileNotFoundError):  # a link to a file that will be created
+        path.stat()
+    return Path(os.path.realpath(path))

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import ast
-import difflib
 import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from lrfinder.errors import InputError
+from lrfinder.errors import InputError, did_you_mean
 
-__all__ = ["arguments_for", "did_you_mean", "parse_argument", "parse_literal", "takes"]
+__all__ = ["arguments_for", "parse_argument", "parse_literal", "takes"]
 
 _SPELLINGS = {"0": "false", "1": "true", "inf": ".inf", "-inf": "-.inf", "nan": ".nan"}
 """What to try next if jsonargparse does not take a text for a bool or a float that people do write so."""
@@ -115,13 +114,6 @@ def parse_literal(text: str) -> Any:
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
     return text
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a question to end an error with, empty if no known name is similar."""
-    folded = {one.lower(): one for one in known}
-    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
-    return f": did you mean {folded[near[0]]}?" if near else ""
 
 
 def _load(text: str) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrfinder.cli.config_read import OWN, is_under_fit, parse_config, read_config, value_at
 from lrfinder.cli.yaml_document import Place, YamlDocument, dotted
-from lrfinder.errors import InputError
+from lrfinder.errors import InputError, is_number
 from lrfinder.files import check_writable, replace_file
 from lrfinder.lightning.schedule import check_plateau_metric
 from lrfinder.schedules.code import parse_optimizer
@@ -121,17 +121,17 @@ def rate_setting(whole: Mapping[str, Any], suggestion: Suggestion, attribute: st
 def _rate_place(whole: Mapping[str, Any], attribute: str | None) -> Place | None:
     """Return where the configuration sets the learning rate, None if it does not."""
     if (section := whole.get("optimizer")) is not None:
-        if not _is_number(value_at(section, ("init_args", "lr"))):
+        if not is_number(value_at(section, ("init_args", "lr"))):
             raise InputError(f"optimizer must have a number lr in its init_args, got {section['class_path']} without")
         return ("optimizer", "init_args", "lr")
     top: Place = ("model", "init_args") if "class_path" in whole["model"] else ("model",)
     arguments = value_at(whole, top) or {}
     if attribute is not None:
         place = (*top, *attribute.split("."))
-        if not _is_number(value_at(whole, place)):
+        if not is_number(value_at(whole, place)):
             raise InputError(f"attribute must name a number among the model's arguments, got {attribute!r}")
         return place
-    places: list[Place] = [(name,) for name in ("lr", "learning_rate") if _is_number(arguments.get(name))]
+    places: list[Place] = [(name,) for name in ("lr", "learning_rate") if is_number(arguments.get(name))]
     places += _optimizers_in(arguments)
     if len(places) > 1:
         names = ", ".join(map(dotted, places))
@@ -143,7 +143,7 @@ def _optimizers_in(value: Any) -> Iterator[Place]:
     """Yield the places of the rates of optimizers that are made from arguments (`OptimizerCallable`)."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, held in pairs:
-        if isinstance(held, dict) and "class_path" in held and _is_number(value_at(held, ("init_args", "lr"))):
+        if isinstance(held, dict) and "class_path" in held and is_number(value_at(held, ("init_args", "lr"))):
             yield (key, "init_args", "lr")
         else:
             yield from ((key, *place) for place in _optimizers_in(held))
@@ -160,10 +160,6 @@ def _optimizer_section(suggestion: Suggestion) -> dict[str, Any]:
     kind, arguments = made
     lists = {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
     return {"class_path": kind, "init_args": {"lr": suggestion.lr, **lists}}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 class _Config:

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.cli.arguments import did_you_mean, parse_argument, takes
+from lrfinder.cli.arguments import parse_argument, takes
 from lrfinder.cli.code_ref import import_module, user_code_errors
-from lrfinder.errors import InputError
+from lrfinder.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.cli.arguments import did_you_mean, parse_literal
+from lrfinder.cli.arguments import parse_literal
 from lrfinder.cli.code_ref import CodeRef
-from lrfinder.errors import InputError
+from lrfinder.errors import InputError, one_of
 from lrfinder.probing.options import SearchOptions
 from lrfinder.schedules.policy import POLICIES
 
@@ -78,11 +78,8 @@ def read_search_options(options: argparse.Namespace) -> SearchOptions:
         raise InputError(f"--steps and --epochs must not both be given, got {options.steps} and {options.epochs}")
     demo = options.target is None and not options.config and options.curve is None
     steps = options.steps or _DEMO_STEPS if demo else options.steps
-    if options.policy not in (None, "auto", "keep", *POLICIES):
-        known = ("auto", "keep", *POLICIES)
-        raise InputError(
-            f"--policy must be one of {', '.join(known)}, got {options.policy!r}{did_you_mean(options.policy, known)}"
-        )
+    if options.policy is not None:
+        one_of("--policy", options.policy, ("auto", "keep", *POLICIES))
     search = SearchOptions(
         options.method, steps, options.budget, options.min_lr, options.max_lr, epochs=options.epochs,
         monitor=options.monitor, mode=options.mode, policy=options.policy,

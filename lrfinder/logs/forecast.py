@@ -58,7 +58,7 @@ class Scenario:
 
     def every_lr(self, name: str) -> Array:
         """Return the learning rate of every step, (T + 1,), of a policy that ends at ``end_lr``."""
-        ends = "end" in POLICIES[name].defaults and (name != "exponential" or self.end_lr > 0)
+        ends = "end" in POLICIES[name].parameters and (name != "exponential" or self.end_lr > 0)
         params = {"end": self.end_lr / self.peak_lr} if ends else {}
         policy = Policy(name, self.total, self.warmup_of(name), params)
         nodes = np.unique(np.linspace(0, self.total, min(_NODES, self.total) + 1).round().astype(np.int64))

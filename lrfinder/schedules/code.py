@@ -1,4 +1,4 @@
-"""Python that does what a suggestion says without lrfinder, for those who keep the answer and drop the tool."""
+"""The suggestion as a `configure_optimizers` that needs no lrfinder."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = ["describe_optimizer", "parse_optimizer", "write_code"]
 
 
 def write_code(policy: Policy, lrs: Sequence[float], optimizer: str | None = None, title: str = "") -> str:
-    """Return the `configure_optimizers` that sets these rates and follows the policy, to the last bit.
+    """Return the source of a `configure_optimizers` that sets these rates and follows the policy exactly.
 
-    The decay is printed as the source of the policy's own function, so that it cannot differ from the policy.
+    It contains the source of the policy's own decay function, so the two cannot differ.
 
     Args:
         policy: the policy to follow.
         lrs: peak learning rate of every param group.
-        optimizer: how the optimizer is made, as `describe_optimizer` gives it; any other text, or None, leaves a line
-            for the person to fill in.
+        optimizer: how the optimizer is made, as `describe_optimizer` returns it; for any other text, and for None, the
+            user completes the line.
         title: a comment for the first line.
 
     Raises:
@@ -47,15 +47,15 @@ def write_code(policy: Policy, lrs: Sequence[float], optimizer: str | None = Non
     return "\n\n\n".join(["\n".join([*head, "import torch"]), *blocks]) + "\n"
 
 
-_TORCHS_OWN = re.compile(r"(torch\.optim\.\w+)\(((?:\w+=[-+.\w]+(?:, )?|\w+=\((?:[-+.\w]+(?:, )?)+\)(?:, )?)*)\)")
+_TORCH_OPTIMIZER = re.compile(r"(torch\.optim\.\w+)\(((?:\w+=[-+.\w]+(?:, )?|\w+=\((?:[-+.\w]+(?:, )?)+\)(?:, )?)*)\)")
 
 
 def describe_optimizer(optimizer: Optimizer, module: nn.Module) -> str | None:
-    """Return how an optimizer was made, such as ``torch.optim.SGD(momentum=0.9)``.
+    """Return the call that makes an optimizer, without its rate, such as ``torch.optim.SGD(momentum=0.9)``.
 
     Returns:
-        None if the class is not torch's, if a param group has settings of its own, if there are several groups, or if
-        the group holds only some of the module's parameters.
+        None if the class is not one of torch, if a param group has its own settings, if there are several groups, or if
+        the group lacks trainable parameters of the module.
     """
     from torch import optim
 
@@ -66,19 +66,19 @@ def describe_optimizer(optimizer: Optimizer, module: nn.Module) -> str | None:
         return None
     if {id(p) for p in module.parameters() if p.requires_grad} - {id(p) for p in group["params"]}:
         return None
-    usual = inspect.signature(kind).parameters
-    set_ = {
+    parameters = inspect.signature(kind).parameters
+    changed = {
         name: value
         for name, value in optimizer.defaults.items()
-        if name != "lr" and name in usual and value != usual[name].default
+        if name != "lr" and name in parameters and value != parameters[name].default
     }
-    text = f"torch.optim.{kind.__name__}({', '.join(f'{name}={value!r}' for name, value in set_.items())})"
-    return text if _TORCHS_OWN.fullmatch(text) else None
+    text = f"torch.optim.{kind.__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+    return text if _TORCH_OPTIMIZER.fullmatch(text) else None
 
 
 def parse_optimizer(text: object) -> tuple[str, dict[str, Any]] | None:
-    """Return class path and arguments from a text of `describe_optimizer`; None for anything else, such as a file's."""
-    known = _TORCHS_OWN.fullmatch(text) if isinstance(text, str) else None
+    """Return class path and arguments from a text of `describe_optimizer`; None for any other value."""
+    known = _TORCH_OPTIMIZER.fullmatch(text) if isinstance(text, str) else None
     if known is None:
         return None
     try:
@@ -91,7 +91,7 @@ def parse_optimizer(text: object) -> tuple[str, dict[str, Any]] | None:
 
 
 def _optimizer(lrs: Sequence[float], optimizer: str | None) -> list[str]:
-    known = _TORCHS_OWN.fullmatch(optimizer) if optimizer else None  # from a file, it could be anything
+    known = _TORCH_OPTIMIZER.fullmatch(optimizer) if optimizer else None  # a text from a file could be anything
     if len(lrs) == 1 and known is not None:
         more = f", {known[2]}" if known[2] else ""
         return [f"optimizer = {known[1]}(self.parameters(), lr={lrs[0]!r}{more})"]
@@ -120,7 +120,7 @@ def _follow_metric(policy: Policy) -> list[str]:
 
 
 def _multiplier(policy: Policy) -> tuple[list[str], list[str]]:
-    """Return the imports that the policy needs, and the definitions, the last one the policy as a function."""
+    """Return the imports that the policy needs, and the definitions, of which the last is ``multiplier``."""
     warmup, total, decay = policy.warmup_steps, policy.total_steps, policy.shape.decay
     lines = [f'"""{policy.text[0].upper()}{policy.text[1:]}."""']
     if warmup:
@@ -138,7 +138,7 @@ def _multiplier(policy: Policy) -> tuple[list[str], list[str]]:
 
 
 def _define(function: Callable[..., float], imports: list[str], definitions: dict[str, str]) -> None:
-    """Add the source of a function, after that of what it uses from its module."""
+    """Add the source of a function, after that of everything it uses from its module."""
     assert isinstance(function, FunctionType)
     for name in _globals_used(function.__code__):
         value = function.__globals__.get(name)
@@ -152,8 +152,8 @@ def _define(function: Callable[..., float], imports: list[str], definitions: dic
 
 
 def _globals_used(code: CodeType) -> list[str]:
-    """Return the names that a function loads from its module or the builtins, comprehensions included, in order."""
-    names = [one.argval for one in dis.get_instructions(code) if one.opname == "LOAD_GLOBAL"]
+    """Return the globals and builtins that a function and its comprehensions load, in order."""
+    names = [instruction.argval for instruction in dis.get_instructions(code) if instruction.opname == "LOAD_GLOBAL"]
     inner = [name for nested in code.co_consts if isinstance(nested, CodeType) for name in _globals_used(nested)]
     return list(dict.fromkeys(names + inner))
 

@@ -8,18 +8,100 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lrfinder.errors import InputError
-from lrfinder.schedules.shape import Shape, count, end_share, factor, positive, ratio, share
+from lrfinder.errors import InputError, is_number, one_of, whole_number
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
 __all__ = ["ENDLESS", "POLICIES", "RANKED", "UNWARMED", "Policy"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a policy.
+
+    Attributes:
+        default: also decides the type of every value: a whole number, a non-empty tuple of numbers that do not
+            decrease, or a number.
+        rule: what every number must be; it completes "must be".
+        holds: whether a finite number keeps the rule.
+        words: format of a number in a text.
+    """
+
+    default: Any
+    rule: str
+    holds: Callable[[float], bool]
+    words: str = "{:g}"
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise `InputError` with ``name``, the rule and the value if ``value`` breaks the rule."""
+        kind = {int: "a whole number ", tuple: "a tuple of numbers "}.get(type(self.default), "")
+        values = value if isinstance(self.default, tuple) else (value,)
+        if not isinstance(values, tuple) or not values or not all(map(self._allows, values)):
+            raise InputError(f"{name} must be {kind}{self.rule}, got {value!r}")
+        if list(values) != sorted(values):
+            raise InputError(f"{name} must increase, got {value!r}")
+
+    def _allows(self, number: Any) -> bool:
+        known = isinstance(number, int) or (is_number(number) and not isinstance(self.default, int))
+        return known and not isinstance(number, bool) and math.isfinite(number) and self.holds(number)
+
+    def describe(self, value: Any) -> str:
+        """Return a value in words."""
+        if isinstance(value, tuple):
+            return " and ".join(map(self.describe, value))
+        return self.words.format(value) if value else "zero"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The entry of a policy in the table: everything that lrfinder knows about it.
+
+    Attributes:
+        decay: a function that maps ``t``, ``n`` and the parameters by name to the multiplier, in [0, 1]. Its source is
+            printed, so it may use only modules, functions and constants of the module in which it is defined. None if
+            the multiplier stays at 1 after warmup; training then needs no end.
+        parameters: every parameter by name; none may be called ``steps``, ``t`` or ``n``.
+        text: what the policy does; a format string over the parameters and ``steps``, the n steps of the decay.
+        source: the publication or the library that the policy comes from.
+        simplicity: among policies with no material difference, the one with the highest value is chosen.
+        warms_up: whether linear warmup may precede it.
+        follows_metric: whether the rate falls when a metric stalls, as `torch.optim.lr_scheduler.ReduceLROnPlateau`
+            does; ``parameters`` are then arguments of that class.
+    """
+
+    decay: Callable[..., float] | None
+    parameters: Mapping[str, Parameter]
+    text: str
+    source: str
+    simplicity: int
+    warms_up: bool = True
+    follows_metric: bool = False
+
+    @property
+    def needs_total(self) -> bool:
+        """Whether the policy ends, so that the number of steps must be known."""
+        return self.decay is not None
+
+    @property
+    def ranked(self) -> bool:
+        """Whether its final loss can be predicted."""
+        return not self.follows_metric
+
+
+# Each of these takes the default value.
+share = partial(Parameter, rule="in (0, 1]", holds=lambda value: 0 < value <= 1, words="{:.0%}")
+end_share = partial(Parameter, rule="from 0 to 1", holds=lambda value: 0 <= value <= 1, words="{:.0%}")
+factor = partial(Parameter, rule="in (0, 1]", holds=lambda value: 0 < value <= 1)
+positive = partial(Parameter, rule="positive", holds=lambda value: value > 0)
+ratio = partial(Parameter, rule="at least 1", holds=lambda value: value >= 1)
+count = partial(Parameter, rule="at least 1", holds=lambda value: value >= 1, words="{}")
 
 
 def to_steps(share: float, n: int) -> int:
@@ -151,12 +233,10 @@ POLICIES: Mapping[str, Shape] = {
         "torch's ReduceLROnPlateau", 0, warms_up=False, follows_metric=True,
     ),
 }  # fmt: skip
-"""Every policy, by name."""
+"""Every policy by name."""
 
 ENDLESS = tuple(name for name, shape in POLICIES.items() if not shape.needs_total)
-
 RANKED = tuple(name for name, shape in POLICIES.items() if shape.ranked)
-
 UNWARMED = tuple(name for name, shape in POLICIES.items() if not shape.warms_up)
 
 
@@ -170,13 +250,12 @@ class Policy:
 
     Attributes:
         name: a key of `shapes`.
-        total_steps: T, optimizer steps; None for a rate without end.
+        total_steps: T, optimizer steps; None for a training without end.
         warmup_steps: W, optimizer steps.
-        params: the parameters that differ from their defaults; afterwards all of them. Shares are of ``T - W``.
+        params: parameters that differ from their defaults; the record then holds all of them. Shares are of ``T - W``.
 
     Raises:
-        InputError: the name or a parameter is unknown, a value breaks its rule, warmup is not below the total, or a
-            policy that ends has no total.
+        InputError: a name is unknown, a value breaks its rule, or a policy that ends has no total.
 
     Examples:
         >>> [round(Policy("linear", 4)(t), 2) for t in range(5)]
@@ -184,7 +263,7 @@ class Policy:
     """
 
     shapes: ClassVar[Mapping[str, Shape]] = POLICIES
-    """The policies there are; a subclass may have more. No field: LambdaLR stores the fields in checkpoints."""
+    """The known policies; a subclass may add some. It is not a field, since LambdaLR saves fields in checkpoints."""
 
     name: str
     total_steps: int | None = None
@@ -192,14 +271,12 @@ class Policy:
     params: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if self.name not in self.shapes:
-            raise InputError(f"policy must be one of {', '.join(self.shapes)}, got {self.name!r}")
-        if self.total_steps is None and self.shape.needs_total:
+        one_of("policy", self.name, tuple(self.shapes))
+        if self.total_steps is not None:
+            whole_number("total_steps", self.total_steps, of="optimizer steps")
+        elif self.shape.needs_total:
             raise InputError(f"total_steps must be given for policy {self.name!r}, got None")
-        for key, minimum in (("total_steps", 1), ("warmup_steps", 0)):
-            value = getattr(self, key)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < minimum):
-                raise InputError(f"{key} must be a whole number of optimizer steps, at least {minimum}, got {value!r}")
+        whole_number("warmup_steps", self.warmup_steps, 0, of="optimizer steps")
         if self.total_steps is not None and self.warmup_steps >= self.total_steps:
             raise InputError(
                 f"warmup_steps must be in [0, total_steps), got warmup_steps = {self.warmup_steps},"
@@ -210,17 +287,17 @@ class Policy:
                 known = ", ".join(self.shape.parameters) or "none"
                 raise InputError(f"params of policy {self.name!r} must be among {known}, got {key!r}")
             self.shape.parameters[key].check(f"{key} of policy {self.name!r}", value)
-        object.__setattr__(self, "params", {**self.shape.defaults, **self.params})
+        defaults = {key: parameter.default for key, parameter in self.shape.parameters.items()}
+        object.__setattr__(self, "params", {**defaults, **self.params})
 
     def __call__(self, step: int) -> float:
         """Return the multiplier of step ``step``, in [0, 1]."""
         if step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)
-        decay = self.shape.decay
-        if decay is None or self.total_steps is None:
+        if self.shape.decay is None or self.total_steps is None:
             return 1.0
         n = self.total_steps - self.warmup_steps
-        return decay(min(step - self.warmup_steps, n), n, **self.params)
+        return self.shape.decay(min(step - self.warmup_steps, n), n, **self.params)
 
     @property
     def shape(self) -> Shape:
@@ -232,14 +309,14 @@ class Policy:
         """What the policy does, in words."""
         steps = None if self.total_steps is None else self.total_steps - self.warmup_steps
         words = {name: self.shape.parameters[name].describe(value) for name, value in self.params.items()}
-        decay = self.shape.text.format(**{"steps": steps, **words})  # a parameter of this name is meant
+        decay = self.shape.text.format(steps=steps, **words)
         return f"{self.warmup_steps} steps of warmup, {decay}" if self.warmup_steps else decay
 
     def scheduler(self, optimizer: Optimizer, mode: str = "min") -> LRScheduler:
-        """Return a torch scheduler that takes every param group from its present rate, the peak, along the policy.
+        """Return a torch scheduler that moves every param group from its present rate, the peak, along the policy.
 
-        Step the scheduler once per optimizer step ("plateau": once per epoch, with the metric). To resume from a
-        checkpoint it needs only its step count.
+        Step the scheduler once per optimizer step ("plateau": once per epoch, with the metric). It resumes from a
+        checkpoint by its step count alone.
 
         Args:
             optimizer: its param groups are at their peak rates.

@@ -1,4 +1,4 @@
-"""What theory says of a schedule of learning rates: its convex bound, its best peak, and what annealing does to it."""
+"""What theory says about a schedule: its convex bound, its best peak rate, and the effect of annealing."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _MAX_STEPS = 10_000
 """Maximum number of steps at which a schedule is sampled."""
 
 TRANSFER = 0.6
-"""Share of the octaves between best rates by the convex bound that measurements show: their slope over the benchmark's
-tasks and twelve schedules."""
+"""Measured distance between the best rates of two schedules, in octaves, over the distance that the convex bound
+predicts: a slope over the tasks of the benchmark and twelve schedules."""
 
 
 @dataclass(frozen=True)
 class ConvexBound:
-    """``distance / lr + noise * lr`` bounds the expected loss above the lowest, for peak rate ``lr``.
+    """``distance / lr + noise * lr`` bounds the expected loss above the minimum, for peak rate ``lr``.
 
-    The units are those in which the start is at distance D = 1 from the optimum and gradients have norm G = 1.
+    In these units the start is at distance D = 1 from the optimum, and gradients have norm G = 1.
 
     Attributes:
-        distance: ``1 / (2 sum(eta))``: how much a distant start costs; longer and higher schedules have less.
-        noise: how much noise in the gradients costs; late annealing lowers it.
+        distance: ``1 / (2 sum(eta))``: cost of a distant start; longer and higher schedules lower it.
+        noise: cost of noise in the gradients; late annealing lowers it.
     """
 
     distance: float
@@ -73,13 +73,13 @@ class ConvexBound:
 
 @dataclass(frozen=True)
 class Features:
-    """What the law of annealing needs to know of a schedule.
+    """The features of a schedule that the law of annealing uses.
 
     Attributes:
         noise_removed: r, share of the noise that the schedule removes by the convex bound: 0 for a constant rate, 1 for
             linear to zero.
-        progress_lost: o, octaves of progress that it gives up: minus log2 of the mean multiplier.
-        lr: octaves from the best peak rate of linear to zero up to that of the schedule.
+        progress_lost: o, octaves of progress that it loses: minus log2 of the mean multiplier.
+        lr: octaves from the best peak rate of linear to zero to that of the schedule.
     """
 
     noise_removed: float
@@ -98,8 +98,8 @@ def features(policy: Policy, steps: int) -> Features:
     """Return the features of a policy.
 
     Args:
-        policy: the policy; its own total counts if it has one.
-        steps: of the training, for a policy without a total.
+        policy: the policy.
+        steps: optimizer steps of the training, for a policy without a total.
     """
     total = policy.total_steps or steps
     count = min(total, _MAX_STEPS)
@@ -112,14 +112,14 @@ def features(policy: Policy, steps: int) -> Features:
 
 
 def octaves_to_own_best(multipliers: ArrayLike, steps: int) -> float:
-    """Return the octaves from the best peak of linear decay to that of any schedule over the same steps.
+    """Return the octaves from the best peak rate of linear decay to that of another schedule over the same steps.
 
     Args:
-        multipliers: (k,) >= 0, of the peak, evenly spaced over the training.
+        multipliers: (k,) >= 0, shares of the peak rate, evenly spaced over the training.
         steps: T, optimizer steps of the training.
 
     Raises:
-        InputError: the multipliers are no schedule, see `ConvexBound.of`.
+        InputError: the multipliers break a rule of `ConvexBound.of`.
     """
     count = min(steps, _MAX_STEPS)
     values = np.asarray(multipliers, dtype=np.float64)

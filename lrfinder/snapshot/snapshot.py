@@ -1,12 +1,12 @@
-"""Snapshot and exact, in-place restore of everything a training step may change.
+"""Snapshot and exact, in-place restoration of everything that a training step may change.
 
 `state_dict` is not enough: it leaves out non-persistent buffers, metrics, plain attributes, train/eval flags and
-``requires_grad``, and `load_state_dict` replaces objects that others hold. A `Snapshot` instead walks the object graph
-once, remembers every mutable container shallowly and every tensor by value, and refills the same objects, so that
-identities and outside references survive.
+``requires_grad``, and `load_state_dict` replaces objects to which others hold references. A `Snapshot` walks the object
+graph once, records the items of every mutable container and the values of every tensor, and restores the same objects,
+so identities and outside references survive.
 
-What it cannot see, by design: class attributes, globals that no function reached names itself, the insides of C objects
-(caches of `functools.lru_cache`, attributes of scripted modules), files, loggers, threads and other processes.
+By design it does not see class attributes, globals that no function on the walk names, the inside of C objects (caches
+of `functools.lru_cache`, attributes of scripted modules), files, loggers, threads and other processes.
 """
 
 from __future__ import annotations
@@ -51,54 +51,54 @@ from lrfinder.snapshot.undo import (
 __all__ = ["Snapshot", "interrupts_deferred"]
 
 _DATA_ITEMS = 1000
-"""A larger container reached through a data set holds the data, not its state: kept, but not looked into."""
+"""Maximum number of items of a container in a data set that is looked into; a larger one holds samples, not state."""
 
 _DATA_BYTES = 2**20
-"""A larger tensor or array reached through a data set is data: it is not copied."""
+"""Maximum size of a tensor or array in a data set that is copied; a larger one holds samples, not state."""
 
 
 class Snapshot:
     """The state of ``roots`` and of the random number generators, at the moment of construction.
 
-    Walks what the roots reach: modules, optimizers, containers, attributes, closures, bound methods. Costs one copy
-    of the tensors found, on their own devices while there is room, else in host memory; a storage shared by several
-    tensors is copied once.
+    It covers everything that the roots reach: modules, optimizers, containers, attributes, closures, bound methods. It
+    holds one copy of the tensors found, on their own devices if there is room and else in host memory; a storage shared
+    by several tensors is copied once.
 
     Args:
-        roots: objects whose reachable state is kept.
-        data: objects (loaders, samplers, data sets) whose bulk, by `_DATA_ITEMS` and `_DATA_BYTES`, is not kept.
-        leave: objects not to look into.
+        roots: objects whose reachable state is recorded.
+        data: loaders, samplers and data sets; their samples, by `_DATA_ITEMS` and `_DATA_BYTES`, are not recorded.
+        leave: objects that are not looked into.
 
     Raises:
-        UnsupportedError: a lazy parameter without a shape, or a generator, another one-shot iterator, or data drawn
-            from an open file, which cannot be wound back.
+        UnsupportedError: a lazy parameter has no shape yet, or there is a generator, another one-shot iterator, or data
+            read from an open file, none of which can be rewound.
     """
 
     def __init__(self, *roots: object, data: Iterable[object] = (), leave: Iterable[object] = ()) -> None:
         self._random: list[Undo] = random_state()
         self._undos: list[Undo] = []
-        self._alive: dict[int, object] = {id(obj): obj for obj in leave}  # holding on to them keeps ids unique
+        self._alive: dict[int, object] = {id(obj): obj for obj in leave}  # a reference keeps each id unique
         self._storages: set[int] = set()
         self._contents: list[StorageContent] = []
         self._grad_mode = torch.is_grad_enabled()
-        # Last in, first out, and state before data: what a data set shares with the model is kept whole.
+        # State is visited before data, so that what a data set shares with the model is recorded completely.
         pending, pending_data = [*roots], [*data]
         while pending or pending_data:
             is_data = not pending
             self._visit((pending or pending_data).pop(), is_data, pending, pending_data)
 
     def keep(self, obj: object, name: str) -> None:
-        """Remember one attribute of an object that is not walked, by identity."""
+        """Record one attribute of an object that is not looked into, by identity."""
         self._undos.append(setter(obj, name, getattr(obj, name, EMPTY)))
 
     def rewind_random(self) -> None:
-        """Put back the random number generators alone, those met on the walk included."""
+        """Restore only the random number generators, the global ones and those found."""
         for undo in self._random:
             undo()
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the copies of whole storages; what is small or oddly laid out is copied besides."""
+        """Bytes of the copied storages; small views and tensors of unusual layout come on top."""
         return sum(content.nbytes for content in self._contents)
 
     def to_host(self) -> bool:
@@ -109,10 +109,10 @@ class Snapshot:
         return any(moved)
 
     def restore(self) -> None:
-        """Put everything back, in place. May be called again.
+        """Restore everything, in place; it may be called repeatedly.
 
-        What cannot be put back (a tensor whose memory was freed, say) keeps nothing else from it; the first such error
-        is raised in the end.
+        If one object cannot be restored, the others are restored all the same, and the first error is raised at the
+        end.
         """
         errors = []
         with torch.no_grad():
@@ -133,7 +133,7 @@ class Snapshot:
         self._alive[id(obj)] = obj
         if is_one_shot(obj, data):
             raise UnsupportedError(
-                f"{'the data' if data else 'what a step uses'} holds a {type(obj).__name__}, which cannot be wound back"
+                f"{'the data' if data else 'what a step uses'} holds a {type(obj).__name__}, which cannot be rewound"
                 f" after probing: {'build it inside __iter__ or __getitem__' if data else 'make it anew in each step'}"
                 " instead"
             )
@@ -141,7 +141,7 @@ class Snapshot:
             (pending_data if data else pending).extend(self._record(obj, data))
 
     def _record(self, obj: Any, data: bool) -> Iterable[object]:
-        """Remember how to undo changes to ``obj`` itself; return what it refers to."""
+        """Record ``obj`` itself; return the objects it refers to."""
         if isinstance(obj, Tensor):
             return self._tensor(obj, data)
         if isinstance(obj, np.ndarray):
@@ -232,7 +232,7 @@ class Snapshot:
                 content = EMPTY
             self._undos.append(cell_content(cell, content))
             children.append(content)
-        # In a script or a notebook, what a step keeps (a GradScaler, a moving average, a counter) are globals.
+        # In a script or a notebook, the state of a step (a GradScaler, a moving average, a counter) is in globals.
         for name in names_in(function.__code__) & function.__globals__.keys() if own_code(function) else ():
             value = function.__globals__[name]
             self._undos.append(functools.partial(function.__globals__.__setitem__, name, value))
@@ -250,7 +250,7 @@ class Snapshot:
 
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Hold back Ctrl-C until the block is left, so that a restore is never left half done."""
+    """Defer Ctrl-C until the block is left, so that a restoration is always complete."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""How to put single things back: each function looks at one now and returns what undoes every later change to it."""
+"""How to restore single objects: each function records one object and returns an `Undo` for all later changes to it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _ATOMS = (
     logging.Logger, threading.Thread, random.SystemRandom,
 )  # fmt: skip
 
-_PROXIES = (weakref.ProxyType, weakref.CallableProxyType)  # pass for what they stand for, and raise once that is gone
+_PROXIES = (weakref.ProxyType, weakref.CallableProxyType)  # isinstance sees their referent, or raises once it is gone
 
 GENERATORS = (random.Random, np.random.RandomState, np.random.Generator, np.random.BitGenerator, torch.Generator)
 
@@ -56,22 +56,22 @@ _FOREIGN = (
     "torch.fx", "torch._C", "torch.utils.tensorboard", "multiprocessing", "concurrent", "asyncio", "threading",
     "_thread", "queue", "contextlib", "logging", "importlib", "tensorboard", "tensorboardX", "wandb", "mlflow",
 )  # fmt: skip
-"""Machinery that holds caches, handles and locks of the process: putting its dicts back would break it."""
+"""Packages whose objects hold caches, handles and locks of the process; restoring their dicts would break them."""
 
 _ITERATORS_OF = ("builtins", "itertools", "_csv")
-"""Modules whose iterators hide where they are."""
+"""Modules whose iterators do not expose their position."""
 
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
-"""Where installed code lies: no person keeps the state of a step in the globals of that."""
+"""Folders of installed code, whose globals are not taken for state of a training step."""
 
 
 def is_atom(obj: object) -> bool:
-    """Whether an object holds nothing that could change, or nothing that a walk may enter."""
+    """Return whether an object is immutable, or must not be looked into."""
     return type(obj) in _PROXIES or isinstance(obj, _ATOMS)
 
 
 def is_foreign(obj: object) -> bool:
-    """Whether an object belongs to the machinery of torch, Python or a logger, which must not be put back."""
+    """Return whether an object belongs to the internals of torch, Python or a logger, which must not be restored."""
     if isinstance(obj, (dict, list, tuple, set, frozenset, deque, Tensor, np.ndarray, *GENERATORS)):
         return False
     if isinstance(obj, types.FunctionType) and _is_in(obj, ("torch", "lightning", "pytorch_lightning")):
@@ -80,7 +80,7 @@ def is_foreign(obj: object) -> bool:
 
 
 def is_one_shot(obj: Any, data: bool) -> bool:
-    """Whether ``obj`` is drawn from where nothing can be put back. A file of the model's is taken for a log."""
+    """Return whether ``obj`` is an iterator that cannot be rewound; an open file counts only within the data."""
     if not isinstance(obj, Iterator):
         return False
     if isinstance(obj, types.GeneratorType):
@@ -93,7 +93,7 @@ def is_one_shot(obj: Any, data: bool) -> bool:
 
 @functools.cache
 def slot_names(kind: Any) -> tuple[str, ...]:
-    """Return the names under which a class keeps values in ``__slots__``, its bases' included."""
+    """Return the attribute names of the ``__slots__`` of a class and its bases."""
     names: list[str] = []
     for owner in kind.__mro__:
         slots = owner.__dict__.get("__slots__", ())
@@ -105,13 +105,13 @@ def slot_names(kind: Any) -> tuple[str, ...]:
 
 @functools.cache
 def names_in(code: types.CodeType) -> frozenset[str]:
-    """Return the names that ``code`` and the functions within it look up by name: globals, and attributes besides."""
+    """Return the names of globals and attributes that ``code`` and the functions inside it use."""
     nested = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
     return frozenset(code.co_names).union(*map(names_in, nested))
 
 
 def _is_in(obj: object, packages: tuple[str, ...]) -> bool:
-    """Whether a function, or the class of any other object, is defined in one of ``packages``."""
+    """Return whether a function, or the class of another object, is defined in one of ``packages``."""
     module = getattr(obj if isinstance(obj, types.FunctionType) else type(obj), "__module__", None)
     return _is_within(module, packages) if isinstance(module, str) else False
 
@@ -122,17 +122,17 @@ def _is_within(module: str, packages: tuple[str, ...]) -> bool:
 
 
 def own_code(function: types.FunctionType) -> bool:
-    """Whether a function is the person's own code, not an installed library's."""
+    """Return whether a function is the user's own code rather than that of an installed library."""
     return not function.__code__.co_filename.startswith(_LIBRARIES)
 
 
 Undo = Callable[[], None]
 
-EMPTY: Any = type  # marks a slot, cell or attribute without a value; a class, so that no walk enters it
+EMPTY: Any = type  # stands for "no value" in a slot, cell or attribute; a class is an atom, so no walk enters it
 
 
 def random_state() -> list[Undo]:
-    """Of the global generators of Python, NumPy and torch, on every device in use."""
+    """Record the global random generators of Python, NumPy and torch, on every device in use."""
     python, array, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     undos: list[Undo] = [
         lambda: random.setstate(python),
@@ -149,7 +149,7 @@ def random_state() -> list[Undo]:
 
 
 def generator_state(generator: Any) -> Undo:
-    """Of a generator of Python, NumPy or torch."""
+    """Record a random generator of Python, NumPy or torch."""
     if isinstance(generator, random.Random):
         state = generator.getstate()
         return lambda: generator.setstate(state)
@@ -162,9 +162,9 @@ def generator_state(generator: Any) -> Undo:
 
 
 def refill(container: Any) -> Undo:
-    """Return what empties ``container`` and fills it with what it holds now, unless it still holds just that.
+    """Record the items of a container, by identity; the undo refills the same container if its items have changed.
 
-    By the methods of the built-in type, whatever a subclass made of them.
+    Both use the methods of the built-in type, since a subclass may have overridden them.
     """
     if isinstance(container, bytearray):
         content = bytes(container)
@@ -188,9 +188,9 @@ def refill(container: Any) -> Undo:
 
 
 class StorageContent:
-    """Of the memory under one or several tensors: costs one copy of it, on its device while that has room.
+    """An undo for the memory of one or several tensors, which holds one copy of it.
 
-    Called, it puts the content back.
+    The copy is on the same device, or in host memory if the device is full.
     """
 
     def __init__(self, storage: Any) -> None:
@@ -201,7 +201,7 @@ class StorageContent:
             self._saved = _on_host(storage)
 
     def __call__(self) -> None:
-        """Put the content back."""
+        """Restore the content."""
         if self._storage.nbytes() != self._saved.nbytes():
             self._storage.resize_(self._saved.nbytes())
         self._storage.copy_(self._saved)
@@ -212,7 +212,7 @@ class StorageContent:
         return int(self._saved.nbytes())
 
     def to_host(self) -> bool:
-        """Move the copy to host memory; return whether it was anywhere else."""
+        """Move the copy to host memory; return whether it was on a device."""
         if self._saved.device.type == "cpu":
             return False
         self._saved = _on_host(self._saved)
@@ -220,14 +220,14 @@ class StorageContent:
 
 
 def _on_host(storage: Any) -> Any:
-    """Return a copy in host memory, pinned where that makes the way back quicker."""
+    """Return a copy in host memory, pinned for a CUDA device, to which it is then copied back faster."""
     host = torch.empty(storage.nbytes(), dtype=torch.uint8, pin_memory=storage.device.type == "cuda").untyped_storage()
     host.copy_(storage)
     return host
 
 
 def cell_content(cell: types.CellType, content: Any) -> Undo:
-    """Of a variable that a closure holds."""
+    """Return the undo for a variable of a closure."""
 
     def undo() -> None:
         if content is EMPTY:
@@ -239,7 +239,7 @@ def cell_content(cell: types.CellType, content: Any) -> Undo:
 
 
 def setter(obj: object, name: str, value: object) -> Undo:
-    """Of one attribute: what it refers to, not what that holds."""
+    """Return the undo for one attribute; the object that it refers to is not restored."""
 
     def undo() -> None:
         if getattr(obj, name, EMPTY) is value:
@@ -262,4 +262,4 @@ def _same_objects(first: list[object], second: list[object]) -> bool:
 
 
 def ignore(_: object) -> None:
-    """Turn an expression with a value into a statement of a lambda."""
+    """Take the value of an expression, so that a lambda returns None."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrfinder import InputError
-from lrfinder.cli.arguments import arguments_for, did_you_mean, parse_literal, takes
+from lrfinder.cli.arguments import arguments_for, parse_literal, takes
 
 
 def every(  # noqa: PLR0913
@@ -95,8 +95,3 @@ def test_keyword_arguments_take_any_name():
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text("abc"), st.lists))
 def test_what_python_writes_is_read_again(value):
     assert parse_literal(repr(value)) == value
-
-
-def test_what_is_far_from_everything_is_not_guessed():
-    assert did_you_mean("adamw", ["sgd"]) == ""
-    assert did_you_mean("ADAMW", ["AdamW", "Adam"]) == ": did you mean AdamW?"

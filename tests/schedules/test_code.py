@@ -50,7 +50,7 @@ def test_the_multiplier_is_that_of_the_policy_bit_for_bit(policy):
 
 
 def test_every_policy_with_parameters_is_drawn_above():
-    assert {name for name, shape in POLICIES.items() if shape.defaults} == {*PARAMS, "plateau"}
+    assert {name for name, shape in POLICIES.items() if shape.parameters} == {*PARAMS, "plateau"}
 
 
 def test_a_rate_without_end_warms_up_and_stays():

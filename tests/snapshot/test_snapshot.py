@@ -725,9 +725,9 @@ def test_a_snapshot_of_a_large_list_of_samples_is_quick():
         lambda: open(__file__),  # noqa: SIM115
     ],
 )
-def test_data_drawn_from_what_cannot_be_wound_back_is_refused(holder):
+def test_data_drawn_from_what_cannot_be_rewound_is_refused(holder):
     source = holder()
-    with pytest.raises(UnsupportedError, match=f"the data holds a {type(source).__name__}, which cannot be wound back"):
+    with pytest.raises(UnsupportedError, match=f"the data holds a {type(source).__name__}, which cannot be rewound"):
         Snapshot(data=[Rows(source=[source])])
     if hasattr(source, "close"):
         source.close()
