@@ -23,8 +23,9 @@ examples:
   lrfinder forecast run1.csv run2.csv --steps 72000 --optimal --plot forecast.png
   lrfinder forecast run1.csv run2.csv --target run3.csv       predict a log from its learning rates, and score it
 
-A log is a CSV file with the columns step,lr,loss, Lightning's metrics.csv, an event file of TensorBoard
-(pip install 'lrfinder[tensorboard]'), or a folder with either. The learning rate must fall in at least one log.
+A log is a table (CSV, tabs, spaces), JSON or JSON lines, trainer_state.json, event files of TensorBoard
+(pip install 'lrfinder[tensorboard]'), metrics of MLflow, lines such as "step 100: loss 2.31, lr 1e-3", or a folder with
+one of these. It needs steps, losses and learning rates, and the rate must fall in at least one log.
 
 exit codes: 0 forecast, 1 refused (at least in part), 2 bad input, 130 interrupted
 """
@@ -40,7 +41,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("runs", nargs="+", metavar="LOG", help="log of a training: a CSV file, an event file, or a folder with either")
+    add("runs", nargs="+", metavar="LOG", help="log of a training, in any format, or a folder that holds it")
     add("--schedule", action="append", metavar="NAME", help="policy to predict; may be repeated (default: all)")
     add("--steps", type=count, metavar="N", help="length of the training (default: that of the longest log)")
     add("--peak-lr", type=float, metavar="LR", help="highest learning rate (default: the highest logged)")
@@ -50,6 +51,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     add("--target", action="append", default=[], metavar="LOG", help="log to predict and score; may be repeated")
     add("--loss-column", metavar="NAME", help="column of the loss (default: the training loss)")
     add("--lr-column", metavar="NAME", help="column of the learning rate (default: the first)")
+    add("--step-column", metavar="NAME", help="column of the steps (default: the one named like steps)")
     add("--plot", metavar="PATH.png", help="also draw logs, fits and predictions")
     add("--json", action="store_true", help="print only the JSON document")
 
@@ -62,7 +64,16 @@ def run(options: argparse.Namespace) -> int:
     from lrfinder.logs.read import read_log
 
     runs, targets = (
-        [read_log(path, options.loss_column, lr_column=options.lr_column, for_forecast=True) for path in paths]
+        [
+            read_log(
+                path,
+                options.loss_column,
+                step_column=options.step_column,
+                lr_column=options.lr_column,
+                for_forecast=True,
+            )
+            for path in paths
+        ]
         for paths in (options.runs, options.target)
     )
     found = forecast(
@@ -81,7 +92,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _lines(found: Forecast) -> list[str]:
-    lines = []
+    logs = [*found.runs, *(target.log for target in found.targets)]
+    lines = [f"Log       {log.name}: {log.read_as}" for log in logs if log.read_as]
     if found.refused is not None:
         lines.append(f"Refused   {found.refused}")
     schedules = [*([found.optimal] if found.optimal else []), *found.schedules]

@@ -14,13 +14,14 @@ __all__ = ["add_parser", "run"]
 _EXAMPLES = """\
 examples:
   lrfinder plateau metrics.csv                           the plateaus of the training loss, and whether it ends on one
-  lrfinder plateau lightning_logs/version_0              a folder: its event files of TensorBoard, or its metrics.csv
-  lrfinder plateau metrics.csv --column val_acc --mode max
+  lrfinder plateau lightning_logs/version_0              a folder with the log of one training
+  lrfinder plateau metrics.csv --loss-column val_acc --mode max
   lrfinder plateau metrics.csv --ahead 10000 --delta 0.01   would 10,000 more steps gain less than 0.01?
   lrfinder plateau metrics.csv --plot plateaus.png --json
 
-A log is the metrics.csv of Lightning, any CSV file with a header line, a file of one column of numbers, or an event
-file of TensorBoard (pip install 'lrfinder[tensorboard]'). The learning rate is read too if the log has it.
+A log is a table (CSV, tabs, spaces), JSON or JSON lines, trainer_state.json, event files of TensorBoard
+(pip install 'lrfinder[tensorboard]'), metrics of MLflow, lines such as "step 100: loss 2.31", or a folder with one of
+these. The learning rate is read too if the log has it. The line "Read as" says which column was taken as what.
 
 exit codes: 0 an answer, with or without plateaus, 2 bad input, 130 interrupted
 """
@@ -36,9 +37,10 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("log", metavar="LOG", help="a CSV file, an event file of TensorBoard, or a folder with either")
-    add("--column", metavar="NAME", help="metric (default: the training loss)")
+    add("log", metavar="LOG", help="log of a training, in any format, or a folder that holds it")
+    add("--loss-column", "--column", metavar="NAME", help="metric (default: the training loss)")
     add("--lr-column", metavar="NAME", help="column of the learning rate (default: the first)")
+    add("--step-column", metavar="NAME", help="column of the steps (default: the one named like steps)")
     add("--mode", choices=("min", "max"), default="min", help="whether smaller or larger is better")
     add("--ahead", type=count, metavar="N", help="coming steps that must gain less (default: half of those so far)")
     add(
@@ -59,7 +61,9 @@ def run(options: argparse.Namespace) -> int:
 
     from lrfinder.logs.read import read_log
 
-    log = read_log(options.log, options.column, lr_column=options.lr_column)  # before torch is loaded
+    log = read_log(  # before torch is loaded
+        options.log, options.loss_column, step_column=options.step_column, lr_column=options.lr_column
+    )
 
     from lrfinder.plateau.scan import find_plateaus
 

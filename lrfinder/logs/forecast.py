@@ -171,8 +171,8 @@ class Forecast:
         """Return the forecast as JSON-ready data, ``schema_version`` 1."""
         runs = [
             {
-                "file": run.name, "points": int(run.has_loss.sum()), "steps": run.last_step, "peak_lr": run.peak_lr,
-                "warmup_steps": run.warmup_steps, "caveats": run.step_caveats(),
+                "file": run.name, "read_as": run.read_as, "points": int(run.has_loss.sum()), "steps": run.last_step,
+                "peak_lr": run.peak_lr, "warmup_steps": run.warmup_steps, "caveats": run.step_caveats(),
             }
             for run in self.runs
         ]  # fmt: skip

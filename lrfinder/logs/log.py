@@ -42,6 +42,7 @@ class TrainingLog:
         lr_step: (m,) steps of the learning rates, like ``step``; by default ``step`` itself.
         column: what the metric is called in the file.
         caveats: what is wrong with the log, in sentences.
+        read_as: the format of the file, and which column was taken as what; empty for a log from memory.
 
     Attributes:
         name: as given.
@@ -51,6 +52,7 @@ class TrainingLog:
         lr_step: (m,) int64; empty if the rate is not known.
         lr: (m,) float64; None if the rate is not known.
         caveats: as given.
+        read_as: as given.
 
     Raises:
         InputError: an argument breaks the rule stated with it.
@@ -63,6 +65,7 @@ class TrainingLog:
     lr_step: Steps
     lr: Array | None
     caveats: tuple[str, ...]
+    read_as: str
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class TrainingLog:
         lr_step: ArrayLike | None = None,
         column: str = "loss",
         caveats: Sequence[str] = (),
+        read_as: str = "",
     ) -> None:
         rows = np.array(step)
         values = np.full(rows.shape, np.nan) if value is None else np.array(value, dtype=np.float64)
@@ -95,6 +99,7 @@ class TrainingLog:
             "lr_step": rate_rows.astype(np.int64),
             "lr": lrs,
             "caveats": tuple(caveats),
+            "read_as": read_as,
         }
         for field, given in fields.items():
             if isinstance(given, np.ndarray):

@@ -62,6 +62,8 @@ class Scan:
         lines.append(
             f"Log       {log.name}: {log.column}, {len(log)} rows{lost}, steps {log.step[0]} to {log.step[-1]}"
         )
+        if log.read_as:
+            lines.append(f"Read as   {log.read_as}")
         for plateau in self.plateaus:
             rate = f", learning rate {plateau.lrs[0]:.3g}" if plateau.lrs else ""
             lines += [f"Plateau   seen at step {plateau.step}{rate}", *_statistics(plateau)]
@@ -89,6 +91,7 @@ class Scan:
             "log": {
                 "name": log.name,
                 "column": log.column,
+                "read_as": log.read_as,
                 "rows": len(log),
                 "skipped": log.skipped,
                 "first_step": int(log.step[0]),
@@ -193,8 +196,16 @@ def _caveats(log: TrainingLog, detector: Detector, longest: int, ending: Plateau
             f"Rows are {gaps.min()} to {gaps.max()} steps apart but were treated as evenly spaced, so the number of"
             " coming steps is approximate."
         )
+    rates = log.held_lr()
+    never_rests = rates is not None and (np.diff(rates[-max(least, len(log) // 2) :]) != 0).mean() > 0.5
     if longest < least and len(log) < least:
         caveats.append(f"Too few rows to test: {len(log)}, at least {least} are needed.")
+    elif never_rests and (longest < least or ending is None):
+        caveats.append(
+            "The learning rate changes from row to row, and a plateau is that of one rate: the longest stretch at one"
+            f" rate has {longest} rows, at least {least} are needed. To compare this schedule with others, use"
+            " lrfinder forecast; to find plateaus, use the log of a run at a constant rate."
+        )
     elif longest < least:
         caveats.append(
             "The learning rate changes too often to test at any rate: the longest stretch at one rate has"

@@ -14,6 +14,8 @@ from lrfinder import forecast, read_log
 from lrfinder.cli.main import main
 from lrfinder.logs.law_fit import NO_FALLS
 
+READ_AS = "CSV; step = 'step', metric = 'loss', learning rate = 'lr'"
+
 
 @pytest.fixture
 def logs():
@@ -44,6 +46,7 @@ def test_the_whole_output(logs):
     behind = f"+{two.final_loss - one.final_loss:.4f}"
     tied = ["  within error"] if two.tied else [""]
     assert done.stdout.splitlines() == [
+        *(f"Log       {path}: {READ_AS}" for path in logs),
         "schedule  final loss  90% interval      behind",
         *(
             f"{s.name:8}  {s.final_loss:.4f}      {s.final_loss_low:.4f} to {s.final_loss_high:.4f}  {text}"
@@ -59,6 +62,7 @@ def test_targets_are_scored(logs, lrfinder):
     (target,) = forecast([read_log(path) for path in logs], targets=[read_log("late.csv")]).targets
     assert (code, err) == (0, "")
     assert out.splitlines() == [
+        *(f"Log       {path}: {READ_AS}" for path in (*logs, "late.csv")),
         "target    steps  mean error  end error",
         f"late.csv  4000   {target.mae:.4f}      {target.end_rel_error:.3%}",
     ]
@@ -86,8 +90,11 @@ def test_every_option_reaches_the_forecast(logs, lrfinder):
 
 def test_columns_are_chosen_by_name(logs, lrfinder):
     for path in logs:
-        Path(path).write_text(Path(path).read_text().replace("step,lr,loss", "step,lr-a,train_loss"))
-    assert lrfinder(*logs, "--schedule", "wsd", "--lr-column", "lr-a", "--loss-column", "train_loss")[0] == 0
+        Path(path).write_text(Path(path).read_text().replace("step,lr,loss", "n,lr-a,train_loss"))
+    columns = ["--step-column", "n", "--lr-column", "lr-a", "--loss-column", "train_loss"]
+    code, out, _ = lrfinder(*logs, "--schedule", "wsd", *columns)
+    assert code == 0
+    assert out.splitlines()[0].endswith("step = 'n', metric = 'train_loss', learning rate = 'lr-a'")
 
 
 def test_folders_and_event_files_are_logs_too(logs, lrfinder):
@@ -125,7 +132,7 @@ def test_a_picture_is_written(logs, lrfinder):
 
 def test_a_refusal_is_told_and_exits_with_1(logs, lrfinder):
     code, out, err = lrfinder("constant.csv", "--schedule", "cosine")
-    assert (code, out, err) == (1, f"Refused   {NO_FALLS}\n", "")
+    assert (code, out, err) == (1, f"Log       constant.csv: {READ_AS}\nRefused   {NO_FALLS}\n", "")
     code, out, _ = lrfinder("constant.csv", "--json")
     assert (code, json.loads(out)["status"], json.loads(out)["best"]) == (1, "refused", "constant")
 
@@ -177,6 +184,6 @@ def test_the_help_names_every_option(lrfinder):
     assert code == 0
     for option in (
         "--schedule", "--steps", "--peak-lr", "--warmup-steps", "--end-lr", "--optimal", "--target", "--loss-column",
-        "--lr-column", "--plot", "--json", "exit codes: 0 forecast, 1 refused",
+        "--lr-column", "--step-column", "--plot", "--json", "exit codes: 0 forecast, 1 refused",
     ):  # fmt: skip
         assert option in out

@@ -50,6 +50,7 @@ def test_no_plateau_is_an_answer(lrfinder):
     code, out, err = lrfinder("short.csv")
     assert out.splitlines() == [
         "Log       short.csv: loss, 3 rows, steps 1 to 3",
+        "Read as   CSV; step = number of the row, metric = 'loss', no learning rate",
         "End       step 3: could not be tested, see the caveats",
         "Caveat    Too few rows to test: 3, at least 24 are needed.",
     ]
@@ -57,7 +58,8 @@ def test_no_plateau_is_an_answer(lrfinder):
 
 
 def test_every_option_reaches_the_search(lrfinder):
-    options = ["--column", "acc", "--mode", "max", "--delta", "0.1", "--alpha", "0.01", "--ahead", "700"]
+    options = ["--loss-column", "acc", "--step-column", "step", "--mode", "max"]
+    options += ["--delta", "0.1", "--alpha", "0.01", "--ahead", "700"]
     code, out, err = lrfinder("metrics.csv", *options, "--min-rows", "30", "--lr-column", "lr", "--json")
     scan = find_plateaus(
         read_log("metrics.csv", "acc", lr_column="lr"),
@@ -82,7 +84,7 @@ def test_a_picture_is_written(lrfinder):
         (["none.csv"], "cannot read none.csv: No such file or directory"),
         (
             ["metrics.csv", "--column", "x"],
-            "metrics.csv: --column must be a column of the file (step, lr, train_loss, ",
+            "metrics.csv: --loss-column must be a column of the file (step, lr, train_loss, ",
         ),
         (["metrics.csv", "--plot", "a.svg"], "--plot must name a .png file, got a.svg"),
         (["metrics.csv", "--plot", "no/a.png"], "--plot: the folder no does not exist"),

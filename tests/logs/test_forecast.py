@@ -93,7 +93,8 @@ def test_the_document_is_plain_json(ranked):
     ]  # fmt: skip
     assert document["schema_version"] == 1
     assert document["runs"][0] == {
-        "file": "cosine", "points": 196, "steps": 4000, "peak_lr": PEAK, "warmup_steps": WARMUP, "caveats": [],
+        "file": "cosine", "read_as": "", "points": 196, "steps": 4000, "peak_lr": PEAK, "warmup_steps": WARMUP,
+        "caveats": [],
     }  # fmt: skip
     one = document["schedules"][0]
     assert len(one["steps"]) == len(one["lr"]) == len(one["loss"])

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import sys
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from support.losslogs import made, write_events, write_log
 
 from lrfinder import InputError, read_log
-from lrfinder.logs.read import CsvTable, Series, drop_rewound_steps, event_files, is_lr_name, read_events
+from lrfinder.logs.read import drop_rewound_steps, is_lr_name
+from lrfinder.logs.table import Series
 
 # As Lightning 2.6 writes them, with `on_step=True, on_epoch=True` and a LearningRateMonitor.
 LIGHTNING = """\
@@ -32,10 +33,6 @@ def log(text, name="log.csv"):
     return name
 
 
-def table(text):
-    return CsvTable(log(text))
-
-
 def test_a_plain_log_is_read_exactly():
     wanted = made("cosine")
     got = read_log(write_log(wanted, "a.csv"))
@@ -51,6 +48,111 @@ def test_a_log_of_lightning_is_read(for_forecast):
     assert got.step.tolist() == got.lr_step.tolist() == [4, 9, 14]
     np.testing.assert_array_equal(got.value, [7.6, 2.1, np.nan])
     np.testing.assert_array_equal(got.lr, [0.05, 0.05, 0.005])
+
+
+ROWS = [(10, 2.5, 0.1), (20, 1.5, 0.1), (30, 1.25, 0.01)]
+
+
+def records(*names):
+    return [dict(zip(names, row, strict=True)) for row in ROWS]
+
+
+DIALECTS = {
+    "iteration": ("iteration,learning_rate,train_loss\n", "{},{},{}", "iteration", "train_loss", "learning_rate"),
+    "global_step": ("epoch,global_step,lr,loss\n", "0,{},{},{}", "global_step", "loss", "lr"),
+    "W&B export": (
+        "Step,my run - lr,my run - train/loss,my run - train/loss__MIN,my run - train/loss__MAX\n",
+        "{},{},{},1,9", "Step", "my run - train/loss", "my run - lr",
+    ),
+    "W&B history": (
+        ",_step,_runtime,_timestamp,train/global_step,train/learning_rate,train/loss,train/train_loss\n",
+        "0,7,1.5,1.7e9,{},{},{},", "train/global_step", "train/loss", "train/learning_rate",
+    ),
+    "W&B history without steps": ("_step,_runtime,lr,loss\n", "{},1.5,{},{}", "_step", "loss", "lr"),
+    "Keras": ("epoch,accuracy,learning_rate,loss,val_loss\n", "{},.5,{},{},9", "epoch", "loss", "learning_rate"),
+    "fastai": ("epoch,lr,train_loss,valid_loss,accuracy,time\n", "{},{},{},9,.5,00:12", "epoch", "train_loss", "lr"),
+    "TensorBoard export": ("Wall time,Step,lr,Value\n", "1.7e9,{},{},{}", "Step", "Value", "lr"),
+    "spaces": ("step lr loss\n", "{} {}  {}", "step", "loss", "lr"),
+    "savetxt": ("# step lr loss\n", "{} {} {}", "step", "loss", "lr"),
+    "text": ("Loading, please wait\n", "iter {}: lr {}, train loss {}, time 12.00ms", "iter", "train loss", "lr"),
+    "text of dicts": ("", "{{'step': {}, 'learning_rate': {}, 'loss': {}}}", "step", "loss", "learning_rate"),
+    "JSON lines": ("", '{{"step": {}, "lr": {}, "train": {{"loss": {}, "note": "x"}}}}', "step", "train/loss", "lr"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_dialect_is_read_and_the_log_says_what_was_taken(dialect):
+    head, row, step, loss, lr = DIALECTS[dialect]
+    got = read_log(log(head + "".join(row.format(step, lr, loss) + "\n" for step, loss, lr in ROWS)))
+    assert list(zip(got.step.tolist(), got.value.tolist(), got.lr.tolist(), strict=True)) == ROWS
+    assert got.read_as.endswith(f"; step = {step!r}, metric = {loss!r}, learning rate = {lr!r}")
+    assert got.caveats == ()
+
+
+def test_the_state_of_the_hugging_face_trainer_is_read():
+    history = [*records("step", "loss", "learning_rate"), {"step": 30, "eval_loss": 3.0}]
+    history.append({"step": 30, "train_loss": 2.0, "train_runtime": 60.0})
+    for step in (5, 30):
+        Path(f"out/checkpoint-{step}").mkdir(parents=True)
+        document = {"global_step": step, "log_history": [one for one in history if one["step"] <= step]}
+        log(json.dumps(document, indent=2), f"out/checkpoint-{step}/trainer_state.json")
+    for path in ("out", "out/checkpoint-30", "out/checkpoint-30/trainer_state.json"):
+        got = read_log(path)
+        assert list(zip(got.step.tolist(), got.value.tolist(), got.lr.tolist(), strict=True)) == ROWS
+        assert got.read_as == ("trainer_state.json; step = 'step', metric = 'loss', learning rate = 'learning_rate'")
+    assert read_log("out", "eval_loss").value.tolist() == [3.0]
+
+
+@pytest.mark.parametrize("given", ["run", "run/metrics", "runs", "run/metrics/loss"])
+def test_metrics_of_mlflow_are_read(given):
+    for run in ("run", "runs/0/a1"):
+        Path(f"{run}/metrics/train").mkdir(parents=True)
+        log("artifact_uri: x\n", f"{run}/meta.yaml")
+        for name, place in (("loss", 1), ("train/lr", 2)):
+            log(
+                "".join(f"17000000000{i:02} {row[place]} {row[0]}\n" for i, row in enumerate(ROWS)),
+                f"{run}/metrics/{name}",
+            )
+    got = read_log(given)
+    assert (got.step.tolist(), got.value.tolist()) == ([10, 20, 30], [2.5, 1.5, 1.25])
+    rate = "no learning rate" if given.endswith("loss") else "learning rate = 'train/lr'"
+    assert got.read_as == f"MLflow; step as recorded, metric = 'loss', {rate}"
+
+
+@pytest.mark.parametrize(
+    ("head", "row"),
+    [("key,value,step,timestamp\n", "{},{},{},17\n"), ("", '{{"key": "{}", "value": {}, "step": {}}}\n')],
+)
+def test_a_file_with_a_value_to_a_row_is_read(head, row):
+    text = "".join(row.format("loss", loss, step) + row.format("lr", lr, step) for step, loss, lr in ROWS)
+    got = read_log(log(head + text))
+    assert list(zip(got.step.tolist(), got.value.tolist(), got.lr.tolist(), strict=True)) == ROWS
+
+
+def test_the_history_of_keras_as_json_is_read_by_rows():
+    columns = {"loss": [2.5, 1.5], "val_loss": [3.0, 2.0], "lr": [0.1, 0.1]}
+    got = read_log(log(json.dumps(columns)))
+    assert (got.step.tolist(), got.value.tolist(), got.lr.tolist()) == ([1, 2], [2.5, 1.5], [0.1, 0.1])
+    assert got.read_as == "JSON; step = number of the row, metric = 'loss', learning rate = 'lr'"
+
+
+def test_epochs_that_repeat_are_not_steps():
+    got = read_log(log("epoch,loss\n0,3\n0,2\n1,1\n"))
+    assert (got.step.tolist(), got.read_as) == (
+        [1, 2, 3],
+        "CSV; step = number of the row, metric = 'loss', no learning rate",
+    )
+    assert read_log(log("epoch,loss\n0.5,3\n1,2\n")).step.tolist() == [1, 2]
+
+
+def test_the_steps_may_be_chosen():
+    got = read_log(log("step,seen,loss\n1,64,3\n2,128,2\n"), step_column="seen")
+    assert got.step.tolist() == [64, 128]
+
+
+def test_two_columns_of_numbers_are_steps_and_values():
+    got = read_log(log("0 3.5\n10 2.5\n"))
+    assert (got.step.tolist(), got.value.tolist()) == ([0, 10], [3.5, 2.5])
 
 
 def test_a_folder_is_read_by_its_metrics():
@@ -196,15 +298,15 @@ FORECAST = {"for_forecast": True}
     [
         ("", {}, "needs a column of numbers beside steps and rates, got none"),
         ("step,lr,epoch\n1,1,1\n", {}, "needs a column of numbers beside steps and rates, got step, lr"),
-        ("step,a,b\n1,2,3\n", {}, "must have one metric column, got a, b: choose with --column"),
-        ("step,a,b\n", {"column": "c"}, "--column must be a column of the file (step, a, b), got 'c'"),
-        ("step,a,a\n1,2,3\n", {"column": "a"}, "--column must name one column, got 'a', which the file has twice"),
+        ("step,a,b\n1,2,3\n", {}, "must have one metric column, got a, b: choose with --loss-column"),
+        ("step,a,b\n", {"column": "c"}, "--loss-column must be a column of the file (step, a, b), got 'c'"),
+        ("step,a,a\n1,2,3\n", {"column": "a"}, "--loss-column must name one column, got 'a', which the file has twice"),
         ("step,a\n", {"lr_column": "b"}, "--lr-column must be a column of the file (step, a), got 'b'"),
         ("step,loss\n1,\n", {}, "column 'loss' must hold numbers, got only empty cells"),
         ("step,Step,loss\n1,1,1\n", {}, "must have one step column, got step, Step"),
-        ("1,2\n3,4\n", {}, "the first line must name the columns, got '1,2'"),
-        ("", FORECAST, "needs a column 'step', got the columns none"),
-        ("lr,loss\n1,2\n", FORECAST, "needs a column 'step', got the columns lr, loss"),
+        ("5,2\n3,4\n", {}, "must have one metric column, got column 1, column 2: choose with --loss-column"),
+        ("", FORECAST, "needs a loss or a learning rate, got the columns none"),
+        ("step,loss\n", {"step_column": "x"}, "--step-column must be a column of the file (step, loss), got 'x'"),
         ("step,a\n1,2\n", FORECAST, "needs a loss or a learning rate, got the columns step, a"),
         ("step,lr\n1,\n", FORECAST, "column 'lr' must hold numbers, got only empty cells"),
         (
@@ -236,9 +338,9 @@ def test_what_is_no_log_is_refused(text, arguments, message):
     [
         ("step;lr;loss\n1;0,5;2\n", ", line 2: lr must be a number, got '0,5'"),
         ("step,lr,loss\n1,1,2\n2,1,low\n", ", line 3: loss must be a number, got 'low'"),
-        ("step,lr,loss\n1,1,2\n,1,3\n", ", line 3: step must be a number, got ''"),
-        ("step,lr,loss\n-1,1,2\n", f", line 2: step {STEP} '-1'"),
-        ("step,lr,loss\n1.5,1,2\n", f", line 2: step {STEP} '1.5'"),
+        ("step,lr,loss\n1,1,2\n,1,3\n", ", line 3: step must be a number, got an empty cell"),
+        ("step,lr,loss\n-1,1,2\n", f", line 2: step {STEP} -1"),
+        ("step,lr,loss\n1.5,1,2\n", f", line 2: step {STEP} 1.5"),
         ("step,lr,loss\n1,nan,2\n2,1,2\n", ": every lr must be finite and at least 0, got nan at step 1"),
         ("step,lr,loss\n1,-1,2\n2,1,2\n", ": every lr must be finite and at least 0, got -1 at step 1"),
         ('step,lr,loss\n1,1,"' + "1" * 200_000, ": not a CSV file"),
@@ -250,50 +352,10 @@ def test_a_bad_cell_is_named_with_its_line(text, message):
     assert str(error.value).startswith(f"log.csv{message}")
 
 
-def test_paths_without_a_log_are_refused():
-    Path("empty").mkdir()
-    Path("bytes.bin").write_bytes(b"\xff\xfe\x00")
-    for path, message in (
-        ("empty", "empty: a folder must hold event files of TensorBoard or metrics.csv, got neither"),
-        ("none.csv", "cannot read none.csv: No such file or directory"),
-        ("bytes.bin", "bytes.bin: not a text file, expected a CSV log or an event file of TensorBoard"),
-    ):
-        with pytest.raises(InputError) as error:
-            read_log(path)
-        assert str(error.value) == message
-
-
-def test_empty_cells_are_no_rows():
-    a, b = table("step,a,b\n1,5,\n2,,7\n3,6,8\n").read("step", ["a", "b"])
-    assert (a.step.tolist(), a.value.tolist()) == ([1, 3], [5, 6])
-    assert (b.step.tolist(), b.value.tolist()) == ([2, 3], [7, 8])
-
-
-def test_without_a_step_rows_are_counted():
-    (a,) = table("a,b\n5,\n\n,7\n6,8\n").read(None, ["a"])
-    assert (a.step.tolist(), a.value.tolist()) == ([1, 3], [5, 6])
-
-
-def test_a_single_column_of_numbers_needs_no_name():
-    numbers = table("\n3.5\nnan\n2\n")
-    (value,) = numbers.read(None, numbers.columns)
-    assert numbers.columns == ["value"]
-    np.testing.assert_array_equal(value.value, [3.5, np.nan, 2])
-
-
-def test_several_columns_need_names():
-    with pytest.raises(InputError, match=r"log.csv: the first line must name the columns, got '1,3.5'"):
-        table("1,3.5\n2,3.4\n")
-
-
-def test_larger_files_than_curves_are_read_but_not_any():
-    with pytest.raises(InputError, match=r"log.csv: larger than 0 MiB"):
-        CsvTable(log("step,loss\n1,2\n"), max_bytes=10)
-
-
 @pytest.mark.parametrize(
     ("column", "rate"),
-    [("lr", True), ("lr-SGD", True), ("LR-Adam/pg1", True), ("train/learning_rate", True), ("loss", False)]
+    [("run - lr-SGD", True), ("lr=0.1 run - train/loss", False), ("optim/lr", True), ("lr/pg0", True)]
+    + [("lr", True), ("lr-SGD", True), ("LR-Adam/pg1", True), ("train/learning_rate", True), ("loss", False)]
     + [("lr-SGD-momentum", False), ("lr-AdamW-weight_decay", False)],
 )
 def test_learning_rates_are_known_by_their_names(column, rate):
@@ -307,54 +369,3 @@ def test_what_is_left_rises_and_is_what_was_written_last(steps):
     last = {step: place for place, step in enumerate(steps)}
     wanted = [(s, p) for s, p in sorted(last.items()) if min(steps[p:]) == s]
     assert list(zip(kept.step.tolist(), kept.value.tolist(), strict=True)) == wanted
-
-
-class TestEventFiles:
-    @pytest.fixture(autouse=True)
-    def _tensorboard(self):
-        pytest.importorskip("tensorboard")
-
-    @pytest.mark.parametrize("new_style", [False, True])
-    def test_scalars_are_read_as_they_were_written(self, new_style):
-        rows = [(3, 0.5), (7, float("nan")), (5, 0.25)]
-        write_events("run", rows, new_style=new_style, text="not a scalar")
-        events = read_events("run")
-        assert list(events) == ["loss"]
-        assert events["loss"].step.tolist() == [3, 7, 5]
-        assert repr(events["loss"].value.tolist()) == "[0.5, nan, 0.25]"
-
-    def test_a_folder_is_read_oldest_file_first(self):
-        for name, value in (("events.out.tfevents.200.b", 2.0), ("events.out.tfevents.100.a", 1.0)):
-            write_events("one", [(1, value)])
-            Path("all").mkdir(exist_ok=True)
-            (file,) = event_files("one")
-            file.rename(Path("all") / name)
-        (Path("all") / "hparams.yaml").write_text("{}")
-        assert read_events("all")["loss"].value.tolist() == [1.0, 2.0]
-        assert read_events("all/events.out.tfevents.200.b")["loss"].value.tolist() == [2.0]
-
-    def test_a_file_cut_short_is_read_as_far_as_it_goes(self):
-        write_events("run", [(step, 1.0) for step in range(10)])
-        (file,) = event_files("run")
-        file.write_bytes(file.read_bytes()[:-20])
-        assert read_events(file)["loss"].step.tolist() == list(range(9))
-
-    @pytest.mark.parametrize(
-        ("content", "message"),
-        [
-            (None, "cannot read events.out.tfevents.1: No such file or directory"),
-            (b"", "events.out.tfevents.1: an event file must hold scalars, got none"),
-            (b"step,loss\n" * 50, "events.out.tfevents.1: an event file must hold scalars, got none"),
-        ],
-    )
-    def test_what_is_no_event_file_is_refused(self, content, message):
-        if content is not None:
-            Path("events.out.tfevents.1").write_bytes(content)
-        with pytest.raises(InputError) as error:
-            read_log("events.out.tfevents.1")
-        assert str(error.value) == message
-
-    def test_without_tensorboard_it_says_what_to_install(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "tensorboard.backend.event_processing.event_file_loader", None)
-        with pytest.raises(InputError, match=r"run: .* pip install 'lrfinder\[tensorboard\]'"):
-            read_events("run")

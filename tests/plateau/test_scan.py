@@ -72,7 +72,8 @@ def test_the_document_is_plain_and_holds_it_all(drops):
     scan = find_plateaus(drops, alpha=0.04)
     document = json.loads(json.dumps(scan.to_dict(), allow_nan=False))
     assert document["log"] == {
-        "name": "made.csv", "column": "loss", "rows": 2000, "skipped": 1, "first_step": 9, "last_step": 19999,
+        "name": "made.csv", "column": "loss", "read_as": "", "rows": 2000, "skipped": 1, "first_step": 9,
+        "last_step": 19999,
     }  # fmt: skip
     assert tuple(map(Plateau.from_dict, document["plateaus"])) == scan.plateaus
     assert Plateau.from_dict(document["ending"]) == scan.ending
@@ -221,3 +222,12 @@ def test_language_models_still_gain_at_a_constant_rate(name):
     assert scan.plateaus == ()
     assert scan.ending.gain > scan.ending.delta
     assert scan.caveats == ()
+
+
+def test_a_rate_that_never_rests_is_answered_with_what_to_use():
+    step = np.arange(1, 401)
+    scan = find_plateaus(3 / step, lr=0.1 * (1 + np.cos(np.pi * step / 400)))
+    assert scan.ending is None
+    (caveat,) = scan.caveats
+    assert caveat.startswith("The learning rate changes from row to row, and a plateau is that of one rate")
+    assert "lrfinder forecast" in caveat

@@ -1,0 +1,200 @@
+"""Logs that are folders or binary files: event files of TensorBoard, runs of MLflow, and where a folder holds a log."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrfinder.errors import InputError
+from lrfinder.logs.table import LogTable, Series, check_size
+
+__all__ = ["event_files", "log_in", "read_events", "read_mlflow"]
+
+_EVENTS = "tfevents"
+"""Part of the name of every event file of TensorBoard."""
+
+_FILES = ("trainer_state.json", "metrics.csv")
+"""Names under which tools write a log into the folder of a training; event files and metrics of MLflow beside them."""
+
+_OTHER_ENDINGS = (".csv", ".jsonl", ".tsv")
+"""Endings of a file that is taken for the log of a folder if it is the only one."""
+
+_HELD_OUT = ("val", "valid", "validation", "test", "eval")
+"""Names of the folders that Keras and others write beside ``train``."""
+
+_LISTED = 5
+"""Maximum number of logs that an error names."""
+
+
+def log_in(path: str | Path) -> Path:
+    """Return the log that a path stands for: a file, or a folder that directly holds a log.
+
+    A folder further up stands for the only log below it, for the one in ``train`` if the others are of held-out data,
+    or for the latest of the checkpoints of the Hugging Face Trainer.
+
+    Raises:
+        InputError: there is no log in the folder, or several.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return folder
+    if (log := _directly_in(folder)) is not None:
+        return log
+    # A run of MLflow and its folder ``metrics`` are one log.
+    below = sorted({log for parent, *_ in os.walk(folder) if (log := _directly_in(Path(parent))) is not None})
+    states = [log for log in below if log.name == "trainer_state.json"]
+    if states and len({log.parents[1] for log in states}) == 1:
+        return max(states, key=lambda log: _last_number(log.parent.name))
+    training = [log for log in below if not any(part in _HELD_OUT for part in log.relative_to(folder).parts)]
+    if len(training) == 1:
+        return training[0]
+    if not below:
+        raise InputError(
+            f"{path}: a folder must hold event files of TensorBoard, metrics.csv, trainer_state.json or metrics of"
+            " MLflow, got none of these"
+        )
+    listed = ", ".join(str(log if log.is_dir() else log.parent) for log in below[:_LISTED])
+    more = f" and {len(below) - _LISTED} more" if len(below) > _LISTED else ""
+    raise InputError(f"{path}: a folder must hold one log, got {len(below)}: {listed}{more}. Name one of them.")
+
+
+def _directly_in(folder: Path) -> Path | None:
+    if event_files(folder):
+        return folder
+    for name in _FILES:
+        if (folder / name).is_file():
+            return folder / name
+    if metrics := _mlflow_metrics(folder):
+        return metrics
+    others = [file for file in folder.iterdir() if file.suffix in _OTHER_ENDINGS and file.is_file()]
+    return others[0] if len(others) == 1 else None
+
+
+def _last_number(name: str) -> int:
+    return int((re.findall(r"\d+", name) or ["-1"])[-1])
+
+
+def event_files(path: str | Path) -> list[Path]:
+    """Return the event files that a path names: itself, or those in the folder, the oldest first.
+
+    Their names begin with the time at which they were made, so that the part after a restart comes later.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if _EVENTS in file.name and file.is_file())
+    return [path] if _EVENTS in path.name else []
+
+
+def read_events(path: str | Path) -> LogTable:
+    """Return every scalar of TensorBoard by its tag, in the order written, up to the first record that is not complete.
+
+    Args:
+        path: an event file, or a folder with some.
+
+    Raises:
+        InputError: the package tensorboard is not installed, a file cannot be read, or there are no scalars.
+    """
+    try:
+        from tensorboard.compat.proto.event_pb2 import Event
+    except ImportError:
+        raise InputError(
+            f"{os.fspath(path)}: reading event files needs tensorboard: pip install 'lrfinder[tensorboard]'"
+        ) from None
+    found: dict[str, tuple[list[int], list[float]]] = {}
+    for file in event_files(path):
+        check_size(file)
+        for record in _records(file.read_bytes()):
+            try:
+                event = Event.FromString(record)
+            except Exception:  # protobuf has two implementations, each with an exception of its own
+                break
+            for entry in event.summary.value:
+                if (number := _scalar(entry)) is not None:
+                    steps, values = found.setdefault(entry.tag, ([], []))
+                    steps.append(event.step)
+                    values.append(number)
+    if not found:
+        raise InputError(f"{os.fspath(path)}: an event file must hold scalars, got none")
+    return _with_steps("TensorBoard", found)
+
+
+def _records(data: bytes) -> Iterator[bytes]:
+    """Return the records of an event file, up to the first that is not all there.
+
+    Each is its length in 8 bytes, 4 bytes of checksum, the record, and 4 bytes of checksum. The checksums are not
+    compared: in Python that takes ten times as long as all the rest.
+    """
+    place = 0
+    while place + 12 <= len(data):
+        (length,) = struct.unpack_from("<Q", data, place)
+        if place + 16 + length > len(data):
+            return
+        yield data[place + 12 : place + 12 + length]
+        place += 16 + length
+
+
+def _scalar(entry: Any) -> float | None:
+    """Return the number in a summary, in the old style or, as of TensorFlow 2, in a tensor; None if there is none."""
+    if entry.HasField("simple_value"):
+        return float(entry.simple_value)
+    if not entry.HasField("tensor") or entry.metadata.plugin_data.plugin_name not in ("scalars", ""):
+        return None
+    from tensorboard.util.tensor_util import make_ndarray
+
+    value = make_ndarray(entry.tensor)
+    return float(value) if value.ndim == 0 and value.dtype.kind in "fiu" else None
+
+
+def _mlflow_metrics(folder: Path) -> Path | None:
+    """Return the folder with the metrics of a run of MLflow, given the run or that folder itself."""
+    for metrics in (folder, folder / "metrics"):
+        if metrics.name == "metrics" and metrics.is_dir() and any(map(_is_mlflow, _files_below(metrics))):
+            return metrics
+    return None
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def _is_mlflow(file: Path) -> bool:
+    with file.open("rb") as lines:
+        return re.fullmatch(rb"\d{12,} \S+ \d+\s*", lines.readline(200)) is not None
+
+
+def read_mlflow(path: str | Path) -> LogTable | None:
+    """Return the metrics of a run of MLflow by name; None if the path names none.
+
+    Args:
+        path: the ``metrics`` folder of the run, or the file of one metric. Each line is time, value and step.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    path = Path(path)
+    files = (
+        {file.relative_to(path).as_posix(): file for file in _files_below(path)} if path.is_dir() else {path.name: path}
+    )
+    found: dict[str, tuple[list[int], list[float]]] = {}
+    for name, file in files.items():
+        check_size(file)
+        if not _is_mlflow(file):
+            continue
+        rows = [line.split() for line in file.read_text(encoding="utf-8").splitlines()]
+        kept = [row for row in rows if len(row) == 3]
+        found[name] = ([int(step) for *_, step in kept], [float(value) for _, value, _ in kept])
+    return _with_steps("MLflow", found) if found else None
+
+
+def _with_steps(kind: str, found: Mapping[str, tuple[list[int], list[float]]]) -> LogTable:
+    series = {
+        name: Series(np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64))
+        for name, (steps, values) in found.items()
+    }
+    return LogTable(kind, tuple(series), lambda wanted: {name: series[name] for name in wanted}, has_steps=True)
