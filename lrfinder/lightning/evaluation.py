@@ -15,12 +15,13 @@ from lrfinder.lightning.internals import (
     internals,
     live_data,
     on_device,
-    silence,
+    probe_loader,
     strategy_hook,
     validation_loaders,
 )
+from lrfinder.lightning.muting import logged_metrics, silence
 from lrfinder.probing.batch_cache import HELD_OUT, ProbeBatches, spread
-from lrfinder.probing.batches import data_of, loaders_in, prepare_for_evaluation, scalar, side_loader
+from lrfinder.probing.batches import data_of, loaders_in, prepare_for_evaluation, scalar
 from lrfinder.snapshot.snapshot import Snapshot
 
 __all__ = ["Judge"]
@@ -33,10 +34,11 @@ class Judge:
         trainer: at the start of an epoch of `fit`.
         monitor: the metric of `validation_step` to judge by; None for the loss of `training_step`.
         mode: "min" or "max", of that metric.
+        exact: whether validation data that cannot be rewound are refused.
     """
 
-    def __init__(self, trainer: Any, monitor: str | None = None, mode: str = "min") -> None:
-        self._trainer, self._module = trainer, trainer.lightning_module
+    def __init__(self, trainer: Any, monitor: str | None = None, mode: str = "min", exact: bool = True) -> None:
+        self._trainer, self._module, self._exact = trainer, trainer.lightning_module, exact
         self.monitor, self._sign = monitor, 1 if mode == "min" else -1
         self._loaders_as_before: Snapshot | None = None
 
@@ -59,8 +61,10 @@ class Judge:
             val_loop.setup_data()
             new = validation_loaders(trainer)  # the snapshot does not know them
             data = [state for loader in new for state in data_of(loader)]
-            self._loaders_as_before = Snapshot(data=data, leave=[*live_data(trainer), *loaders_in(new)])
-        loaders = [side_loader(loader, "val_loader") for loader in validation_loaders(trainer)]
+            self._loaders_as_before = Snapshot(
+                data=data, leave=[*live_data(trainer), *loaders_in(new)], exact_data=self._exact
+            )
+        loaders = [probe_loader(loader, self._exact, "val_loader") for loader in validation_loaders(trainer)]
         index = (self.monitor or "").partition("/dataloader_idx_")[2]
         if index and not (index.isdigit() and int(index) < len(loaders)):
             raise InputError(f"monitor must name one of {len(loaders)} validation loaders, got {self.monitor!r}")
@@ -117,14 +121,17 @@ class Judge:
         found: list[Any] = []
         others: dict[str, None] = {}
 
+        readable, _ = logged_metrics(self._trainer)
+
         def log(name: str, value: Any, *args: Any, **kwargs: Any) -> None:
             if name in names:
                 found.append(value)
             others[name] = None
+            readable(name, value, *args, **kwargs)
 
         def log_dict(dictionary: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
             for key, value in dictionary.items():
-                log(key, value)
+                log(key, value, *args, **kwargs)
 
         silence(self._module, log, log_dict)
         hook(self._trainer, "on_validation_start")

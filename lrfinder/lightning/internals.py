@@ -1,7 +1,6 @@
 """What is used of a Lightning Trainer beyond its public interface.
 
-Lightning's private names stand here, in `lrfinder.trainer`, `lrfinder.judge` and `lrfinder.processes`;
-`tests/test_trainer.py` pins them.
+The rooms' other modules use further private names of Lightning; `tests/lightning/test_training.py` pins them all.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -28,13 +27,14 @@ __all__ = [
     "horizon",
     "internals",
     "is_lightning",
+    "is_own",
     "live_data",
     "on_device",
     "package_of",
+    "probe_loader",
     "say",
     "schedulers_of",
     "schedules_to_come",
-    "silence",
     "steps_left",
     "steps_to_come",
     "strategy_hook",
@@ -48,6 +48,11 @@ if TYPE_CHECKING or not {"lightning.pytorch", "pytorch_lightning"} & set(sys.mod
 else:  # loading the other copy would cost seconds
     _copies = [sys.modules[name] for name in ("lightning.pytorch", "pytorch_lightning") if name in sys.modules]
     Callback = type("Callback", tuple(copy.Callback for copy in _copies), {})
+
+
+def is_own(callback: Any) -> bool:
+    """Whether a callback is of this package: it holds the search itself, which no snapshot may rewind."""
+    return any(base.__module__.startswith("lrfinder.") for base in type(callback).__mro__)
 
 
 def has_started(trainer: Any) -> bool:
@@ -166,8 +171,12 @@ def schedulers_of(trainer: Any) -> list[Any]:
     return [config.scheduler for config in trainer.lr_scheduler_configs]
 
 
-def check_supported(trainer: Any) -> None:
+def check_supported(trainer: Any, exact: bool = True) -> None:
     """Refuse, before anything is touched, what cannot be probed exactly.
+
+    Args:
+        trainer: inside ``fit``, with its loaders set up.
+        exact: whether to refuse a loader that can be iterated only once.
 
     Raises:
         UnsupportedError: with what was found and what to do.
@@ -178,10 +187,15 @@ def check_supported(trainer: Any) -> None:
     if fetcher == "_DataLoaderIterDataFetcher":
         raise UnsupportedError("training_step(dataloader_iter) draws its own batches, which cannot be replayed")
     for loader in trainer.fit_loop._combined_loader.flattened:
-        side_loader(loader)
+        probe_loader(loader, exact)
     trainable(trainer.lightning_module)
     if any(type(optimizer).__name__ == "_MockOptimizer" for optimizer in trainer.optimizers):
         raise InputError("configure_optimizers must return an optimizer, got None")
+
+
+def probe_loader(loader: Any, exact: bool, name: str = "loader") -> Any:
+    """Return `side_loader` of a loader; without ``exact``, one that can be iterated only once is returned itself."""
+    return loader if not exact and isinstance(loader, Iterator) else side_loader(loader, name)
 
 
 def _check_strategy(strategy: Any) -> None:
@@ -214,13 +228,6 @@ def on_device(trainer: Any, batch: Any, dataloader_idx: int) -> Any:
     batch = trainer.precision_plugin.convert_input(batch)
     batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=dataloader_idx)
     return strategy_hook(trainer, "batch_to_device", batch, dataloader_idx=dataloader_idx)
-
-
-def silence(module: Any, log: Callable[..., None], log_dict: Callable[..., None]) -> None:
-    """Let these take what any module of the network logs."""
-    for part in module.modules():
-        if hasattr(part, "log_dict"):
-            vars(part).update(log=log, log_dict=log_dict)
 
 
 @contextmanager

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from lrfinder.answer.choose import choose
 from lrfinder.answer.ranking import MATERIAL
 from lrfinder.answer.suggestion import Suggestion
-from lrfinder.errors import InputError, LRFinderError
+from lrfinder.errors import InputError, LRFinderError, one_of
 from lrfinder.evidence.curve import Curve
 from lrfinder.lightning.internals import Callback, check_supported, has_started, horizon, say, warn
 from lrfinder.lightning.plateau_detector import PlateauDetector
+from lrfinder.lightning.processes import TrainerProcesses
 from lrfinder.lightning.schedule import (
     InstalledSchedule,
     check_plateau_metric,
@@ -51,7 +53,9 @@ class FitSearch:
     names: list[str]
 
     @classmethod
-    def prepare(cls, trainer: Any, module: Any, options: SearchOptions, attribute: str | None = None) -> FitSearch:
+    def prepare(
+        cls, trainer: Any, module: Any, options: SearchOptions, attribute: str | None = None, exact: bool = True
+    ) -> FitSearch:
         """Prepare a search.
 
         Args:
@@ -59,6 +63,7 @@ class FitSearch:
             module: the LightningModule that it trains.
             options: what to do; the length of the training is that of the trainer.
             attribute: where the module keeps its learning rate, if it is neither ``lr`` nor ``learning_rate``.
+            exact: whether data that cannot be rewound are refused.
 
         Raises:
             InputError: nothing can be probed, or the policy asked for cannot be installed here.
@@ -66,7 +71,7 @@ class FitSearch:
         """
         names = names_of_lr(module, attribute)
         named = [value for name in names for value in numbers(module, name)]
-        trainee = LightningTraining(trainer, named, options.monitor, options.mode)
+        trainee = LightningTraining(trainer, named, options.monitor, options.mode, exact)
         # A number that no group is at (beside one that a group is at) is something else of the same name.
         names = [name for name in names if set(numbers(module, name)) & set(trainee.configured())] or names
         steps = horizon(trainer)
@@ -110,7 +115,8 @@ class LRFinder(Callback):
     A range test and probes run on the training data; then everything is put back bit for bit, the suggested learning
     rate is written into the optimizers' param groups (their ratios stay), into the schedulers that drive them and into
     the module's ``lr`` or ``learning_rate`` (attribute and ``hparams``), and training starts as if that rate had been
-    set by hand. When the losses do not support a suggestion, every learning rate stays and a warning says why.
+    set by hand. When the losses do not support a suggestion, or when the training cannot be probed at all, every
+    learning rate stays, one warning says why, and training goes on.
 
     Where the module configures no scheduler, the suggested policy is installed as one, stepped with the optimizer; see
     ``policy``. It is in every checkpoint, and a fit that resumes with an `LRFinder` follows it on, exactly.
@@ -141,15 +147,20 @@ class LRFinder(Callback):
             Without a ``policy`` and a scheduler of the module, one that decays is given a constant rate to decay; one
             without ``delta`` takes for its tolerance what annealing was measured to be worth.
         progress: show a progress bar while testing, where the trainer shows one.
+        on_failure: "warn" if training goes on, with one warning and everything as it was, when it cannot be probed;
+            "raise" if that ends the fit. With several processes, an error in one of them alone ends the fit.
+        exact: False to search also if the training data cannot be rewound. Training then begins where the search left
+            the data, which a caveat of the suggestion says.
 
     Attributes:
         suggestion: the latest `Suggestion`, None before the test.
         suggestions: the suggestion of every epoch of ``at_epochs`` so far. Saved in checkpoints.
         curve: the raw curve of the latest test, None before it.
+        failure: why the latest search could not be made, None if it was made.
 
     Raises:
         InputError: an argument breaks a rule.
-        UnsupportedError: at the start of the fit, the set-up cannot be probed exactly; nothing has been touched.
+        UnsupportedError: with ``on_failure="raise"``, the training cannot be probed exactly; nothing has been changed.
     """
 
     def __init__(
@@ -166,16 +177,20 @@ class LRFinder(Callback):
         at_epochs: Iterable[int] = (0,),
         plateau: PlateauDetector | str | bool | None = None,
         progress: bool = True,
+        on_failure: str = "warn",
+        exact: bool = True,
     ) -> None:
+        one_of("on_failure", on_failure, ("warn", "raise"))
         self.options = SearchOptions(method, None, budget, min_lr, max_lr, monitor=monitor, mode=mode, policy=policy)
         check_plateau_metric(policy, monitor)
         self.attribute = attribute
         self.at_epochs = _checked_epochs(at_epochs)
         self.plateau = _checked_plateau(plateau)
-        self.progress = progress
+        self.progress, self.on_failure, self.exact = progress, on_failure, exact
         self._forget()
 
     def _forget(self) -> None:
+        self.failure: str | None = None
         self.suggestions: dict[int, Suggestion] = {}
         self._written: dict[str, list[float | None]] = {}  # the module's own numbers, after the write-back
         self._installed: InstalledSchedule | None = None
@@ -227,28 +242,45 @@ class LRFinder(Callback):
             for name, values in self._written.items():  # the module of a resumed fit is new, with its old numbers
                 put_numbers(pl_module, name, values)
             return
-        if 0 in self.at_epochs:
-            self._tune(trainer, pl_module)
-        else:
-            check_supported(trainer)  # now, not hours later
-            resolve_policy(self.options.policy, trainer, horizon(trainer))
+        with self._failing_as_asked(trainer, "before training"):
+            if 0 in self.at_epochs:
+                self._tune(trainer, pl_module)
+            else:
+                check_supported(trainer, self.exact)  # now, not hours later
+                resolve_policy(self.options.policy, trainer, horizon(trainer))
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Tune again before a later epoch. What cannot be searched then is no reason to end a run."""
+        """Tune again before a later epoch."""
         epoch = trainer.current_epoch
         if epoch == 0 or epoch not in self.at_epochs or epoch in self.suggestions or trainer.fast_dev_run:
             return
-        try:
+        with self._failing_as_asked(trainer, f"before epoch {epoch}"):
             self._tune(trainer, pl_module)
-        except LRFinderError as error:
-            warn(trainer, f"skipped the search before epoch {epoch}: {error}")
+
+    @contextmanager
+    def _failing_as_asked(self, trainer: Any, when: str) -> Iterator[None]:
+        """Turn an error of the search into a warning, if it was asked for and every process sees the error."""
+        self.failure = None
+        try:
+            yield
+        except Exception as error:
+            if self.on_failure == "raise" or not TrainerProcesses(trainer).share(error):
+                raise
+            # The error itself would keep the frames of the search in memory, and with them its tensors.
+            self.failure = str(error) if isinstance(error, LRFinderError) else f"{type(error).__name__}: {error}"
+            warn(
+                trainer,
+                f"skipped the search {when}: {self.failure}. Everything is as it was, and training goes on;"
+                " on_failure='raise' ends the fit instead",
+            )
 
     def _tune(self, trainer: Any, module: Any) -> None:
         options, plateau = self.options, self.plateau
         decays = options.policy is None and plateau is not None and plateau.decays
         if self._installed is not None or decays:
             options = dataclasses.replace(options, policy="keep")
-        search = FitSearch.prepare(trainer, module, options, self.attribute)
+        with TrainerProcesses(trainer).together():
+            search = FitSearch.prepare(trainer, module, options, self.attribute, self.exact)
         trainee, names = search.trainee, search.names
         shown = self.progress and trainer.progress_bar_callback is not None and trainer.is_global_zero
         with progress_bar(shown) as bar:

@@ -153,7 +153,8 @@ class PlateauDetector(Callback):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Note the rates of the step: schedulers change them before it ends."""
-        self._rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        self._rates = [group["lr"] for group in groups if group.get("lr") is not None]
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Take the loss of the step."""

@@ -11,10 +11,14 @@ from torch import Tensor
 
 from lrfinder.errors import LRFinderError
 from lrfinder.lightning.internals import internals
+from lrfinder.probing.runner import BlewUpError
 
 __all__ = ["TrainerProcesses"]
 
 Value = TypeVar("Value")
+
+_SHARED = "raised_in_every_process"
+"""Name of the attribute that marks an error which all processes raise together."""
 
 
 class TrainerProcesses:
@@ -74,7 +78,13 @@ class TrainerProcesses:
         except Exception as raised:
             error = raised
         if not self.all(error is None):
-            raise error or LRFinderError("probing failed in another process: see its traceback")
+            error = error or LRFinderError("probing failed in another process: see its traceback")
+            vars(error)[_SHARED] = True
+            raise error
+
+    def share(self, error: Exception) -> bool:
+        """Whether every process has raised an error at this place, so that all may go on without waiting for others."""
+        return self.alone or isinstance(error, BlewUpError) or hasattr(error, _SHARED)
 
     @contextmanager
     def second_wrapper(self) -> Iterator[None]:

@@ -26,24 +26,24 @@ from lrfinder.lightning.internals import (
     has_started,
     hook,
     internals,
+    is_own,
     live_data,
     on_device,
+    probe_loader,
     schedulers_of,
     schedules_to_come,
-    silence,
     unwrapped,
     validation_loaders,
 )
+from lrfinder.lightning.muting import MutedCallbacks, do_nothing, logged_metrics, muted_logger, silence
 from lrfinder.lightning.processes import TrainerProcesses
 from lrfinder.probing.batch_cache import ProbeBatches
-from lrfinder.probing.batches import data_of, endless, loaders_in, side_loader
+from lrfinder.probing.batches import data_of, endless, loaders_in
 from lrfinder.probing.runner import all_finite
 from lrfinder.schedules.optimizer_lr import configured_lrs, own_lrs, peaks_to_come, rates_to_come, reference_lr, set_lr
 from lrfinder.snapshot.snapshot import Snapshot, interrupts_deferred
 
 __all__ = ["LightningTraining"]
-
-_ISOLATED = ("callbacks", "_loggers", "profiler", "should_stop", "accumulate_grad_batches")
 
 _CLOCKS = ("_train_start_time", "_last_val_time")
 """Time-based validation counts from these; probing must not count."""
@@ -64,17 +64,24 @@ class LightningTraining:
         named: the learning rates that the module names, in order of preference.
         monitor: the metric of `validation_step` to judge by; None for the loss of `training_step`.
         mode: "min" or "max", of that metric.
+        exact: whether data that cannot be rewound are refused; otherwise training begins where the search left them.
     """
 
     def __init__(
-        self, trainer: Any, named: Sequence[float] = (), monitor: str | None = None, mode: str = "min"
+        self,
+        trainer: Any,
+        named: Sequence[float] = (),
+        monitor: str | None = None,
+        mode: str = "min",
+        exact: bool = True,
     ) -> None:
-        check_supported(trainer)
+        check_supported(trainer, exact)
         self.trainer, self.module = trainer, trainer.lightning_module
         self.processes = TrainerProcesses(trainer)
         self._begun_at = int(trainer.global_step)
         self.fresh = not has_started(trainer)
-        self._judge = Judge(trainer, monitor, mode)
+        self._exact = exact
+        self._judge = Judge(trainer, monitor, mode, exact)
         self._batches: Iterator[Any] = iter(())
         self._batch_idx = 0
         self._accumulate = 1
@@ -205,8 +212,9 @@ class LightningTraining:
         """Isolate the module, run the hooks that open an epoch, and put everything back in the end."""
         trainer, started = self.trainer, time.monotonic()
         snapshot = self._snapshot = self._snapshot_of_all()
+        self._more += self._not_rewound(snapshot)
         try:
-            with self.processes.second_wrapper(), _replaced(trainer, "save_checkpoint"):
+            with self.processes.second_wrapper():
                 self._isolate()
                 self._batches = endless(self._side(), least=1 if trainer.num_training_batches == 1 else 2)
                 # Opening an epoch draws a seed, which the run, its first epoch open already, will not draw again:
@@ -241,16 +249,27 @@ class LightningTraining:
         trainer, strategy = self.trainer, self.trainer.strategy
         loaders = [*trainer.fit_loop._combined_loader.flattened, *validation_loaders(trainer)]
         wrapper = [] if strategy.model is self.module else [strategy.model]
+        bar = trainer.progress_bar_callback  # a thread of its own may draw it
+        theirs = [callback for callback in trainer.callbacks if callback is not bar and not is_own(callback)]
         snapshot = Snapshot(
             self.module, trainer.datamodule, trainer.fit_loop, trainer._logger_connector, strategy._optimizers,
             strategy._lightning_optimizers, strategy.lr_scheduler_configs, strategy.precision_plugin,
             data=[state for loader in loaders for state in data_of(loader)],
-            leave=[trainer, strategy, *wrapper, *live_data(trainer), *loaders_in(loaders), *trainer.callbacks,
-                   *trainer.loggers],
+            lenient=theirs,
+            leave=[trainer, strategy, *wrapper, *live_data(trainer), *loaders_in(loaders), *trainer.loggers,
+                   *(callback for callback in trainer.callbacks if callback not in theirs)],
+            exact_data=self._exact,
         )  # fmt: skip
-        for name in _ISOLATED:
-            snapshot.keep(trainer, name)
+        snapshot.keep_attributes(trainer)
         return snapshot
+
+    def _not_rewound(self, snapshot: Snapshot) -> tuple[str, ...]:
+        loaders = self.trainer.fit_loop._combined_loader.flattened
+        left = {*snapshot.left, *(type(loader).__name__ for loader in loaders if isinstance(loader, Iterator))}
+        if not left:
+            return ()
+        names = ", ".join(sorted(left))
+        return (f"The data hold a {names}, which cannot be rewound: training begins where the search left the data.",)
 
     def _restore(self) -> None:
         self._judge.restore()
@@ -264,15 +283,16 @@ class LightningTraining:
         hook(self.trainer, "on_train_epoch_start")
 
     def _isolate(self) -> None:
-        """Cut the module off from callbacks, loggers, profiler and metrics, until the snapshot is restored."""
+        """Mute callbacks, loggers, profiler, checkpoints and metrics, until the snapshot is restored."""
         trainer, loop = self.trainer, self.trainer.fit_loop
         self._accumulate = trainer.accumulate_grad_batches = batches_per_step(trainer)
-        dummy = internals(trainer, "loggers.logger").DummyLogger
-        trainer.callbacks, trainer._loggers = [], [dummy() for _ in trainer.loggers]
+        trainer.callbacks = MutedCallbacks(trainer.callbacks)
+        trainer._loggers = [muted_logger(trainer, logger) for logger in trainer.loggers]
         trainer.profiler = self._no_profiler()
+        vars(trainer)["save_checkpoint"] = do_nothing
         for scheduler in self.schedulers():  # under manual optimization, the module steps them itself
-            vars(scheduler)["step"] = _do_nothing
-        silence(self.module, _do_nothing, _do_nothing)
+            vars(scheduler)["step"] = do_nothing
+        silence(self.module, *logged_metrics(trainer))
         self._batch_idx = 0
         # Lightning steps early at the end of an epoch; a probe has no epochs.
         vars(loop)["_should_accumulate"] = lambda: self._accumulating
@@ -296,7 +316,7 @@ class LightningTraining:
         """Return the training loaders combined as the trainer does it, drawing apart from it."""
         side = copy.copy(self.trainer.fit_loop._combined_loader)
         side._iterator = None
-        side.flattened = [side_loader(loader) for loader in side.flattened]
+        side.flattened = [probe_loader(loader, self._exact) for loader in side.flattened]
         return side
 
     def _losses_of_step(self) -> list[Tensor]:
@@ -313,10 +333,12 @@ class LightningTraining:
 
     def _train_on(self, batch: Any, dataloader_idx: int) -> Any:
         trainer, loop = self.trainer, self.trainer.fit_loop.epoch_loop
-        batch_idx, self._batch_idx = self._batch_idx, self._batch_idx + 1
         batch = on_device(trainer, batch, dataloader_idx)
-        if hook(trainer, "on_train_batch_start", batch, batch_idx) == -1:
-            raise UnsupportedError("on_train_batch_start must not return -1 (skip the epoch) in a range test")
+        if hook(trainer, "on_train_batch_start", batch, self._batch_idx) == -1:
+            self._batch_idx = 0  # the module ends the epoch here: go on as at the start of the next
+            if hook(trainer, "on_train_batch_start", batch, 0) == -1:
+                raise UnsupportedError("on_train_batch_start must not return -1 for the first batch of an epoch")
+        batch_idx, self._batch_idx = self._batch_idx, self._batch_idx + 1
         trainer.strategy.on_train_batch_start(batch, batch_idx)
         arguments = loop._build_kwargs(OrderedDict(), batch, batch_idx)
         if self.module.automatic_optimization:
@@ -361,21 +383,3 @@ class _Epochs:
                 yield next(epoch)
             except StopIteration:
                 return
-
-
-@contextmanager
-def _replaced(obj: Any, name: str) -> Iterator[None]:
-    """Let a method of one object do nothing for a while."""
-    held = vars(obj).get(name)
-    vars(obj)[name] = _do_nothing
-    try:
-        yield
-    finally:
-        if held is None:
-            del vars(obj)[name]
-        else:
-            vars(obj)[name] = held
-
-
-def _do_nothing(*args: Any, **kwargs: Any) -> None:
-    """Stand in, while probing, for what must not happen then."""

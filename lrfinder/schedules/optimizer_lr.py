@@ -77,8 +77,17 @@ def configured_lr(group: Mapping[str, Any]) -> float:
 
     A scheduler that warms up changes ``lr`` at once, but keeps the configured value: one-cycle in ``max_lr``, every
     other in ``initial_lr``.
+
+    Raises:
+        InputError: the group has no rate, since its optimizer sets the length of its steps itself.
     """
-    return float(group.get("max_lr", group.get("initial_lr", group["lr"])))
+    lr = group.get("max_lr", group.get("initial_lr", group.get("lr")))
+    if lr is None:
+        raise InputError(
+            "optimizer must have a learning rate in every param group, got lr = None: give it one, and turn off what"
+            " sets the length of its steps instead (relative steps)"
+        )
+    return float(lr)
 
 
 def configured_lrs(optimizers: Iterable[Optimizer], schedulers: Iterable[Any] = ()) -> list[float]:

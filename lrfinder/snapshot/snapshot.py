@@ -68,13 +68,26 @@ class Snapshot:
         roots: objects whose reachable state is recorded.
         data: loaders, samplers and data sets; their samples, by `_DATA_ITEMS` and `_DATA_BYTES`, are not recorded.
         leave: objects that are not looked into.
+        lenient: further objects whose state is recorded, where what cannot be rewound is left alone.
+        exact_data: whether data that cannot be rewound are refused; otherwise they are left alone.
+
+    Attributes:
+        left: names of the classes of the data that cannot be rewound and were left alone.
 
     Raises:
         UnsupportedError: a lazy parameter has no shape yet, or there is a generator, another one-shot iterator, or data
             read from an open file, none of which can be rewound.
     """
 
-    def __init__(self, *roots: object, data: Iterable[object] = (), leave: Iterable[object] = ()) -> None:
+    def __init__(
+        self,
+        *roots: object,
+        data: Iterable[object] = (),
+        leave: Iterable[object] = (),
+        lenient: Iterable[object] = (),
+        exact_data: bool = True,
+    ) -> None:
+        self.left: set[str] = set()
         self._random: list[Undo] = random_state()
         self._undos: list[Undo] = []
         self._alive: dict[int, object] = {id(obj): obj for obj in leave}  # a reference keeps each id unique
@@ -82,14 +95,13 @@ class Snapshot:
         self._contents: list[StorageContent] = []
         self._grad_mode = torch.is_grad_enabled()
         # State is visited before data, so that what a data set shares with the model is recorded completely.
-        pending, pending_data = [*roots], [*data]
-        while pending or pending_data:
-            is_data = not pending
-            self._visit((pending or pending_data).pop(), is_data, pending, pending_data)
+        queues = {"state": [*roots], "data": [*data], "lenient": [*lenient], "lenient data": []}
+        while kind := next((kind for kind, queue in queues.items() if queue), None):
+            self._visit(queues[kind].pop(), kind, queues, exact_data)
 
-    def keep(self, obj: object, name: str) -> None:
-        """Record one attribute of an object that is not looked into, by identity."""
-        self._undos.append(setter(obj, name, getattr(obj, name, EMPTY)))
+    def keep_attributes(self, obj: object) -> None:
+        """Record which attributes an object that is not looked into has, by identity."""
+        self._undos.append(refill(vars(obj)))
 
     def rewind_random(self) -> None:
         """Restore only the random number generators, the global ones and those found."""
@@ -126,19 +138,27 @@ class Snapshot:
         if errors:
             raise errors[0]
 
-    def _visit(self, obj: object, data: bool, pending: list[object], pending_data: list[object]) -> None:
+    def _visit(self, obj: object, kind: str, queues: dict[str, list[object]], exact_data: bool) -> None:
         if is_atom(obj) or id(obj) in self._alive:
             return
-        data = data or isinstance(obj, Dataset)
+        if isinstance(obj, Dataset):
+            kind = "lenient data" if kind.startswith("lenient") else "data"
+        data = kind.endswith("data")
         self._alive[id(obj)] = obj
         if is_one_shot(obj, data):
-            raise UnsupportedError(
-                f"{'the data' if data else 'what a step uses'} holds a {type(obj).__name__}, which cannot be rewound"
-                f" after probing: {'build it inside __iter__ or __getitem__' if data else 'make it anew in each step'}"
-                " instead"
-            )
-        if not is_foreign(obj):
-            (pending_data if data else pending).extend(self._record(obj, data))
+            if kind == "state" or (kind == "data" and exact_data):
+                holder, remedy = (
+                    ("the data holds", "build it inside __iter__ or __getitem__ instead")
+                    if data
+                    else ("what a step uses holds", "make it anew in each step instead")
+                )
+                raise UnsupportedError(
+                    f"{holder} a {type(obj).__name__}, which cannot be rewound after probing: {remedy}"
+                )
+            if kind == "data":
+                self.left.add(type(obj).__name__)
+        elif not is_foreign(obj):
+            queues[kind].extend(self._record(obj, data))
 
     def _record(self, obj: Any, data: bool) -> Iterable[object]:
         """Record ``obj`` itself; return the objects it refers to."""

@@ -203,7 +203,7 @@ def test_a_step_that_draws_its_own_batches_is_refused(tmp_path):
             return super().training_step(next(dataloader_iter)[0], 0)
 
     with pytest.raises(UnsupportedError, match="draws its own batches, which cannot be replayed"):
-        fit(tmp_path, [LRFinder()], module=Drawing)
+        fit(tmp_path, [LRFinder(on_failure="raise")], module=Drawing)
 
 
 def test_a_model_without_anything_to_train_is_refused(tmp_path):

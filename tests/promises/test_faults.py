@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import warnings
 
 import lightning.pytorch as pl
 import pytest
@@ -10,15 +11,19 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from support.exactness import Picture
 from support.runs import (
+    INPUTS,
     LIGHTNINGS_REMARKS,
+    TARGETS,
     Manual,
     Net,
+    Stream,
     assert_same,
     finder,
     fit,
     loader,
     optimizers,
 )
+from torch.utils.data import DataLoader
 
 from lrfinder import InputError, LRFinder, UnsupportedError
 from lrfinder.snapshot.snapshot import Snapshot
@@ -82,7 +87,7 @@ def expected(change):
 def fails(tmp_path, kind, error, where="training_step", at=25, **options):
     """Fit until the bomb goes off; return the callback, which has looked at what changed."""
     armed = type("Armed", (kind,), {"where": where, "at": at, "calls": 0})
-    callback = Watched(budget=90, min_lr=1e-5, max_lr=1e3)
+    callback = Watched(budget=90, min_lr=1e-5, max_lr=1e3, on_failure="raise")
     trainer = pl.Trainer(
         accelerator="cpu", callbacks=[callback], logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=tmp_path, max_epochs=1, **options,
@@ -115,7 +120,7 @@ def test_the_picture_would_show_a_change(tmp_path):
             trainer.fit_loop.epoch_loop.batch_progress.total.ready += 1
             raise RuntimeError("no")
 
-    callback = Changing()
+    callback = Changing(on_failure="raise")
     with pytest.raises(RuntimeError, match="no"):
         fit(tmp_path, [callback])
     assert any("head" in change for change in callback.changes)
@@ -284,6 +289,118 @@ def test_manual_optimization_without_a_loss_is_refused(tmp_path):
 
 def test_training_without_an_optimizer_is_refused(tmp_path):
     refused(tmp_path, "must return an optimizer", InputError, module=optimizers(lambda net: None))
+
+
+class OwnSteps(torch.optim.SGD):
+    """Sets the length of its steps itself, and has no learning rate."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, 0.01)
+        self.param_groups[0]["lr"] = self.defaults["lr"] = None
+
+    def step(self, closure=None):
+        loss = closure()
+        with torch.no_grad():
+            for parameter in self.param_groups[0]["params"]:
+                parameter -= 0 if parameter.grad is None else 0.01 * parameter.grad.sign()
+        return loss
+
+
+class Unready(Net):
+    """Its steps need something that only exists once training runs."""
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch, batch_idx) * self.scale
+
+    def on_train_batch_start(self, batch, batch_idx):
+        (running,) = [callback for callback in self.trainer.callbacks if isinstance(callback, Running)]
+        self.scale = torch.ones(()) if running.trains else None
+
+
+class Running(pl.Callback):
+    trains = False
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.trains = True
+
+
+class NaNs(Net):
+    """Has no finite loss at low rates."""
+
+    def training_step(self, batch, batch_idx):
+        low = self.trainer.optimizers[0].param_groups[0]["lr"] < 1e-3
+        return super().training_step(batch, batch_idx) * (float("nan") if low else 1.0)
+
+
+class Once(Stream):
+    """Data that hold a generator, as many a streaming library does."""
+
+    def __init__(self):
+        super().__init__()
+        self.source = (index % 256 for index in range(10_000))
+
+    def __iter__(self):
+        for _ in range(192):
+            index = next(self.source)
+            yield INPUTS[index], TARGETS[index]
+
+
+class Rateless(Net):
+    def training_step(self, batch, batch_idx):
+        return self.loss(batch)
+
+    def configure_optimizers(self):
+        return OwnSteps(self.parameters())
+
+
+def no_optimizer(lr):
+    return Net(lr, lambda net: None)
+
+
+HOPELESS = {
+    "a rate of None": ("got lr = None", {"module": Rateless}),
+    "no optimizer": ("must return an optimizer, got None", {"module": no_optimizer}),
+    "an error of the module": ("has no attribute 'scale'", {"module": Unready}),
+    "data that hold a generator": ("holds a generator", {"loaders": lambda: DataLoader(Once(), 16)}),
+    "NaN in a range test": ("loss must stay finite", {"module": NaNs, "method": "range"}),
+    "a name that is none": ("attribute must name", {"attribute": "rate"}),
+    "a metric without validation": ("without validation", {"monitor": "val_loss", "limit_val_batches": 0}),
+}
+
+
+@pytest.mark.parametrize("name", HOPELESS)
+def test_what_cannot_be_probed_trains_as_without_the_callback_and_one_warning_says_why(tmp_path, name):
+    why, options = HOPELESS[name]
+    asked = {key: options[key] for key in ("method", "attribute", "monitor") if key in options}
+    rest = {key: value for key, value in options.items() if key not in asked}
+    callback = finder(on_failure="warn", **asked)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _, run = fit(tmp_path / "tuned", [callback, Running()], **rest)
+    ours = [str(warning.message) for warning in caught if "LRFinder" in str(warning.message)]
+    assert len(ours) == 1
+    assert why in ours[0]
+    assert "Everything is as it was, and training goes on" in ours[0]
+    assert why in callback.failure
+    assert callback.suggestion is None
+    _, reference = fit(tmp_path / "plain", [Running()], **rest)
+    assert_same(run, reference)
+
+
+def test_data_that_cannot_be_rewound_are_searched_if_asked_for_and_a_caveat_says_so(tmp_path):
+    callback = finder(exact=False)
+    fit(tmp_path, [callback], loaders=lambda: DataLoader(Once(), 16))
+    assert callback.suggestion.lr is not None
+    assert "hold a generator, which cannot be rewound" in " ".join(callback.suggestion.caveats)
+    fit(tmp_path / "loader", [callback := finder("range", exact=False)], loaders=lambda: iter([*loader()] * 20))
+    assert "hold a list_iterator" in " ".join(callback.suggestion.caveats)
+
+
+def test_an_error_that_is_to_end_the_fit_ends_it(tmp_path):
+    with pytest.raises(InputError, match="must return an optimizer"):
+        fit(tmp_path, [finder(on_failure="raise")], module=no_optimizer)
+    with pytest.raises(InputError, match="on_failure must be warn or raise, got 'stop'"):
+        LRFinder(on_failure="stop")
 
 
 def test_an_empty_epoch_is_no_accident_of_ours(tmp_path):

@@ -565,15 +565,34 @@ def test_what_is_left_out_stays_changed():
     assert (kept, left) == ([1], [2, 0])
 
 
-def test_one_attribute_is_kept_by_identity():
+def test_attributes_are_kept_by_identity():
     thing = Thing(a=[1], b=1)
     snapshot, value = Snapshot(), thing.a
-    snapshot.keep(thing, "a"), snapshot.keep(thing, "born")
+    snapshot.keep_attributes(thing)
     thing.a.append(2)
     thing.a, thing.b, thing.born = None, 2, 3
     snapshot.restore()
     assert thing.a is value
-    assert vars(thing) == {"a": [1, 2], "b": 2}
+    assert vars(thing) == {"a": [1, 2], "b": 1}
+
+
+class Numbers(Dataset):
+    """A data set that reads from a generator."""
+
+    def __init__(self):
+        self.source, self.read = iter(range(9)), 0
+
+
+def test_what_cannot_be_rewound_is_left_alone_where_that_is_allowed():
+    data, counter = Numbers(), Thing(seen=[], source=(n for n in range(9)))
+    snapshot = Snapshot(data=[data], lenient=[counter], exact_data=False)
+    assert snapshot.left == {"range_iterator"}
+    next(data.source), next(counter.source), counter.seen.append(1)
+    data.read = 1
+    snapshot.restore()
+    assert (next(data.source), next(counter.source), counter.seen, data.read) == (1, 1, [], 0)
+    with pytest.raises(UnsupportedError, match="the data holds a range_iterator, which cannot be rewound"):
+        Snapshot(data=[data], lenient=[counter])
 
 
 @pytest.mark.parametrize("machinery", ["queue.Queue", "threading.Lock", "threading.local", "logging.getLogger"])
