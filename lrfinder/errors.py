@@ -19,6 +19,7 @@ from numbers import Real
 from typing import TypeGuard
 
 __all__ = [
+    "MOST_STEPS",
     "InputError",
     "LRFinderError",
     "TargetError",
@@ -30,6 +31,10 @@ __all__ = [
     "positive",
     "whole_number",
 ]
+
+
+MOST_STEPS = 10**9
+"""Maximum number of optimizer steps of a training: a thousand times those of the longest that are published."""
 
 
 class LRFinderError(Exception):
@@ -53,7 +58,7 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def whole_number(name: str, value: object, minimum: int = 1, of: str = "") -> int:
+def whole_number(name: str, value: object, minimum: int = 1, of: str = "", maximum: float = math.inf) -> int:
     """Return an argument as an int.
 
     Args:
@@ -61,9 +66,10 @@ def whole_number(name: str, value: object, minimum: int = 1, of: str = "") -> in
         value: its value; a whole number of NumPy is accepted, a bool is not.
         minimum: smallest value allowed.
         of: what the number counts, such as "optimizer steps".
+        maximum: largest value allowed.
 
     Raises:
-        InputError: the value is not a whole number of at least ``minimum``.
+        InputError: the value is not a whole number from ``minimum`` to ``maximum``.
     """
     try:
         number = operator.index(value)  # type: ignore[arg-type]
@@ -73,6 +79,8 @@ def whole_number(name: str, value: object, minimum: int = 1, of: str = "") -> in
         what = f"whole number{of and f' of {of}'}"
         rule = f"a positive {what}" if minimum == 1 else f"a {what}, at least {minimum}"
         raise InputError(f"{name} must be {rule}, got {name} = {value!r:.60}")
+    if number > maximum:
+        raise InputError(f"{name} must be at most {maximum:,}, got {name} = {value!r:.60}")
     return number
 
 
@@ -110,6 +118,6 @@ def checked_horizon(steps: object) -> int | None:
     """Return the number of optimizer steps of a training as an int; None if it is unknown.
 
     Raises:
-        InputError: ``steps`` is neither None nor a positive whole number.
+        InputError: ``steps`` is neither None nor a whole number from 1 to `MOST_STEPS`.
     """
-    return None if steps is None else whole_number("steps", steps, of="optimizer steps")
+    return None if steps is None else whole_number("steps", steps, of="optimizer steps", maximum=MOST_STEPS)

@@ -1,4 +1,4 @@
-"""Files that the user names: read whole as text or JSON, written whole or not at all."""
+"""Files that the user names: read whole as text or JSON, checked field by field, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,23 +6,34 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lrfinder.errors import InputError
+from lrfinder.errors import MOST_STEPS, InputError
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Reader",
     "check_picture",
     "check_writable",
     "excerpt",
     "is_device",
     "json_object",
+    "list_reader",
     "number_from_json",
+    "number_reader",
     "number_to_json",
+    "optional",
+    "read_any_number",
+    "read_flag",
+    "read_list",
+    "read_object",
+    "read_record",
+    "read_string",
     "read_text",
     "replace_file",
+    "whole_reader",
 ]
 
 SCHEMA_VERSION = 1
@@ -31,6 +42,11 @@ SCHEMA_VERSION = 1
 _MAX_BYTES = 64 * 2**20  # a recorded curve takes a few kB, so a larger file is the wrong file
 
 _MAX_DEPTH = 50  # our documents are nested eight levels deep
+
+_LARGEST = 1e100  # squares and products of larger numbers overflow
+
+Reader = Callable[[Any], Any]
+"""Turns a value of a JSON document into what it stands for; raises InputError with a text that begins with "must"."""
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -56,6 +72,114 @@ def number_from_json(value: object) -> float:
 def excerpt(value: object) -> str:
     """Quote a value on one short line."""
     return f"{value!r:.60}"
+
+
+def number_reader(low: float = -_LARGEST, high: float = _LARGEST) -> Reader:
+    """Return a reader of finite numbers from ``low`` to ``high``."""
+
+    def read(value: Any) -> float:
+        number = read_any_number(value)
+        if not low <= number <= high:
+            raise InputError(f"must be a number from {low:g} to {high:g}, got {excerpt(value)}")
+        return number
+
+    return read
+
+
+def read_any_number(value: Any) -> float:
+    """Read a number, which may be infinite or NaN."""
+    try:
+        return number_from_json(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"must be a number, got {excerpt(value)}") from None
+
+
+def whole_reader(low: int = 0, high: int = MOST_STEPS) -> Reader:
+    """Return a reader of whole numbers from ``low`` to ``high``."""
+
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise InputError(f"must be a whole number from {low:,} to {high:,}, got {excerpt(value)}")
+        return value
+
+    return read
+
+
+def read_string(value: Any) -> str:
+    """Read a text."""
+    if not isinstance(value, str):
+        raise InputError(f"must be a text, got {excerpt(value)}")
+    return value
+
+
+def read_flag(value: Any) -> bool:
+    """Read true or false."""
+    if not isinstance(value, bool):
+        raise InputError(f"must be true or false, got {excerpt(value)}")
+    return value
+
+
+def read_list(value: Any) -> list[Any]:
+    """Read a list of anything."""
+    if not isinstance(value, (list, tuple)):
+        raise InputError(f"must be a list, got {excerpt(value)}")
+    return list(value)
+
+
+def read_object(value: Any) -> dict[str, Any]:
+    """Read an object with any fields."""
+    if not isinstance(value, Mapping):
+        raise InputError(f"must be an object, got {excerpt(value)}")
+    return dict(value)
+
+
+def list_reader(read: Reader) -> Reader:
+    """Return a reader of lists whose items are read by ``read``."""
+
+    def read_items(value: Any) -> list[Any]:
+        items = []
+        for item in read_list(value):
+            try:
+                items.append(read(item))
+            except InputError as error:
+                raise _at(f"item {len(items)}", error) from None
+        return items
+
+    return read_items
+
+
+def optional(read: Reader) -> Reader:
+    """Return a reader that gives None for null."""
+    return lambda value: None if value is None else read(value)
+
+
+def read_record(value: Any, readers: Mapping[str, Reader], defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Read an object field by field.
+
+    Args:
+        value: the object; fields without a reader are left out.
+        readers: of every field.
+        defaults: values of the fields that may be missing, as JSON would hold them.
+
+    Raises:
+        InputError: it is no object, or a field is missing or is not what its reader expects.
+    """
+    found = {**(defaults or {}), **read_object(value)}
+    fields = {}
+    for name, read in readers.items():
+        if name not in found:
+            raise InputError(f"the field {name!r} is missing")
+        try:
+            fields[name] = read(found[name])
+        except InputError as error:
+            raise _at(name, error) from None
+    return fields
+
+
+def _at(place: str, error: InputError) -> InputError:
+    """Return an error of a reader with the place of the value in front."""
+    text = str(error)
+    return InputError(f"{place} {text}" if text.startswith("must ") else f"{place}: {text}")
 
 
 def read_text(path: Path, expected: str, max_bytes: int = _MAX_BYTES) -> str:

@@ -108,7 +108,7 @@ CURVE = {"stage": "range", "lr": [10.0**k for k in range(-9, 3)], "loss": [1.0] 
     ("document", "message"),
     [
         ([1, 2], "expected a JSON object, got list"),
-        ({}, "needs a list of numbers 'lr'"),
+        ({}, "the field 'lr' is missing"),
         ({"schema_version": 2, "curves": [CURVE]}, "schema_version must be 1, got 2"),
         ({"curves": [CURVE]}, "schema_version must be 1, got None"),
         ({"schema_version": 1, "curves": CURVE}, "curves must be a list of objects"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from lrfinder.answer.ranking import Alternative
@@ -10,7 +10,21 @@ from lrfinder.answer.reason import Reason
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import Curve
 from lrfinder.evidence.probe import Evidence, Outcome
-from lrfinder.files import SCHEMA_VERSION, number_from_json
+from lrfinder.files import (
+    SCHEMA_VERSION,
+    Reader,
+    excerpt,
+    list_reader,
+    number_reader,
+    optional,
+    read_any_number,
+    read_flag,
+    read_list,
+    read_object,
+    read_record,
+    read_string,
+    whole_reader,
+)
 from lrfinder.schedules.policy import Policy
 
 __all__ = ["read_document"]
@@ -26,96 +40,133 @@ def read_document(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     Raises:
         InputError: another schema version, or a missing or malformed field; the text begins with ``name``.
     """
-    if data.get("schema_version") != SCHEMA_VERSION:
-        raise InputError(f"{name}: schema_version must be {SCHEMA_VERSION}, got {data.get('schema_version')!r}")
-    field = ""
-    values: dict[str, Any] = {}
     try:
-        for field, read in _READERS.items():
-            values[field] = read(data.get(field, _ADDED[field]) if field in _ADDED else data[field])
-    except KeyError:
-        raise InputError(f"{name}: the field {field!r} is missing") from None
-    except InputError as error:
-        raise InputError(f"{name}: {field}: {error}") from None
-    except (TypeError, ValueError, AttributeError, OverflowError):
-        raise InputError(f"{name}: the field {field!r} is malformed, got {data[field]!r:.80}") from None
-    if (values["lr"] is None) == (values["reason"] is None):
-        raise InputError(f"{name}: needs either lr or a reason, got lr = {values['lr']!r}")
-    low, high = values["lr_low"], values["lr_high"]
-    if values["lr"] is not None and (low is None or high is None or low > high):
-        raise InputError(f"{name}: lr_low and lr_high must be in order and given with lr, got {low!r} and {high!r}")
-    fit = values["fit"] or {}
-    try:
+        version = read_object(data).get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise InputError(f"schema_version must be {SCHEMA_VERSION}, got {excerpt(version)}")
+        values = read_record(data, _READERS, _ADDED)
+        _check_answer(values)
         evidence = Evidence.of_probes(
             values["curves"][0],
             values["probes"],
             values["steps_spent"],
-            epoch_steps=fit.get("epoch_steps"),
-            comparable=bool(fit.get("comparable", True)),
+            **(values["fit"] or _read_fit({})),
             interrupted=values["interrupted"],
         )
+        if evidence.range_steps < 0:
+            raise InputError(
+                f"steps_spent must be at least those of the probes, {evidence.steps - evidence.range_steps}, got"
+                f" {values['steps_spent']}"
+            )
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     return {**{field: value for field, value in values.items() if field not in _MEASURED}, "evidence": evidence}
 
 
-def _optional_number(value: Any) -> float | None:
-    return None if value is None else float(value)
+def _check_answer(values: Mapping[str, Any]) -> None:
+    lr, low, high, reason = (values[field] for field in ("lr", "lr_low", "lr_high", "reason"))
+    if (lr is None) == (reason is None):
+        raise InputError(f"one of lr and reason must be given, got lr = {lr!r} and reason = {reason!r:.60}")
+    if lr is None:
+        return
+    if low is None or high is None or not low * _ROUNDED_DOWN <= lr <= high * _ROUNDED_UP:
+        raise InputError(f"lr must lie from lr_low to lr_high, got lr = {lr!r}, lr_low = {low!r}, lr_high = {high!r}")
 
 
-def _rate(value: Any) -> float | None:
-    if value is None:
-        return None
-    number = number_from_json(value)
-    if not 1e-100 < number < 1e100:
-        raise InputError(f"must be a positive number or null (1e-100 to 1e100), got {value!r:.60}")
-    return number
+_ROUNDED_DOWN, _ROUNDED_UP = 1 - 1e-9, 1 + 1e-9
 
 
-def _steps(value: Any, least: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"must be a whole number of optimizer steps, at least {least}, got {value!r:.60}")
-    return value
+def _read_fit(value: Any) -> dict[str, Any]:
+    """Return what the evidence needs of a fit; all else of it is made again."""
+    readers = {"epoch_steps": optional(number_reader(1e-9)), "comparable": read_flag}
+    return read_record(value, readers, {"epoch_steps": None, "comparable": True})
 
 
-def _list(value: Any) -> Sequence[Any]:
-    if not isinstance(value, (list, tuple)):
-        raise InputError(f"must be a list, got {value!r:.60}")
-    return value
+def _read_reason(value: Any) -> Reason:
+    try:
+        return Reason(value)  # type: ignore[call-arg]  # by its value
+    except ValueError:
+        raise InputError(f"must be the text of a refusal, got {excerpt(value)}") from None
 
 
-def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InputError(f"must be an object, got {value!r:.60}")
-    return dict(value)
-
-
-def _curves(value: Any) -> tuple[Curve, ...]:
-    curves = tuple(Curve.from_dict(curve) for curve in _list(value))
+def _read_curves(value: Any) -> list[Curve]:
+    curves = [Curve.from_dict(curve, f"item {i}") for i, curve in enumerate(read_list(value))]
     if len(curves) != 1:
-        raise InputError(f"must hold a curve, got {len(curves) or 'none'}")
+        raise InputError(f"must hold one curve, got {len(curves) or 'none'}")
     return curves
 
 
-_READERS: dict[str, Any] = {
-    "reason": lambda value: None if value is None else Reason(value),  # type: ignore[call-arg]  # by its value
-    "lr": _rate,
-    "lr_low": _rate,
-    "lr_high": _rate,
-    "param_group_lrs": lambda value: tuple(float(lr) for lr in _list(value)),
-    "policy": lambda value: None if value is None else Policy.from_dict(value),
-    "alternatives": lambda value: tuple(Alternative.from_dict(alternative) for alternative in _list(value)),
-    "method": str,
-    "horizon": lambda value: None if value is None else _steps(value, 1),
-    "steps_spent": _steps,
-    "seconds": _optional_number,
-    "caveats": lambda value: tuple(str(caveat) for caveat in _list(value)),
-    "curves": _curves,
-    "fit": lambda value: None if value is None else _object(value),
-    "environment": _object,
-    "probes": lambda value: tuple(Outcome.from_dict(outcome) for outcome in _list(value)),
-    "cost_of_error": lambda value: tuple((float(factor), number_from_json(loss)) for factor, loss in _list(value)),
-    "interrupted": bool,
+def _read_policy(value: Any) -> Policy:
+    read_record(value, _POLICY_READERS)
+    return Policy.from_dict(value)
+
+
+def _read_alternative(value: Any) -> Alternative:
+    read_record(value, {**_POLICY_READERS, **_ALTERNATIVE_READERS}, {"lr_unwarmed": None})
+    return Alternative.from_dict(value)
+
+
+def _read_cost(value: Any) -> tuple[float, float]:
+    factor_and_loss = read_list(value)
+    if len(factor_and_loss) != 2:
+        raise InputError(f"must be a factor and a loss, got {excerpt(value)}")
+    return number_reader(1e-100)(factor_and_loss[0]), read_any_number(factor_and_loss[1])
+
+
+def _read_environment(value: Any) -> dict[str, Any]:
+    return read_record(value, dict.fromkeys(read_object(value), _read_fact))
+
+
+def _read_fact(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return list_reader(_read_fact)(value)
+    if isinstance(value, Mapping):
+        return _read_environment(value)
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) >= 2**64):  # seeds are below 2**64
+        return number_reader()(value)
+    return value
+
+
+_RATE = number_reader(1e-100, 1e100)
+
+_POLICY_READERS: dict[str, Reader] = {
+    "name": read_string,
+    "params": optional(read_object),
+    "total_steps": optional(whole_reader(1)),
+    "warmup_steps": whole_reader(),
+}
+"""What a policy rests on; its own rules are checked when it is made."""
+
+_GAIN = optional(number_reader())
+
+_ALTERNATIVE_READERS: dict[str, Reader] = {
+    "lr": _RATE,
+    "lr_unwarmed": optional(_RATE),
+    "predicted_gain": _GAIN,
+    "predicted_gain_low": _GAIN,
+    "predicted_gain_high": _GAIN,
+    "reason": read_string,
+}
+
+_READERS: dict[str, Reader] = {
+    "reason": optional(_read_reason),
+    "lr": optional(_RATE),
+    "lr_low": optional(_RATE),
+    "lr_high": optional(_RATE),
+    "param_group_lrs": lambda value: tuple(list_reader(number_reader(0.0))(value)),
+    "policy": optional(_read_policy),
+    "alternatives": lambda value: tuple(list_reader(_read_alternative)(value)),
+    "method": read_string,
+    "horizon": optional(whole_reader(1)),
+    "steps_spent": whole_reader(),
+    "seconds": optional(number_reader(0.0)),
+    "caveats": lambda value: tuple(list_reader(read_string)(value)),
+    "curves": _read_curves,
+    "fit": optional(_read_fit),
+    "environment": _read_environment,
+    "probes": list_reader(Outcome.from_dict),
+    "cost_of_error": lambda value: tuple(list_reader(_read_cost)(value)),
+    "interrupted": read_flag,
 }
 
 _ADDED: dict[str, Any] = {"probes": [], "cost_of_error": [], "interrupted": False, "alternatives": []}

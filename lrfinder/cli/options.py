@@ -6,6 +6,8 @@ import argparse
 import math
 from typing import TYPE_CHECKING, Any
 
+from lrfinder.errors import MOST_STEPS
+
 if TYPE_CHECKING:
     from lrfinder.answer.suggestion import Suggestion
     from lrfinder.probing.options import SearchOptions
@@ -138,7 +140,7 @@ def _file(action: argparse.Action) -> None:
 
 def count(text: str) -> int:
     """Read a number of at least one."""
-    return _whole(text, 1, "of at least 1")
+    return _whole(text, 1, "of at least 1", MOST_STEPS)
 
 
 def budget(text: str) -> float | str:
@@ -155,7 +157,7 @@ def budget(text: str) -> float | str:
 
 def steps(text: str) -> int:
     """Read a number of steps that may be none."""
-    return _whole(text, 0, "of at least 0")
+    return _whole(text, 0, "of at least 0", MOST_STEPS)
 
 
 def seed(text: str) -> int:
@@ -169,7 +171,8 @@ def _whole(text: str, least: int, rule: str, most: float = math.inf) -> int:
     except ValueError:
         number = least - 1
     if not least <= number <= most:
-        raise argparse.ArgumentTypeError(f"must be a whole number {rule}, got {text}")
+        rule = f"from {least} to {most:,}" if number > most == MOST_STEPS else rule
+        raise argparse.ArgumentTypeError(f"must be a whole number {rule}, got {text:.60}")
     return number
 
 

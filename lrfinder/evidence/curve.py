@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
+import re
+from array import array as numbers_of
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -18,13 +21,24 @@ from lrfinder.files import (
     SCHEMA_VERSION,
     excerpt,
     json_object,
-    number_from_json,
+    list_reader,
+    number_reader,
     number_to_json,
+    optional,
+    read_any_number,
+    read_record,
+    read_string,
     read_text,
     replace_file,
 )
 
 __all__ = ["MIN_POINTS", "Curve", "Stage", "read_curve", "write_curve_csv"]
+
+_FAILED_SHARE = 0.1
+"""Maximum share of the losses of a recorded curve that may be left out because they are not finite."""
+
+_MANY = 1000
+"""Points to which a longer curve is thinned: a fit of six numbers and a chart gain nothing from more."""
 
 MIN_POINTS = 10
 """Fewest points a curve may have: with fewer, the six parameters of the fit have no degrees of freedom to err with."""
@@ -119,6 +133,36 @@ class Curve:
     def __repr__(self) -> str:
         return f"Curve({self.stage}: {len(self)} points, lr {self.lr[0]:.3g} to {self.lr[-1]:.3g})"
 
+    def thinned(self) -> Curve:
+        """Return a view of a long curve, at most 1,000 points; a shorter curve is returned as it is.
+
+        Each point is the median of learning rate and loss over as many neighbours, with the first of their steps.
+        """
+        size = -(-len(self) // _MANY)
+        if size == 1:
+            return self
+        starts = np.arange(0, len(self), size)
+        lr, loss = (
+            np.array([np.median(values[start : start + size]) for start in starts]) for values in (self.lr, self.loss)
+        )
+        return dataclasses.replace(self, lr=lr, loss=loss, step=self.step[starts])
+
+    def without_failures(self) -> Curve:
+        """Return the curve without the losses that are not finite although training went on; a caveat counts them.
+
+        Those at the end stay, since training blew up there. If more than a tenth failed, all stay.
+        """
+        finite = np.isfinite(self.loss)
+        last = int(np.max(np.flatnonzero(finite), initial=-1))
+        kept = finite | (np.arange(len(self)) > last)
+        count = len(self) - int(kept.sum())
+        if not 0 < count <= _FAILED_SHARE * (last + 1) or len(self) - count < MIN_POINTS:
+            return self
+        verb = "is not finite and was" if count == 1 else "are not finite and were"
+        caveat = f"{count} of the {len(self)} recorded losses {verb} left out."
+        fields = {name: getattr(self, name)[kept] for name in ("lr", "loss", "step")}
+        return dataclasses.replace(self, **fields, caveats=(*self.caveats, caveat))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the curve as JSON-ready data; non-finite losses become the strings NaN, Infinity and -Infinity."""
         return {
@@ -138,23 +182,25 @@ class Curve:
         Raises:
             InputError: a field is missing or has the wrong type; the text begins with ``name``.
         """
-        for field in ("lr", "loss"):
-            if not isinstance(data.get(field), list):
-                raise InputError(f"{name}: needs a list of numbers {field!r}, got {type(data.get(field)).__name__}")
         try:
-            return cls(
-                lr=[number_from_json(value) for value in data["lr"]],
-                loss=[number_from_json(value) for value in data["loss"]],
-                step=data.get("step"),
-                stage=str(data.get("stage", Stage.RANGE)),
-                seconds=None if data.get("seconds") is None else float(data["seconds"]),
-                group_ratios=[float(ratio) for ratio in data.get("group_ratios") or (1.0,)],
-                caveats=[str(caveat) for caveat in data.get("caveats") or ()],
-            )
+            fields = read_record(data, _READERS, _DEFAULTS)
+            return cls(fields.pop("lr"), fields.pop("loss"), fields.pop("step"), **fields)
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"{name}: every value must be a number ({error})") from None
+
+
+_READERS = {
+    "lr": list_reader(number_reader(1e-100, 1e100)),
+    "loss": list_reader(read_any_number),
+    "step": optional(list_reader(read_any_number)),
+    "stage": read_string,
+    "seconds": optional(number_reader(0.0)),
+    "group_ratios": list_reader(number_reader(0.0)),
+    "caveats": list_reader(read_string),
+}
+
+_DEFAULTS = {"step": None, "stage": Stage.RANGE.value, "seconds": None, "group_ratios": [1.0], "caveats": []}
+"""What a recording by another tool may lack."""
 
 
 def _check(lr: NDArray[np.float64], loss: NDArray[np.float64], step: NDArray[np.int64]) -> None:
@@ -238,24 +284,25 @@ def _curve_from_json(text: str, name: str) -> tuple[Curve, Mapping[str, Any]]:
 
 
 def _curve_from_csv(text: str, name: str) -> Curve:
-    reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
-    columns = [column.strip().lower() for column in reader.fieldnames or ()]
+    reader = csv.reader((match[0] for match in re.finditer(r".+", text)), skipinitialspace=True)
+    columns = [column.strip().lower() for column in next(reader, [])]
     missing = [column for column in ("lr", "loss") if column not in columns]
     if missing:
         raise InputError(f"{name}: needs the columns lr and loss, got {excerpt(','.join(columns))}")
-    reader.fieldnames = columns
-    values: dict[str, list[float]] = {column: [] for column in ("lr", "loss", "step") if column in columns}
+    values = {column: numbers_of("d") for column in ("lr", "loss", "step") if column in columns}
+    places = [(columns.index(column), numbers) for column, numbers in values.items()]
+    stage = columns.index("stage") if "stage" in columns else None
     for row in reader:
-        if (row.get("stage") or Stage.RANGE) != Stage.RANGE:
-            raise InputError(f"{name}, line {reader.line_num}: stage must be 'range', got {excerpt(row['stage'])}")
-        for column, numbers in values.items():
-            try:
-                numbers.append(float(row[column]))
-            except (TypeError, ValueError):
-                raise InputError(
-                    f"{name}, line {reader.line_num}: {column} must be a number, got {excerpt(row[column])}"
-                ) from None
+        if stage is not None and (row[stage : stage + 1] or [""])[0] not in ("", Stage.RANGE):
+            raise InputError(f"{name}, line {reader.line_num}: stage must be 'range', got {excerpt(row[stage])}")
+        try:
+            for place, numbers in places:
+                numbers.append(float(row[place]))
+        except (IndexError, ValueError):
+            got = excerpt(row[place] if place < len(row) else None)
+            message = f"{name}, line {reader.line_num}: {columns[place]} must be a number, got {got}"
+            raise InputError(message) from None
     try:
-        return Curve(values["lr"], values["loss"], values.get("step"))
+        return Curve(*(np.asarray(numbers) for numbers in values.values()))
     except InputError as error:
         raise InputError(f"{name}: {error}") from None

@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import Curve, Stage
-from lrfinder.files import number_from_json, number_to_json
+from lrfinder.files import list_reader, number_reader, number_to_json, read_any_number, read_record, whole_reader
 
 __all__ = ["ANNEALED", "NOT_EVALUATED", "Evidence", "Outcome", "Probe"]
 
 ANNEALED = 0.4
 """Share of a branch, its end, over which the rate falls to zero: what the policy "wsd" does by default."""
+
+_HUGE = 1e100
+"""Squares and differences of larger losses overflow, so that they count as infinite."""
 
 _BRANCHES = (Stage.TRUNK, Stage.BRANCH, Stage.WARMUP)
 
@@ -70,7 +73,7 @@ class Outcome:
     @property
     def diverged(self) -> bool:
         """Whether training blew up, during the probe or by what it led to."""
-        return self.loss.size == 0 or not bool(np.all(np.isfinite(self.loss)))
+        return self.loss.size == 0 or not bool(np.all(np.abs(self.loss) < _HUGE))
 
     @property
     def mean(self) -> float:
@@ -97,18 +100,38 @@ class Outcome:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Outcome:
-        """Rebuild an outcome from `to_dict`; KeyError, TypeError or ValueError where a field is missing or wrong."""
-        numbers = float(data["lr"]), int(data["steps"]), float(data["anneal"])
-        probe = Probe(*numbers, Stage(data["stage"]), int(data.get("warmup", 0)))
-        if (
-            not (probe.lr < 1e100 and 0 <= probe.anneal <= 1)
-            or not 0 <= probe.warmup <= probe.steps
-            or (probe.lr <= 0) != (probe.steps == 0)
-        ):
-            raise ValueError(f"a probe needs a positive lr and steps, and anneal from 0 to 1, got {probe}")
-        losses = ([number_from_json(value) for value in data[name]] for name in ("train_loss", "loss"))
-        train_loss, loss = (np.array(values, dtype=np.float64) for values in losses)
-        return cls(probe, train_loss, loss, float(data["seconds"]))
+        """Rebuild an outcome from `to_dict`.
+
+        Raises:
+            InputError: a field is missing or malformed.
+        """
+        fields = read_record(data, _READERS, {"warmup": 0})
+        probe = Probe(*(fields[name] for name in ("lr", "steps", "anneal", "stage", "warmup")))
+        if (probe.lr > 0) != (probe.steps > 0) or (probe.steps == 0) != (probe.stage is Stage.UNTRAINED):
+            raise InputError(f"a probe must have a positive lr and steps unless it is the untrained model, got {probe}")
+        if not probe.warmup <= probe.steps >= len(fields["train_loss"]):
+            raise InputError(f"a probe must have at least as many steps as warmup and training losses, got {probe}")
+        train_loss, loss = (np.array(fields[name], dtype=np.float64) for name in ("train_loss", "loss"))
+        return cls(probe, train_loss, loss, fields["seconds"])
+
+
+def _read_stage(value: object) -> Stage:
+    try:
+        return Stage(value)
+    except ValueError:
+        raise InputError(f"must be a part of a search, got {value!r:.60}") from None
+
+
+_READERS = {
+    "lr": number_reader(0.0),
+    "steps": whole_reader(),
+    "anneal": number_reader(0.0, 1.0),
+    "stage": _read_stage,
+    "warmup": whole_reader(),
+    "train_loss": list_reader(read_any_number),
+    "loss": list_reader(read_any_number),
+    "seconds": number_reader(0.0),
+}
 
 
 NOT_EVALUATED = Outcome(Probe(0.0, 0, 0.0, Stage.UNTRAINED), np.empty(0), np.empty(0), 0.0)
@@ -141,8 +164,8 @@ class Evidence:
 
     @classmethod
     def of_range_test(cls, curve: Curve) -> Evidence:
-        """Return the evidence of a range test alone, whose curve is all there is."""
-        return cls(curve, NOT_EVALUATED, (), int(curve.step[-1]) + 1)
+        """Return the evidence of a range test alone, whose curve without single failures is all there is."""
+        return cls(curve.without_failures(), NOT_EVALUATED, (), int(curve.step[-1]) + 1)
 
     @classmethod
     def of_probes(
@@ -166,15 +189,15 @@ class Evidence:
             interrupted: whether Ctrl-C ended the search early.
 
         Raises:
-            InputError: the probes do not belong together, or ``epoch_steps`` is not positive.
+            InputError: the probes do not belong together.
         """
-        if epoch_steps is not None and not (isinstance(epoch_steps, (int, float)) and epoch_steps > 0):
-            raise InputError(f"epoch_steps must be a positive number or null, got {epoch_steps!r:.60}")
         if len({outcome.loss.size for outcome in probes if not outcome.diverged}) > 1:
             raise InputError("probes must all be judged by the same held-out batches, got lists of different lengths")
         untrained, *trained = probes or (NOT_EVALUATED,)
         if untrained.probe.steps or (probes and not untrained.loss.size):
             raise InputError("probes must begin with the untrained model, of 0 steps and with its held-out loss")
+        if not all(outcome.probe.steps for outcome in trained):
+            raise InputError("probes must hold the untrained model once, as the first, got it again")
         return cls(
             curve,
             untrained,

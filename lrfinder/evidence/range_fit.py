@@ -151,7 +151,8 @@ class RangeFit:
 
 
 def usable(curve: Curve) -> tuple[Array, Array, bool]:
-    """Return ``(lr, loss, diverged)`` up to where training left for good, finite losses only."""
+    """Return ``(lr, loss, diverged)`` up to where training left for good, finite losses only, of a thinned curve."""
+    curve = curve.thinned()
     keep, diverged = last_step(curve.loss)
     finite = keep - 1 if blown_up(curve.loss[keep - 1]) else keep
     return curve.lr[:finite], curve.loss[:finite], diverged
@@ -225,7 +226,7 @@ def fit_range(curve: Curve) -> RangeFit | None:
         noise=residual * unit,
         x_first=x_first,
         x_last=x_first + span,
-        points=x.size,
+        points=int(np.searchsorted(curve.lr, lr[x.size - 1], side="right")),
         diverged=diverged,
         evidence=_evidence(rising, full, soft),
         evidence_of_rise=_evidence(flat, rising, soft),

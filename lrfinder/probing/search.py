@@ -21,7 +21,7 @@ from lrfinder.errors import InputError
 from lrfinder.evidence.curve import MIN_POINTS, Curve
 from lrfinder.evidence.probe import Evidence, Outcome, Probe
 from lrfinder.evidence.range_test import Ladder, blown_up
-from lrfinder.files import SCHEMA_VERSION
+from lrfinder.files import SCHEMA_VERSION, json_object, read_record, read_string
 from lrfinder.probing.options import MIN_BUDGET, SearchOptions
 from lrfinder.probing.plan import ProbePlan, bracket_centre, branch_probes, next_probes
 from lrfinder.probing.runner import (
@@ -246,15 +246,13 @@ class Journal:
             if not whole and not json.dumps(header).encode().startswith(text):  # no journal killed in its first line
                 raise InputError(f"journal must be one that lrfinder wrote, got {path}: give another path")
             self._check(whole, header)
-            self._left = [json.loads(line) for line in whole.splitlines()[1:]]
+            self._left = [self._record(line, number) for number, line in enumerate(whole.splitlines()[1:], start=2)]
             with self.path.open("r+b" if text else "wb") as file:
                 file.truncate(len(whole))
         except InputError:
             raise
         except OSError as error:
             raise InputError(f"journal must be a file that can be written, got {path}: {error.strerror}") from None
-        except ValueError:
-            raise InputError(f"journal must be one that lrfinder wrote, got {path}, which has a damaged line") from None
         self.resumed = len(self._left)
         if not whole:
             self._append(header)
@@ -278,31 +276,40 @@ class Journal:
             self._append({"kind": kind, "result": write(value)})
             return value
         record = self._left.pop(0)
+        if record["kind"] != kind:
+            raise InputError(f"journal {self.path} has {record['kind']!r:.60} where {kind!r} comes: remove the file")
         try:
-            if record["kind"] != kind:
-                raise InputError(f"journal {self.path} has {record['kind']!r} where {kind!r} comes: remove the file")
-            value = read(record["result"])
-        except InputError:
-            raise
-        except (KeyError, TypeError, ValueError):
+            return read(record["result"])
+        except (InputError, KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"journal must be one that lrfinder wrote, got {self.path}, where {kind!r} is malformed"
+                f"journal must be one that lrfinder wrote, got {self.path}, where {kind!r} is malformed: {error}"
             ) from None
-        return value
+
+    def _record(self, line: bytes, number: int) -> Mapping[str, Any]:
+        name = f"journal {self.path}, line {number}"
+        try:
+            return read_record(json_object(line.decode(), name), {"kind": read_string, "result": lambda value: value})
+        except ValueError as error:  # an InputError is one, too
+            raise InputError(
+                f"journal must be one that lrfinder wrote, got {self.path}, which has a damaged line: {error}"
+            ) from None
 
     def _check(self, text: bytes, header: Mapping[str, Any]) -> None:
         if not text:
             return
-        found = json.loads(text.splitlines()[0])
-        if not isinstance(found, dict) or found.get("kind") != "journal":
+        try:
+            found = json_object(text.splitlines()[0].decode(), f"journal {self.path}")
+        except ValueError:  # an InputError is one, too
+            found = {}
+        if found.get("kind") != "journal" or not isinstance(found.get("settings"), dict):
             raise InputError(f"journal must be one that lrfinder wrote, got {self.path}: give another path")
         if found.get("schema_version") != SCHEMA_VERSION:
             raise InputError(f"journal {self.path}: schema_version must be {SCHEMA_VERSION}")
-        old, new = found.get("settings") or {}, header["settings"]
+        old, new = found["settings"], header["settings"]
         for name in [*new, *(name for name in old if name not in new)]:
             if old.get(name) != new.get(name):
                 raise InputError(
-                    f"journal {self.path} belongs to a search with {name} = {old.get(name)!r}, got {name} ="
+                    f"journal {self.path} belongs to a search with {name} = {old.get(name)!r:.60}, got {name} ="
                     f" {new.get(name)!r}: give the same, or remove the file"
                 )
 

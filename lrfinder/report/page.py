@@ -138,7 +138,7 @@ def texts_of(findings: Findings) -> dict[str, str]:
     below = curve.loss[~curve.above]
     texts = {
         "curve": (
-            f"Training loss of the range test at {curve.lr.size} learning rates from {curve.lr[0]:.2g} to"
+            f"Training loss of the range test at {len(suggestion.curves[0])} learning rates from {curve.lr[0]:.2g} to"
             f" {curve.lr[-1]:.2g}, logarithmic axis"
             + (f"; lowest loss {below.min():.4g}" if below.size else "")
             + ("" if curve.lr_limit is None else f"; training gets worse above {curve.lr_limit:.2g}")
@@ -259,7 +259,7 @@ def report_values(findings: Findings, command: str | None) -> dict[str, Any]:
     suggestion = findings.suggestion
     environment = dict(suggestion.environment)
     made_by = environment.pop("command", None)
-    curve = suggestion.curves[0]
+    curve = suggestion.curves[0].thinned()
     return {
         "suggestion": suggestion,
         "findings": findings,
@@ -268,6 +268,7 @@ def report_values(findings: Findings, command: str | None) -> dict[str, Any]:
         "command": command or made_by,
         "environment": list(environment.items()),
         "spent": _spent(suggestion),
+        "measured": len(suggestion.curves[0]),
         "points": list(zip(*(getattr(curve, name).tolist() for name in ("step", "lr", "loss")), strict=True)),
         "probes": [
             {
@@ -275,7 +276,9 @@ def report_values(findings: Findings, command: str | None) -> dict[str, Any]:
                 "steps": outcome.probe.steps,
                 "lr": outcome.probe.lr,
                 "loss": None if outcome.diverged else outcome.mean,
-                "error": outcome.loss.std(ddof=1) / outcome.loss.size**0.5 if outcome.loss.size > 1 else 0.0,
+                "error": outcome.loss.std(ddof=1) / outcome.loss.size**0.5
+                if outcome.loss.size > 1 and not outcome.diverged
+                else 0.0,
             }
             for outcome in suggestion.probes
         ],

@@ -65,7 +65,7 @@ class CurveView(NamedTuple):
 
 def curve_view(curve: Curve, fit: RangeFit | None = None) -> CurveView:
     """Work out what `plot_curve` draws; ``fit`` is its fit, where that was made already."""
-    fit = fit or fit_range(curve)
+    fit, curve = fit or fit_range(curve), curve.thinned()
     finite = curve.loss[np.isfinite(curve.loss)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     fit_lr, fit_loss = np.empty(0), np.empty(0)

@@ -160,7 +160,9 @@ def _costs(findings: Findings) -> tuple[Cost, ...]:
 def _seen(findings: Findings) -> tuple[str, ...]:
     curve, probes = findings.curve, findings.probes
     finite = curve.loss[~curve.above]
-    sentences = [f"The range test tried {curve.lr.size} rates from {curve.lr[0]:.2g} to {curve.lr[-1]:.2g}"]
+    sentences = [
+        f"The range test tried {len(findings.suggestion.curves[0])} rates from {curve.lr[0]:.2g} to {curve.lr[-1]:.2g}"
+    ]
     if finite.size:
         sentences[0] += f"; its loss began at {curve.loss[0]:.4g} and got down to {finite.min():.4g}"
     sentences[0] += "."

@@ -90,8 +90,10 @@ def parse_optimizer(text: object) -> tuple[str, dict[str, Any]] | None:
         return None
 
 
-def _optimizer(lrs: Sequence[float], optimizer: str | None) -> list[str]:
-    known = _TORCH_OPTIMIZER.fullmatch(optimizer) if optimizer else None  # a text from a file could be anything
+def _optimizer(lrs: Sequence[float], optimizer: object) -> list[str]:
+    known = (
+        _TORCH_OPTIMIZER.fullmatch(optimizer) if isinstance(optimizer, str) else None
+    )  # a text from a file could be anything
     if len(lrs) == 1 and known is not None:
         more = f", {known[2]}" if known[2] else ""
         return [f"optimizer = {known[1]}(self.parameters(), lr={lrs[0]!r}{more})"]

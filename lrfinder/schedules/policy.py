@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lrfinder.errors import InputError, is_number, one_of, whole_number
+from lrfinder.errors import MOST_STEPS, InputError, is_number, one_of, whole_number
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
 __all__ = ["ENDLESS", "POLICIES", "RANKED", "UNWARMED", "Policy"]
+
+_LARGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Parameter:
         default: also decides the type of every value: a whole number, a non-empty tuple of numbers that do not
             decrease, or a number.
         rule: what every number must be; it completes "must be".
-        holds: whether a finite number keeps the rule.
+        holds: whether a number of at most 1e100 keeps the rule.
         words: format of a number in a text.
     """
 
@@ -44,13 +46,13 @@ class Parameter:
         kind = {int: "a whole number ", tuple: "a tuple of numbers "}.get(type(self.default), "")
         values = value if isinstance(self.default, tuple) else (value,)
         if not isinstance(values, tuple) or not values or not all(map(self._allows, values)):
-            raise InputError(f"{name} must be {kind}{self.rule}, got {value!r}")
+            raise InputError(f"{name} must be {kind}{self.rule}, got {value!r:.60}")
         if list(values) != sorted(values):
-            raise InputError(f"{name} must increase, got {value!r}")
+            raise InputError(f"{name} must increase, got {value!r:.60}")
 
     def _allows(self, number: Any) -> bool:
         known = isinstance(number, int) or (is_number(number) and not isinstance(self.default, int))
-        return known and not isinstance(number, bool) and math.isfinite(number) and self.holds(number)
+        return known and not isinstance(number, bool) and abs(number) <= _LARGEST and self.holds(number)
 
     def describe(self, value: Any) -> str:
         """Return a value in words."""
@@ -102,6 +104,7 @@ factor = partial(Parameter, rule="in (0, 1]", holds=lambda value: 0 < value <= 1
 positive = partial(Parameter, rule="positive", holds=lambda value: value > 0)
 ratio = partial(Parameter, rule="at least 1", holds=lambda value: value >= 1)
 count = partial(Parameter, rule="at least 1", holds=lambda value: value >= 1, words="{}")
+doublings = partial(Parameter, rule="from 1 to 50", holds=lambda value: 1 <= value <= 50, words="{}")
 
 
 def to_steps(share: float, n: int) -> int:
@@ -199,7 +202,7 @@ POLICIES: Mapping[str, Shape] = {
         "cosine to {end} over {steps} steps", "Loshchilov and Hutter 2017, section 3 (arXiv 1608.03983)", 10,
     ),
     "cosine-restarts": Shape(
-        cosine_restarts, {"cycles": count(3)},
+        cosine_restarts, {"cycles": doublings(3)},
         "cosine to zero {cycles} times in {steps} steps, each twice as long",
         "Loshchilov and Hutter 2017, section 3 (arXiv 1608.03983)", 2,
     ),
@@ -273,7 +276,7 @@ class Policy:
     def __post_init__(self) -> None:
         one_of("policy", self.name, tuple(self.shapes))
         if self.total_steps is not None:
-            whole_number("total_steps", self.total_steps, of="optimizer steps")
+            whole_number("total_steps", self.total_steps, of="optimizer steps", maximum=MOST_STEPS)
         elif self.shape.needs_total:
             raise InputError(f"total_steps must be given for policy {self.name!r}, got None")
         whole_number("warmup_steps", self.warmup_steps, 0, of="optimizer steps")

@@ -172,43 +172,6 @@ def test_the_fields_of_the_json_document_are_pinned():
     assert {"lrfinder", "python", "platform", "torch", "lightning", "numpy", "scipy"} <= set(document["environment"])
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"schema_version": 2}, "schema_version must be 1, got 2"),
-        ({"lr": "fast"}, "the field 'lr' is malformed, got 'fast'"),
-        ({"lr": None}, "needs either lr or a reason, got lr = None"),
-        ({"reason": "Because."}, "the field 'reason' is malformed, got 'Because.'"),
-        ({"reason": Reason.FLAT.value}, "needs either lr or a reason, got lr = "),
-        ({"policy": {"name": "linear"}}, "the field '.*' is missing"),
-        ({"policy": {"name": "fast", "total_steps": 1, "warmup_steps": 0}}, "policy: policy must be one of"),
-        ({"horizon": math.inf}, "horizon: must be a whole number of optimizer steps, at least 1, got inf"),
-        ({"horizon": 0}, "horizon: must be a whole number of optimizer steps, at least 1, got 0"),
-        ({"steps_spent": "5"}, "steps_spent: must be a whole number of optimizer steps, at least 0, got '5'"),
-        ({"lr": -1.0}, "lr: must be a positive number or null .*, got -1.0"),
-        ({"lr_low": None}, "lr_low and lr_high must be in order and given with lr, got None and "),
-        ({"lr_low": 1e9}, "lr_low and lr_high must be in order and given with lr, got 1000000000.0 and "),
-        ({"caveats": "none"}, "caveats: must be a list, got 'none'"),
-        ({"environment": ["torch"]}, r"environment: must be an object, got \['torch'\]"),
-        ({"curves": []}, "curves: must hold a curve, got none"),
-        ({"alternatives": 3}, "alternatives: must be a list, got 3"),
-        ({"curves": [{"lr": [1.0]}]}, "curves: .*'loss'"),
-        ({"curves": [3]}, "the field 'curves' is malformed"),
-    ],
-)
-def test_a_malformed_document_is_named(change, message):
-    document = answered().to_dict() | change
-    with pytest.raises(InputError, match=f"^saved.json: {message}"):
-        Suggestion.from_dict(document, "saved.json")
-
-
-def test_a_missing_field_is_named():
-    document = answered().to_dict()
-    del document["method"]
-    with pytest.raises(InputError, match="suggestion: the field 'method' is missing"):
-        Suggestion.from_dict(document)
-
-
 def test_the_answer_in_words():
     suggestion = dataclasses.replace(
         answered(steps=1000), lr=0.0123456, lr_low=0.002, lr_high=0.07, caveats=("Beware.",)

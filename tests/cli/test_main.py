@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -239,8 +240,8 @@ BAD_FILES = {
     "cut.json": ('{"lr": [1,', "not valid JSON"),
     "list.json": ("[]", "expected a JSON object, got list"),
     "version.json": ('{"schema_version": 9, "curves": []}', "schema_version must be 1, got 9"),
-    "number.json": ('{"lr": ["a"], "loss": [1]}', "every value must be a number (got 'a')"),
-    "huge.json": (f'{{"lr": [1{"0" * 400}], "loss": [1]}}', "every value must be a number"),
+    "number.json": ('{"lr": ["a"], "loss": [1]}', "lr: item 0 must be a number, got 'a'"),
+    "huge.json": (f'{{"lr": [1{"0" * 400}], "loss": [1]}}', "lr: item 0 must be a number, got 1000"),
     "binary.csv": (b"\x93NUMPY\x01\x00\xff\xfe", "not a text file, expected CSV with columns lr,loss or JSON"),
     "zeros.csv": (b"\0" * 200_000, "not a CSV file"),
 }
@@ -324,3 +325,30 @@ def test_two_results_in_one_file_are_refused(good, lrfinder):
 def test_a_picture_is_a_png(good, lrfinder):
     code, out, err = lrfinder("suggest", "--curve", good, "--plot", "a.pdf")
     assert (code, out, err) == (2, "", "lrfinder: --plot must name a .png file, got a.pdf\n")
+
+
+def test_single_failed_losses_of_a_recorded_curve_are_counted_and_do_not_refuse_it(lrfinder):
+    curve = synthetic()
+    loss = [math.nan if i in (0, 40) else value for i, value in enumerate(curve.loss.tolist())]
+    write_csv("curve.csv", Curve(curve.lr, loss))
+    code, out, _ = lrfinder("suggest", "--curve", "curve.csv")
+    assert code == 0
+    assert f"2 of the {len(curve)} recorded losses are not finite and were left out." in out
+
+
+def test_a_long_curve_makes_a_small_page(lrfinder):
+    lr = np.geomspace(1e-6, 10.0, 30_000)
+    loss = 2.3 - 1.5 / (1 + (0.01 / lr) ** 1.2) + np.maximum(lr / 0.3 - 1, 0) ** 2
+    write_csv("curve.csv", Curve(lr, loss))
+    code, _, _ = lrfinder("suggest", "--curve", "curve.csv", "--steps", "5000")
+    assert code == 0
+    page = Path("lrfinder-report.html").read_text(encoding="utf-8")
+    assert len(page) < 1_000_000
+    assert "Each row is the median of neighbours among 30000 points." in page
+
+
+def test_a_length_that_no_training_has_is_refused(lrfinder):
+    write_csv("curve.csv", synthetic())
+    code, out, err = lrfinder("suggest", "--curve", "curve.csv", "--steps", str(10**30))
+    assert (code, out) == (2, "")
+    assert "argument --steps: must be a whole number from 1 to 1,000,000,000, got 1000" in err

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from support.curves import any_curve
+from support.curves import any_curve, synthetic
 
 from lrfinder import Curve, InputError
 
@@ -85,15 +85,15 @@ def test_nothing_but_the_two_lists_is_needed(curve):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"lr": None}, "needs a list of numbers 'lr', got NoneType"),
-        ({"loss": "1, 2"}, "needs a list of numbers 'loss', got str"),
-        ({"lr": ["a", *LRS[1:]]}, "must be a number .*'a'"),
-        ({"lr": [True, *LRS[1:]]}, "must be a number .*True"),
-        ({"loss": [None, *LOSSES[1:]]}, "must be a number .*None"),
-        ({"loss": ["nan", *LOSSES[1:]]}, "must be a number .*'nan'"),
-        ({"loss": [10**400, *LOSSES[1:]]}, "must be a number"),
+        ({"lr": None}, "lr must be a list, got None"),
+        ({"loss": "1, 2"}, "loss must be a list, got '1, 2'"),
+        ({"lr": ["a", *LRS[1:]]}, "lr: item 0 must be a number, got 'a'"),
+        ({"lr": [True, *LRS[1:]]}, "lr: item 0 must be a number, got True"),
+        ({"loss": [None, *LOSSES[1:]]}, "loss: item 0 must be a number, got None"),
+        ({"loss": ["nan", *LOSSES[1:]]}, "loss: item 0 must be a number, got 'nan'"),
+        ({"loss": [10**400, *LOSSES[1:]]}, "loss: item 0 must be a number, got 1000"),
         ({"step": [[], *range(1, 12)]}, "must be a number"),
-        ({"seconds": "soon"}, "must be a number .*soon"),
+        ({"seconds": "soon"}, "seconds must be a number, got 'soon'"),
         ({"lr": LRS[:3], "loss": LOSSES[:3]}, "at least 10 points, got 3"),
     ],
 )
@@ -104,3 +104,34 @@ def test_a_malformed_document_is_named(change, message):
 
 def test_a_curve_says_what_it_is():
     assert repr(Curve(LRS, LOSSES)) == "Curve(range: 12 points, lr 1e-09 to 100)"
+
+
+def test_a_long_curve_is_thinned_to_medians_of_neighbours():
+    lr = np.geomspace(1e-6, 1.0, 2500)
+    loss = np.where(np.arange(2500) % 3 == 1, 100.0, 1.0)
+    thin = Curve(lr, loss).thinned()
+    assert len(thin) == 834
+    assert thin.loss[:-1].tolist() == [1.0] * 833
+    np.testing.assert_array_equal(thin.lr[:-1], lr[1:-1:3])
+    np.testing.assert_array_equal(thin.step, np.arange(0, 2500, 3))
+    short = Curve(LRS, LOSSES)
+    assert short.thinned() is short
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_losses_that_failed_although_training_went_on_are_left_out_and_counted(bad):
+    curve = synthetic()
+    loss = curve.loss.copy()
+    loss[[0, 7, 30]] = bad
+    loss[-2:] = math.nan  # training blew up
+    kept = Curve(curve.lr, loss).without_failures()
+    assert len(kept) == len(curve) - 3
+    assert kept.caveats == (f"3 of the {len(curve)} recorded losses are not finite and were left out.",)
+    assert np.isnan(kept.loss[-2:]).all()
+
+
+def test_many_failed_losses_stay_as_they_were_recorded():
+    curve = synthetic()
+    failed = Curve(curve.lr, np.where(np.arange(len(curve)) % 3 == 1, math.nan, curve.loss))
+    assert failed.without_failures() is failed
+    assert curve.without_failures() is curve

@@ -235,6 +235,8 @@ def test_a_journal_of_another_search_is_named(tmp_path):
         "[1, 2]\n",
         '{"kind": "report"}\n',
         '{"kind": "journal", "schema_version": 9}\n',
+        '{"kind": "journal", "schema_version": 1, "settings": [1]}\n',
+        "[" * 100_000 + "\n",
     ],
 )
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path, text):
@@ -252,7 +254,7 @@ def test_a_malformed_result_is_named(tmp_path):
     with pytest.raises(InputError, match="where 'number' is malformed"):
         record(path, 1, fail)
     path.write_text(path.read_text().replace('"result"', '"other"'))
-    with pytest.raises(InputError, match="where 'number' is malformed"):
+    with pytest.raises(InputError, match="damaged line: the field 'result' is missing"):
         record(path, 1, fail)
 
 
