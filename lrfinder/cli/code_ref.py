@@ -150,6 +150,11 @@ def user_code_errors(what: str) -> Iterator[None]:
     """
     try:
         yield
+    except SystemExit as end:  # Lightning's exit after Ctrl-C does not come this far
+        report = traceback.TracebackException.from_exception(end)
+        if not _trim(report):
+            raise
+        raise TargetError(f"{what}; it must not exit:\n{''.join(report.format()).rstrip()}") from None
     except LRFinderError as error:
         if error.__cause__ is None or isinstance(error.__cause__, LRFinderError):
             raise

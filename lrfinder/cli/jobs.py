@@ -216,7 +216,9 @@ class LightningJob:
 
             def suggest(progress: Progress | None, open_journal: OpenJournal | None) -> Suggestion:
                 if open_journal is not None and trainer.world_size > 1:
-                    raise InputError(f"journal must be None with several processes, got {trainer.world_size} processes")
+                    raise InputError(
+                        f"--journal must be left out with several processes, got {trainer.world_size} of them"
+                    )
                 journal = None if open_journal is None else open_journal(search.options)
                 suggestion, _ = search.suggest(progress, journal)
                 return _finished(suggestion, options, trainer.strategy.root_device, notes)

@@ -14,7 +14,8 @@ from lrfinder import __version__
 from lrfinder.cli import forecast, plateau, report, suggest
 from lrfinder.cli import options as suggest_options
 from lrfinder.cli.suggest_target import split_dotted
-from lrfinder.errors import InputError, LRFinderError
+from lrfinder.cli.terminal import name_options
+from lrfinder.errors import InputError, LRFinderError, UnsupportedError
 
 __all__ = ["main"]
 
@@ -49,14 +50,21 @@ def _run(arguments: list[str]) -> int:
     # Options named after the parameters of somebody's code come out first: argparse could not tell their values apart.
     rest, dotted = split_dotted(arguments) if arguments[:1] == ["suggest"] else (arguments, [])
     options = _parser().parse_args(rest)
-    if options.command == "forecast":
-        return forecast.run(options)
-    if options.command == "plateau":
-        return plateau.run(options)
-    if options.command == "report":
-        return report.run(options, "lrfinder " + shlex.join(arguments))
-    options.dotted = dotted
-    return suggest.run(options, "lrfinder " + shlex.join(arguments))
+    try:
+        if options.command == "forecast":
+            return forecast.run(options)
+        if options.command == "plateau":
+            return plateau.run(options)
+        if options.command == "report":
+            return report.run(options, "lrfinder " + shlex.join(arguments))
+        options.dotted = dotted
+        return suggest.run(options, "lrfinder " + shlex.join(arguments))
+    except (InputError, UnsupportedError) as error:
+        raise type(error)(name_options(str(error), set(vars(options)) - _NO_OPTIONS)) from error
+
+
+_NO_OPTIONS = {"target", "curve", "command", "dotted", "log", "runs", "results"}
+"""What the parser holds besides options that arguments of the library are named after."""
 
 
 def _never_fail_to_print() -> None:

@@ -6,13 +6,14 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from lrfinder.cli.code_ref import CodeRef, without_byte_code
 from lrfinder.cli.options import DEFAULTS, with_requested_policy
 from lrfinder.cli.suggest_target import build, chosen, config_arguments, facts, read_search_options, seed_of
-from lrfinder.cli.terminal import render
+from lrfinder.cli.terminal import answer_alone, name_options, render
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import read_curve
 from lrfinder.files import check_writable, is_device, replace_file
@@ -48,7 +49,8 @@ def run(options: argparse.Namespace, command: str) -> int:
         elif options.dry_run:
             return _dry_run(options)
         else:
-            found, interrupted, prints = _searched(options, command)
+            with answer_alone():
+                found, interrupted, prints = _searched(options, command)
         if prints:
             comparison = _compared(found) if len(options.optimizer) > 1 else None
             _write(found, comparison, options, command)
@@ -171,9 +173,10 @@ def _dry_run(options: argparse.Namespace) -> int:
     from lrfinder.probing.dry_run import DryRun
 
     search = read_search_options(options)
-    choices = chosen(options)
-    job = build(options, search, choices[0])
-    plan = job.ask(search, lambda asked, suggest: DryRun.of(asked))
+    with answer_alone():
+        choices = chosen(options)
+        job = build(options, search, choices[0])
+        plan = job.ask(search, lambda asked, suggest: DryRun.of(asked))
     if not job.is_main_process:
         return 0
     if options.json:
@@ -235,11 +238,12 @@ def _write_config(suggestion: Suggestion, options: argparse.Namespace) -> None:
             print(f"Config    {options.write_config} is not written: there is no rate to put there", file=aside)
         return
     *before, source = options.config
-    arguments = config_arguments(options, read_search_options(options), None)
-    write_config(
-        source, options.write_config, suggestion,
-        before=before, monitor=options.monitor, mode=options.mode, **arguments,
-    )  # fmt: skip
+    with answer_alone():
+        arguments = config_arguments(options, read_search_options(options), None)
+        write_config(
+            source, options.write_config, suggestion,
+            before=before, monitor=options.monitor, mode=options.mode, **arguments,
+        )  # fmt: skip
     if not options.quiet:
         print(f"Config    {options.write_config}", file=aside)
 
@@ -252,22 +256,29 @@ def _print(found: Found, comparison: Comparison | None, options: argparse.Namesp
         best = comparison.first.suggestion
         if not options.code:
             print(comparison.table())
-            print(render(comparison.lines(), sys.stdout), end="\n\n")
+            print(_rendered(comparison.lines(), options), end="\n\n")
             print(f"With {comparison.first.name}:")
-            print(render(best.lines(), sys.stdout))
+            print(_rendered(best.lines(), options))
     elif not options.code:
-        print(render(best.lines(), sys.stdout))
+        print(_rendered(best.lines(), options))
     if options.code:
-        _print_code(best)
+        _print_code(best, options)
     if not options.quiet:
         aside = sys.stderr if options.json or options.code else sys.stdout
         for path in dict.fromkeys((options.report, *_paths(options.report, options)[: len(found)])):
             print(f"Report    {path}", file=aside)
 
 
-def _print_code(suggestion: Suggestion) -> None:
+def _rendered(lines: Iterable[tuple[str, str]], options: argparse.Namespace, stream: TextIO | None = None) -> str:
+    named = [(label, name_options(text, vars(options))) for label, text in lines]
+    if options.curve is None:
+        named = [(label, text.replace("Give --steps.", "Give --steps or --epochs.")) for label, text in named]
+    return render(named, stream or sys.stdout)
+
+
+def _print_code(suggestion: Suggestion, options: argparse.Namespace) -> None:
     if suggestion.lr is None:
-        print(render(suggestion.lines(), sys.stderr), file=sys.stderr)
+        print(_rendered(suggestion.lines(), options, sys.stderr), file=sys.stderr)
     elif suggestion.policy is None:
         print(f"# {suggestion.headline()}; your own scheduler is kept\nlr = {suggestion.lr!r}")
     else:

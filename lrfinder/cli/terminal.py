@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
+import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TextIO
 
-__all__ = ["coloured", "render"]
+__all__ = ["answer_alone", "coloured", "name_options", "render"]
 
 _INDENT = 10
 
@@ -17,6 +20,50 @@ _LEAST = 40
 
 _STYLES = {"Peak LR": "1;32", "Verdict": "1;32", "Refused": "1;33", "Caveat": "33"}
 """By label: bold green for the answer, yellow for what weakens it."""
+
+
+@contextlib.contextmanager
+def answer_alone() -> Iterator[None]:
+    """Send what is printed meanwhile, by the user's code, libraries or other processes, to stderr: stdout is ours."""
+    with contextlib.ExitStack() as stack:
+        print(end="", flush=True)
+        with contextlib.suppress(OSError):  # a process may lack one of the two
+            saved = os.dup(1)
+            stack.callback(os.close, saved)
+            os.dup2(2, 1)
+            stack.callback(os.dup2, saved, 1)
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield
+
+
+def name_options(text: str, names: Iterable[str]) -> str:
+    """Return a message of the library with the options of the command line in place of arguments of Python.
+
+    Args:
+        text: the message.
+        names: arguments, each of which has an option of that name.
+
+    >>> name_options("give method='range'; min_lr must be positive, got min_lr = -1", ["min_lr", "method"])
+    'give --method range; --min-lr must be positive, got -1'
+    """
+    for name, option in {**{name: f"--{name.replace('_', '-')}" for name in names}, **_OF_TRAINER}.items():
+        value = r"""=(?:(['"])(?P<quoted>[^'"]*)\1|(?P<bare>[\w.%]+))?(?=[\s,.:;)`]|$)"""
+        text = re.sub(
+            rf"(?<![\w.-])`?{name}{value}`?",
+            lambda found, option=option: " ".join(filter(None, (option, found["quoted"] or found["bare"]))),
+            text,
+        )
+        text = re.sub(rf"\b(got|and|or|,) {name} = None\b", r"\1 none", text)
+        text = re.sub(rf"\b(got|and|or|,) {name} = ", r"\1 ", text)
+        text = re.sub(rf"(^|[.:] ){name} (?=must\b|needs\b)", rf"\1{option} ", text)
+        text = re.sub(rf"\b([Gg]ive) {name}(?=[.,:;])", rf"\1 {option}", text)
+        if "_" in name:
+            text = re.sub(rf"(?<![\w./'\"-]){name}(?![\w/'\"(-]|\.\w)", option, text)
+    return text
+
+
+_OF_TRAINER = {"max_steps": "--steps", "max_epochs": "--epochs"}
+"""Arguments of Lightning's Trainer that have options of other names."""
 
 
 def render(lines: Iterable[tuple[str, str]], stream: TextIO | None) -> str:

@@ -284,7 +284,8 @@ def _curve_from_json(text: str, name: str) -> tuple[Curve, Mapping[str, Any]]:
 
 
 def _curve_from_csv(text: str, name: str) -> Curve:
-    reader = csv.reader((match[0] for match in re.finditer(r".+", text)), skipinitialspace=True)
+    lines = (match[0] for match in re.finditer(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+$", text))  # a list would be large
+    reader = csv.reader(lines, skipinitialspace=True)
     columns = [column.strip().lower() for column in next(reader, [])]
     missing = [column for column in ("lr", "loss") if column not in columns]
     if missing:
@@ -292,7 +293,7 @@ def _curve_from_csv(text: str, name: str) -> Curve:
     values = {column: numbers_of("d") for column in ("lr", "loss", "step") if column in columns}
     places = [(columns.index(column), numbers) for column, numbers in values.items()]
     stage = columns.index("stage") if "stage" in columns else None
-    for row in reader:
+    for row in filter(None, reader):
         if stage is not None and (row[stage : stage + 1] or [""])[0] not in ("", Stage.RANGE):
             raise InputError(f"{name}, line {reader.line_num}: stage must be 'range', got {excerpt(row[stage])}")
         try:

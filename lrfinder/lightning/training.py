@@ -167,9 +167,15 @@ class LightningTraining:
             error = self._keep(steps, None)
         with self.processes.together():
             if error is not None:
+                remedy = "give monitor=, or method='range'"
+                if isinstance(error, InputError):
+                    raise UnsupportedError(
+                        "training_step must return a loss for every held-out batch in eval mode too, to be judged by"
+                        f" it: {remedy} ({str(error)[:80]})"
+                    ) from error
                 raise UnsupportedError(
-                    "training_step must return a loss for every held-out batch in eval mode too, to be judged by it:"
-                    f" give monitor=, or method='range' ({type(error).__name__}: {str(error)[:80]})"
+                    f"training_step raised {type(error).__name__} for a held-out batch in eval mode"
+                    f" ({str(error)[:80]}); if it can only run in training mode, {remedy}"
                 ) from error
         for replay in (self._kept.training, self._kept.held_out):
             replay.shorten(self.processes.least(len(replay)))

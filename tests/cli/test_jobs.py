@@ -263,7 +263,7 @@ def test_a_question_may_do_without_the_search():
 
 def test_a_journal_is_for_one_process():
     job = lightning_job()
-    with pytest.raises(InputError, match="journal must be None with several processes, got 2 processes"):
+    with pytest.raises(InputError, match="--journal must be left out with several processes, got 2 of them"):
         job.ask(lit_search(), lambda asked, suggest: several(job, suggest))
 
 

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrfinder.cli.terminal import coloured, render
+from lrfinder.cli.terminal import answer_alone, coloured, name_options, render
 
 LINES = [
     ("Peak LR", "0.1"),
@@ -67,3 +68,36 @@ def test_no_word_is_lost(lines):
 def test_colours_are_for_terminals_that_want_them(environment, expected):
     assert coloured(Terminal(), environment) is expected
     assert coloured(io.StringIO(), environment) is False
+
+
+NAMES = ("target", "steps", "min_lr", "max_lr", "monitor", "method", "budget")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("give monitor=, or method='range'", "give --monitor, or --method range"),
+        ("budget=600 would help.", "--budget 600 would help."),
+        ("Pass `steps=`.", "Pass --steps."),
+        ("The length is unknown. Give steps.", "The length is unknown. Give --steps."),
+        ("Give more steps to spend, or lower min_lr.", "Give more steps to spend, or lower --min-lr."),
+        ("min_lr must be below max_lr, got min_lr = 1, max_lr = 0.1", "--min-lr must be below --max-lr, got 1, 0.1"),
+        ("steps must be given for it, got steps = None", "--steps must be given for it, got none"),
+        ("check max_steps, max_epochs and data", "check --steps, --epochs and data"),
+        ("t.py:steps has no min_lr.py", "t.py:steps has no min_lr.py"),
+        ("target must be a model; 40 steps", "target must be a model; 40 steps"),
+    ],
+)
+def test_a_message_names_the_options(text, expected):
+    assert name_options(text, [name for name in NAMES if name != "target"]) == expected
+
+
+def test_only_the_answer_goes_to_stdout(capfd):
+    with answer_alone():
+        print("of the model")
+        os.system("echo of a process")
+    print("answer")
+    out, err = capfd.readouterr()
+    assert out == "answer\n"
+    assert "of the model" in err
+    assert "of a process" in err
