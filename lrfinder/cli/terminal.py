@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -50,7 +51,7 @@ def name_options(text: str, names: Iterable[str]) -> str:
         value = r"""=(?:(['"])(?P<quoted>[^'"]*)\1|(?P<bare>[\w.%]+))?(?=[\s,.:;)`]|$)"""
         text = re.sub(
             rf"(?<![\w.-])`?{name}{value}`?",
-            lambda found, option=option: " ".join(filter(None, (option, found["quoted"] or found["bare"]))),
+            functools.partial(_with_value, option),
             text,
         )
         text = re.sub(rf"\b(got|and|or|,) {name} = None\b", r"\1 none", text)
@@ -60,6 +61,10 @@ def name_options(text: str, names: Iterable[str]) -> str:
         if "_" in name:
             text = re.sub(rf"(?<![\w./'\"-]){name}(?![\w/'\"(-]|\.\w)", option, text)
     return text
+
+
+def _with_value(option: str, found: re.Match[str]) -> str:
+    return " ".join(filter(None, (option, found["quoted"] or found["bare"])))
 
 
 _OF_TRAINER = {"max_steps": "--steps", "max_epochs": "--epochs"}

@@ -137,7 +137,7 @@ def test_json_is_the_only_thing_on_stdout(lrfinder, good, options):
 def test_a_refusal_is_told_and_exits_with_1(lrfinder, flat):
     code, out, err = lrfinder("suggest", "--curve", flat)
     assert code == 1
-    assert out.splitlines()[0] == f"Refused   {Reason.FLAT.value}"
+    assert out.splitlines()[0] == f"Refused   {Reason.FLAT.value}".replace("max_lr", "--max-lr")
     assert err == ""
     assert Reason.FLAT.value in Path("lrfinder-report.html").read_text()
 

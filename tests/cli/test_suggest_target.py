@@ -53,7 +53,7 @@ BAD = {
     "t.py:M --model.x 3": "--model.x must be given with --config",
     "t.py:M --config c.yaml --init.x 3": "--init.x must be given as --model.x with --config",
     "t.py:M --steps 3 --epochs 3": "--steps and --epochs must not both be given, got 3 and 3",
-    "t.py:M --budget 5": "budget must come to at least 60 steps, got 5, which is 5",
+    "t.py:M --budget 5": "--budget must come to at least 60 steps, got 5, which is 5",
     "--budget 9s --optimizer sgd --optimizer adam": "--budget must be steps or a share to compare optimizers, got '9s'",
     "--policy cosin": "--policy must be one of auto, keep, constant, step",
     "--optimizer.momentum 0.9": "--optimizer.momentum must be given with --optimizer NAME",
@@ -180,7 +180,7 @@ def test_a_journal_belongs_to_one_trainer_and_one_configuration(lrfinder):
     words = ["--config", configured(), "--budget", "60", "--journal", "j.jsonl", "--quiet"]
     assert lrfinder(*words)[0] == 0
     code, _, err = lrfinder(*words, "--precision", "32")
-    assert (code, "belongs to a search with precision = None, got precision = '32'" in err) == (2, True)
+    assert (code, "belongs to a search with precision = None, got '32'" in err) == (2, True)
     configured(**{"max_epochs: 10": "max_epochs: 10\n  gradient_clip_val: 1.0"})
     code, _, err = lrfinder(*words)
     assert (code, "belongs to a search with config = " in err) == (2, True)
@@ -201,3 +201,18 @@ def test_what_a_configuration_lacks_is_said(lrfinder):
     assert code == 2
     assert "model" in err
     assert not Path("out.yaml").exists()
+
+
+def test_an_exit_in_the_code_is_an_error_with_its_traceback(lrfinder):
+    write(
+        "e.py",
+        PLAIN.replace("nn.CrossEntropyLoss()", "lambda *_: sys.exit(3)").replace(
+            "import torch", "import sys, torch", 1
+        ),
+    )
+    code, out, err = lrfinder("e.py:parts", "--steps", "300", "--quiet")
+    assert (code, out) == (2, "")
+    assert err.startswith(
+        "lrfinder: e.py:parts raised while it was tried; it is as it was; it must not exit:\nTraceback"
+    )
+    assert err.endswith("SystemExit: 3\n")
