@@ -22,8 +22,6 @@ settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True
 settings.register_profile("random", derandomize=False, deadline=None, print_blob=True, max_examples=300)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))  # --hypothesis-profile, read later, goes before
 
-collect_ignore = ["promises/test_architecture.py"]  # until every module has its mirror
-
 
 @pytest.fixture(autouse=True)
 def _deterministic(tmp_path, monkeypatch):

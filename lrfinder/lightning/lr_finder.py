@@ -296,7 +296,7 @@ class LRFinder(Callback):
                 self._install(trainer, trainee, suggestion, policy)
                 self._written = {name: held_numbers(module, name) for name in names}
             if self.plateau is not None:
-                self.plateau.detector.worth = _worth(suggestion)
+                self.plateau.detector.expected_annealing_gain = _worth(suggestion)
             say(trainer, f"{suggestion.headline()}; {schedule}")
         else:
             warn(trainer, f"left the learning rate as it was: {suggestion.headline()}")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lrfinder.errors import InputError
 from lrfinder.plateau.blocks import Blocks
-from lrfinder.plateau.gain_test import LEAST_STEPS, Plateau, Record, next_look, verdict
+from lrfinder.plateau.gain_test import LEAST_STEPS, Plateau, Record, next_look
 
 __all__ = ["Detector", "table_means"]
 
@@ -57,7 +57,8 @@ class Detector:
     Attributes:
         events: every `Plateau` found.
         lrs: learning rates of the present window, one for every param group; empty if they are not known.
-        worth: share of the loss that annealing saves, where it is known; without ``delta``, the tolerance is that much.
+        expected_annealing_gain: share of the loss that annealing is expected to save, which is the tolerance without
+            ``delta``; None if unknown.
 
     Raises:
         InputError: an argument breaks a rule.
@@ -88,7 +89,7 @@ class Detector:
             raise InputError(f"mode must be min or max, got mode = {mode!r}")
         self.delta, self.alpha, self.min_steps, self.ahead, self.mode = delta, float(alpha), min_steps, ahead, mode
         self.unit, self.average, self.on_restart = unit, average, on_restart
-        self.worth: float | None = None
+        self.expected_annealing_gain: float | None = None
         self.events: tuple[Plateau, ...] = ()
         self._run = self._window = Blocks()
         self._start: Tensor | None = None  # (5, 2), like the first rows of the table
@@ -192,7 +193,7 @@ class Detector:
         if min(run.mean.size, window.mean.size) < LEAST_STEPS:
             return None
         ahead = self.ahead or max(self.steps // 2, 1)
-        seen, delta = verdict(run, window, start, ahead, self._delta(window), self.alpha)
+        seen, delta = judge_progress(run, window, start, ahead, self._delta(window), self.alpha)
         if not seen.blocks:
             return None
         return Plateau(
@@ -229,10 +230,10 @@ class Detector:
         return self._sign * (before.level - after.level)
 
     def _delta(self, window: Record) -> float | None:
-        if self.delta is not None or self.worth is None:
+        if self.delta is not None or self.expected_annealing_gain is None:
             return self.delta
         level = float(np.nanmedian(window.mean[-LEAST_STEPS:]))
-        return self.worth * level if level > 0 else None  # a share of nothing, or of less, means nothing
+        return self.expected_annealing_gain * level if level > 0 else None  # a share of less means nothing
 
     @property
     def _sign(self) -> float:
@@ -267,7 +268,7 @@ class Detector:
             "lrs": list(self.lrs),
             "since": self._since,
             "within": self._within,
-            "worth": self.worth,
+            "worth": self.expected_annealing_gain,
             "events": [event.to_dict() for event in self.events],
         }
 
@@ -281,7 +282,7 @@ class Detector:
             self._window.load_state_dict(state["window"])
         self._start = None if state["start"] is None else torch.tensor(state["start"], dtype=torch.float64)
         self.lrs, self._since = tuple(state["lrs"]), int(state["since"])
-        self._within, self.worth = bool(state["within"]), state["worth"]
+        self._within, self.expected_annealing_gain = bool(state["within"]), state["worth"]
         self._next = next_look(self.steps)
         self.events = tuple(Plateau.from_dict(event) for event in state["events"])
 

@@ -14,7 +14,7 @@ from scipy.special import stdtr, stdtrit
 
 from lrfinder.plateau.slope import TO_SD, Slope, slope_of
 
-__all__ = ["LEAST_STEPS", "GainTest", "Plateau", "Record", "next_look", "run_gain_test", "tolerance", "verdict"]
+__all__ = ["LEAST_STEPS", "GainTest", "Plateau", "Record", "judge_progress", "next_look", "run_gain_test", "tolerance"]
 
 Array = NDArray[np.float64]
 
@@ -164,10 +164,10 @@ def _filled(mean: Array) -> tuple[Array, NDArray[np.bool_]]:
     return filled, usable
 
 
-def verdict(
+def judge_progress(
     run: Record, window: Record, start: ArrayLike, ahead: float, delta: float | None, alpha: float
 ) -> tuple[GainTest, Array]:
-    """Return the `outlook` and the tolerance that it was tested against, (...,).
+    """Return the test of the gain to come, and the tolerance that it was tested against, (...,).
 
     Args:
         run: since the start of training, at least 24 blocks.

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ENDLESS", "POLICIES", "RANKED", "UNWARMED", "Policy"]
 
-_LARGEST = 1e100
-
 
 @dataclass(frozen=True)
 class Parameter:
@@ -52,7 +50,7 @@ class Parameter:
 
     def _allows(self, number: Any) -> bool:
         known = isinstance(number, int) or (is_number(number) and not isinstance(self.default, int))
-        return known and not isinstance(number, bool) and abs(number) <= _LARGEST and self.holds(number)
+        return known and not isinstance(number, bool) and abs(number) <= 1e100 and self.holds(number)
 
     def describe(self, value: Any) -> str:
         """Return a value in words."""

@@ -332,7 +332,7 @@ def test_within_lrfinder_it_decays_a_constant_rate_by_the_worth_of_annealing(tmp
     fit(tmp_path, [callback], max_epochs=40)
     assert callback.suggestion.policy.name == "constant"
     gains = [one.gain for one in callback.suggestion.alternatives if one.gain is not None]
-    assert callback.plateau.detector.worth == (max(gains) if max(gains) >= 0.005 else None)
+    assert callback.plateau.detector.expected_annealing_gain == (max(gains) if max(gains) >= 0.005 else None)
 
 
 @pytest.mark.parametrize(
