@@ -44,7 +44,7 @@ def test_a_budget_is_a_number_or_a_text(text, value):
 def test_whole_numbers_are_checked(read, least):
     assert read(str(least)) == least
     for text in (str(least - 1), "1.5", "many", "", "9" * 30):
-        with pytest.raises(argparse.ArgumentTypeError, match="must be a whole number .*, got"):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"must be a whole number .*, got"):
             read(text)
 
 
