@@ -25,7 +25,7 @@ from scipy.special import stdtr
 
 from lrfinder.plateau.blocks import Blocks
 from lrfinder.plateau.detector import table_means
-from lrfinder.plateau.gain_test import Record, next_look, verdict
+from lrfinder.plateau.gain_test import Record, judge_progress, next_look
 
 STEPS, EPOCH, PLATEAU = 20_000, 100, 5_000
 ALPHA = 0.05
@@ -110,7 +110,7 @@ def ours(losses: np.ndarray, delta: float | None = TOLERANCE, min_steps: int = 2
         record = Record(table_means(blocks.table().numpy()), blocks.length)
         if record.mean.shape[-1] < 24:
             continue
-        seen, tolerated = verdict(record, record, start, max(step // 2, 1), delta, ALPHA)
+        seen, tolerated = judge_progress(record, record, start, max(step // 2, 1), delta, ALPHA)
         new = (alarm == 0) & (seen.blocks > 0) & (seen.p_value <= ALPHA)
         alarm[new], allowed[new] = step, tolerated[new]
     return alarm, allowed

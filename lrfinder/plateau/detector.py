@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lrfinder.errors import InputError
 from lrfinder.plateau.blocks import Blocks
-from lrfinder.plateau.gain_test import LEAST_STEPS, Plateau, Record, next_look
+from lrfinder.plateau.gain_test import LEAST_STEPS, Plateau, Record, judge_progress, next_look
 
 __all__ = ["Detector", "table_means"]
 
