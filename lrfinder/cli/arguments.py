@@ -1,4 +1,4 @@
-"""Arguments for the user's class or function, from the texts of a command line."""
+"""Arguments for the user's class or function, read from the texts of a command line."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lrfinder.errors import InputError, did_you_mean
 __all__ = ["arguments_for", "parse_argument", "parse_literal", "takes"]
 
 _SPELLINGS = {"0": "false", "1": "true", "inf": ".inf", "-inf": "-.inf", "nan": ".nan"}
-"""What to try next if jsonargparse does not take a text for a bool or a float that people do write so."""
+"""Second spellings of a text, tried if jsonargparse rejects the first for a bool or a float."""
 
 
 def arguments_for(function: Callable[..., Any], texts: Mapping[str, str], flag: str) -> dict[str, Any]:
-    """Return the keyword arguments that the texts stand for, each read by the type hint of its parameter.
+    """Return keyword arguments, each read from its text by the type hint of its parameter.
 
     Args:
         function: a class or a function; it is not called.
@@ -48,7 +48,7 @@ def arguments_for(function: Callable[..., Any], texts: Mapping[str, str], flag: 
     required = [one for one, p in parameters.items() if p.default is p.empty and p.kind not in variadic]
     if missing := [one for one in required if one not in arguments]:
         words = " ".join(f"{flag}.{one} VALUE" for one in missing)
-        raise InputError(f"{name} needs {', '.join(missing)}: give {words}")
+        raise InputError(f"{name} needs {', '.join(missing)}: add {words}")
     return arguments
 
 

@@ -1,4 +1,4 @@
-"""References to the user's code, `FILE.py:NAME` or `package.module:NAME`: imported, built, and errors in it shown."""
+"""References to the user's code, `FILE.py:NAME` or `package.module:NAME`: import it, build it, show its errors."""
 
 from __future__ import annotations
 

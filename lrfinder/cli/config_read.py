@@ -41,7 +41,7 @@ _LIBRARIES = (
     *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
     os.path.dirname(os.path.dirname(__file__)),
 )
-"""Folders without the user's code."""
+"""Folders that hold no code of the user."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class _Parsed(Exception):  # noqa: N818  # not an error
 def _run(
     sources: Sequence[_Source], overrides: Sequence[str], model_class: Any, datamodule_class: Any, *, build: bool
 ) -> Any:
-    """Let LightningCLI parse; return the LightningCLI if it is to build, else the parsed data."""
+    """Let LightningCLI parse the configurations; return it if it is to build, else the parsed data."""
     if not sources:
         raise InputError("paths must name at least one configuration, got none")
     check_installed()

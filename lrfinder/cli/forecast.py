@@ -57,7 +57,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Predict, draw, print; return the exit code."""
+    """Read the logs, predict, draw, print; return the exit code."""
     check_picture(options.plot, [*options.runs, *options.target])
 
     from lrfinder.logs.forecast import forecast

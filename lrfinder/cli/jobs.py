@@ -1,4 +1,4 @@
-"""`Job`: what `lrfinder suggest` tunes, a plain torch training or a LightningModule with a Trainer."""
+"""`Job`: the training that `lrfinder suggest` tunes, in plain torch or with Lightning."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ __all__ = ["Job", "LightningJob", "Suggest", "TorchJob", "check_loader", "loader
 Answer = TypeVar("Answer")
 
 OpenJournal = Callable[[SearchOptions], Journal]
-"""Opens the journal of a search, given what it is asked to do."""
+"""Opens the journal of a search with these options."""
 
 Suggest = Callable[[Progress | None, OpenJournal | None], "Suggestion"]
 """Runs the search, shows its progress, records it in a journal, and returns the suggestion."""
 
 Question = Callable[[SearchOptions, Suggest], Answer]
-"""Gets the options, with the length of the training, and the search, which it may run or not."""
+"""Is called with the options, which hold the length of the training, and with the search, which it may run."""
 
 _FIELDS = ("model", "optimizer", "loss_fn", "loader", "val_loader")
 
@@ -52,7 +52,7 @@ _OURS = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": 
 
 
 class Job(Protocol):
-    """A training that was built to be tuned."""
+    """A training that is ready to be tuned."""
 
     @property
     def is_main_process(self) -> bool:
@@ -60,14 +60,14 @@ class Job(Protocol):
 
     @property
     def seed(self) -> int | None:
-        """The seed that building it set by itself; None if it set none."""
+        """The seed that its configuration set; None if there is none."""
 
     def ask(self, options: SearchOptions, question: Question[Answer]) -> Answer:
-        """Put a question to the training where its first step would be taken, and leave it as it was.
+        """Answer a question at the point where training would take its first step, and leave the training as it was.
 
         Args:
-            options: what a search is asked to do.
-            question: what to ask.
+            options: the options of the search.
+            question: the question.
 
         Raises:
             InputError: the options do not fit this training.
@@ -83,7 +83,7 @@ class TorchJob:
         model, optimizer, loss_fn, loader, val_loader: as in `find_lr`.
         more: other arguments of `find_lr`: ``train_step``, ``val_step``, ``mode``, ``accumulate``.
         name: its name in errors.
-        notes: caveats about an optimizer that was replaced, a sentence each.
+        notes: caveats about a replaced optimizer, a sentence each.
     """
 
     model: nn.Module
@@ -99,7 +99,7 @@ class TorchJob:
 
     @classmethod
     def of(cls, made: object, name: str, choice: OptimizerChoice | None = None) -> TorchJob:
-        """Read what a factory returned.
+        """Return the job that the result of a factory describes.
 
         Args:
             made: a tuple, dict, named tuple or object with the fields above; without an optimizer if there is a choice.
@@ -130,7 +130,7 @@ class TorchJob:
         return cls(model, optimizer, loss_fn, parts["loader"], parts.get("val_loader"), more, name, notes)
 
     def ask(self, options: SearchOptions, question: Question[Answer]) -> Answer:
-        """Put a question to this training, see `Job.ask`."""
+        """Answer a question, see `Job.ask`."""
         mode = self.more.get("mode", "min")
         asked = dataclasses.replace(options, steps=self._steps(options), epochs=None, mode=mode)
 
@@ -182,10 +182,10 @@ def _parts(made: Any, name: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class LightningJob:
-    """What `Trainer.fit` would be given.
+    """The arguments of `Trainer.fit`.
 
     Attributes:
-        trainer: set up as it would train, without what writes.
+        trainer: set up as for training, but with nothing that writes.
         module: the LightningModule.
         data: keyword arguments of `fit`: ``datamodule``, or ``train_dataloaders`` and ``val_dataloaders``.
         name: its name in errors.
@@ -206,7 +206,7 @@ class LightningJob:
         return bool(self.trainer.is_global_zero)
 
     def ask(self, options: SearchOptions, question: Question[Answer]) -> Answer:
-        """Put a question to this training, see `Job.ask`."""
+        """Answer a question, see `Job.ask`."""
         from lrfinder.lightning.inside_fit import ask_within, quiet
         from lrfinder.lightning.lr_finder import FitSearch
 

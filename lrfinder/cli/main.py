@@ -1,4 +1,7 @@
-"""The command line: parse, call, print, exit. 0: an answer, 1: refused, 2: bad input, 130: interrupted."""
+"""The command line: parse, call, print, exit.
+
+The exit code is 0 for an answer, 1 for a refusal, 2 for bad input or an error in the user's code, 130 for Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     _never_fail_to_print()
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
-        print(end="", flush=True)  # notices a closed pipe now; unlike sys.stdout.flush, minds no missing stdout
+        print(end="", flush=True)  # notices a closed pipe now; unlike sys.stdout.flush, it works without a stdout
     except LRFinderError as error:
         print(f"lrfinder: {error}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("lrfinder: interrupted", file=sys.stderr)
         code = 130
-    except BrokenPipeError:  # the reader left; keep Python from complaining once more at shutdown
+    except BrokenPipeError:  # the reader left; this keeps Python from reporting it once more at shutdown
         _discard_stdout()
         code = 0
     except OSError as error:  # a full disk, say
@@ -47,7 +50,7 @@ def _discard_stdout() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    # Options named after the parameters of somebody's code come out first: argparse could not tell their values apart.
+    # Options named after parameters of the user's code are taken out first, because argparse does not know them.
     rest, dotted = split_dotted(arguments) if arguments[:1] == ["suggest"] else (arguments, [])
     options = _parser().parse_args(rest)
     try:
@@ -64,18 +67,18 @@ def _run(arguments: list[str]) -> int:
 
 
 _NO_OPTIONS = {"target", "curve", "command", "dotted", "log", "runs", "results"}
-"""What the parser holds besides options that arguments of the library are named after."""
+"""Entries of the parsed options that are not options named like an argument of the library."""
 
 
 def _never_fail_to_print() -> None:
-    """Let characters that the terminal's encoding does not have come out as escapes."""
+    """Print characters that the encoding of the terminal lacks as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 class _Parser(argparse.ArgumentParser):
-    """Leaves in the two ways that `main` knows: bad input is one line, a closed pipe is no fault."""
+    """A parser that raises `InputError` for bad input, and notices a closed pipe before it exits."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")
@@ -86,7 +89,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _PrintCompletion(argparse.Action):
-    """Prints the completion script of a shell."""
+    """Print the completion script of a shell."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
         try:
@@ -101,13 +104,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="lrfinder",
         description="Which learning rate, and how should it decay?",
-        epilog="Each has its own: lrfinder suggest --help, and forecast, plateau, report.",
+        epilog="Every command has its own help, such as: lrfinder suggest --help",
     )
     parser.add_argument(
         "--print-completion",
         action=_PrintCompletion,
         choices=("bash", "zsh"),
-        help="print what a shell sources",
+        help="print the completion script of a shell",
     )
     parser.add_argument("--version", action="version", version=f"lrfinder {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

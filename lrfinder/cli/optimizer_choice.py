@@ -1,4 +1,4 @@
-"""Another optimizer in place of the one a model trains with, over the same param groups."""
+"""Another optimizer over the same param groups, in place of the one that a model trains with."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 __all__ = ["OptimizerChoice", "choices"]
 
 _ANY_LR = 1e-3
-"""Where there was no optimizer to take a rate from. The search tries its own."""
+"""Learning rate of a new optimizer if there is none to take it from; the search tries its own rates."""
 
 _MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
 class OptimizerChoice:
-    """An optimizer class and how it is to be made.
+    """An optimizer class and the options to make it with.
 
     Attributes:
-        name: as it was asked for.
+        name: the name that was requested.
         kind: the class.
-        options: what to make it with, besides param groups.
-        notes: what was decided unasked, a sentence each.
+        options: arguments besides param groups and the learning rate.
+        notes: choices that nobody requested, a sentence each.
     """
 
     name: str
@@ -43,13 +43,14 @@ class OptimizerChoice:
     notes: tuple[str, ...] = ()
 
     def over(self, old: Optimizer | None, model: nn.Module) -> tuple[Optimizer, list[str]]:
-        """Return a new optimizer over the groups of an old one, or over all that trains, and what is lost by it.
+        """Return a new optimizer over the groups of an old one, and a sentence for each setting that is dropped.
 
-        The groups keep the learning rates they were configured with, so that their ratios stay, and a weight decay that
-        was set, where this one has any; everything else of the old one is dropped, a sentence for each.
+        The groups keep their configured learning rates, so that their ratios stay, and a weight decay that was set, if
+        the new optimizer has one. Every other setting is dropped. Without an old optimizer, the new one gets all
+        trainable parameters of the model.
 
         Raises:
-            InputError: it cannot be made so.
+            InputError: the optimizer cannot be made with these options.
             TargetError: the code of a class that is not torch's own raises.
         """
         dropped: list[str] = []
@@ -68,9 +69,9 @@ class OptimizerChoice:
 
     @contextmanager
     def within(self, module: Any) -> Iterator[list[str]]:
-        """Let a LightningModule configure this optimizer instead of its own for a while; its schedulers go.
+        """Let a LightningModule configure this optimizer instead of its own within the block, without schedulers.
 
-        Yields what is lost by it, a sentence each, which is known once the module has been asked.
+        Yields a sentence for each setting that is dropped; the list is filled when the module configures its optimizer.
         """
         own, held = module.configure_optimizers, vars(module).get("configure_optimizers")
         dropped: list[str] = []
@@ -95,7 +96,7 @@ class OptimizerChoice:
                 module.configure_optimizers = held
 
     def _group(self, group: Mapping[str, Any], old: Optimizer) -> tuple[dict[str, Any], list[str]]:
-        """Return what is kept of a param group, and what is not."""
+        """Return the settings of a param group that are kept, and those that are dropped."""
         kept: dict[str, Any] = {"params": group["params"], "lr": float(group.get("initial_lr", group["lr"]))}
         lost = []
         usual = inspect.signature(type(old)).parameters
@@ -117,14 +118,14 @@ class OptimizerChoice:
 
 
 def choices(names: Sequence[str], texts: Mapping[str, str]) -> list[OptimizerChoice]:
-    """Return the optimizers asked for; each option goes to all that take it.
+    """Return the requested optimizers; each option goes to all of them that take it.
 
     Args:
-        names: of classes of `torch.optim`, in any case, or dotted paths of others.
-        texts: options, as given.
+        names: names of classes of `torch.optim`, in any case, or dotted paths of others.
+        texts: the options as texts.
 
     Raises:
-        InputError: there is no such class, a name twice, or an option that none of them takes.
+        InputError: a class is unknown, a name occurs twice, or none of them takes an option.
     """
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled is not None:

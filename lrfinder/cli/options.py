@@ -1,4 +1,4 @@
-"""The options of `lrfinder suggest`, in groups that fit a screen, and the values that options of any command take."""
+"""The options of `lrfinder suggest`, and readers of the values that options of any command take."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         add_help=False,
     )
     parser.set_defaults(dotted=[])
-    what = parser.add_argument_group("what to tune (nothing: a small network on bundled digits)")
+    what = parser.add_argument_group("what to tune (default: a small network on bundled digits)")
     _add_what(what)
     _add_training(parser.add_argument_group("the training to tune for"))
     _add_search(parser.add_argument_group("the search"))
@@ -54,11 +54,11 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 _BESIDE_ACCELERATOR = ("devices", "precision", "strategy")
-"""Described in the line of --accelerator."""
+"""Options that the help describes in the line of --accelerator."""
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help in columns that leave the texts room, and fit a screen: shells complete the options that are left out."""
+    """Help that fits a screen; it leaves out the options that the line of --accelerator names."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=22)
@@ -81,18 +81,18 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
             help="LightningCLI configuration; --model.NAME VALUE overrides",
         )
     )
-    _file(add("--curve", metavar="FILE", help="no training: a recorded curve, CSV or JSON"))
+    _file(add("--curve", metavar="FILE", help="recorded curve in place of a training, CSV or JSON"))
 
 
 def _add_training(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--steps", type=count, metavar="N", help="optimizer steps you will train for")
-    add("--epochs", type=count, metavar="N", help="passes over the data, instead")
+    add("--epochs", type=count, metavar="N", help="or passes over the data")
     add("--optimizer", action="append", default=[], metavar="NAME", help="sgd, adamw, pkg.Name; several are compared")
-    add("--accelerator", metavar="A", help="as --devices, --precision, --strategy, --trainer.NAME")
+    add("--accelerator", metavar="A", help="also --devices, --precision, --strategy, --trainer.NAME")
     for name in _BESIDE_ACCELERATOR:
-        add(f"--{name}", metavar=name[0].upper(), help="as Lightning's Trainer takes it")
-    add("--seed", type=seed, metavar="N", help="of weights and batches (0, or that of --config)")
+        add(f"--{name}", metavar=name[0].upper(), help="as for Lightning's Trainer")
+    add("--seed", type=seed, metavar="N", help="seed of weights and batches (0, or that of --config)")
 
 
 def _add_search(group: argparse._ArgumentGroup) -> None:
@@ -102,7 +102,7 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
         choices=("probe", "range"),
         default=DEFAULTS["method"],
         metavar="M",
-        help="%(default)s, or range: a range test only",
+        help="%(default)s, or range for a range test alone",
     )
     add("--budget", type=budget, metavar="B", help="steps (300), share (5%%) or time (60s) to spend")
     add("--min-lr", type=float, default=DEFAULTS["min_lr"], metavar="LR", help="lowest rate tried (%(default)g)")
@@ -113,28 +113,28 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
         choices=("min", "max"),
         default=DEFAULTS["mode"],
         metavar="M",
-        help="min or max, of that metric (%(default)s)",
+        help="whether that metric is best at its min or max (%(default)s)",
     )
     _file(add("--journal", metavar="FILE", help="save results as they come; rerun to resume"))
-    add("--dry-run", action="store_true", help="show the plan; no training")
+    add("--dry-run", action="store_true", help="show the plan without training")
 
 
 def _add_answer(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--policy", metavar="NAME", help="decay: wsd, cosine, ..., auto, or keep the module's")
+    add("--policy", metavar="NAME", help="decay: wsd, cosine, ..., auto; keep for the module's")
     kind = group.add_mutually_exclusive_group()
     kind.add_argument("--json", action="store_true", help="print only the JSON document")
-    kind.add_argument("--code", action="store_true", help="print only a configure_optimizers")
+    kind.add_argument("--code", action="store_true", help="print only the code of a configure_optimizers")
     _file(add("--report", default=DEFAULTS["report"], metavar="PATH", help="HTML page (%(default)s)"))
     _file(add("--plot", metavar="PATH.png", help="also write the curve as a picture"))
     _file(add("--out", metavar="PATH.json", help="also write the JSON document"))
-    _file(add("--write-config", metavar="OUT", help="also write --config with the answer in it"))
-    add("--quiet", action="store_true", help="no progress, no notes")
-    add("-h", "--help", action="help", help="show this")
+    _file(add("--write-config", metavar="OUT", help="also write a copy of --config with the answer"))
+    add("--quiet", action="store_true", help="show neither progress nor notes")
+    add("-h", "--help", action="help", help="show this help")
 
 
 def _file(action: argparse.Action) -> None:
-    """Let shells complete names of files, as shtab asks for it."""
+    """Let shells complete the names of files; shtab reads this attribute."""
     action.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # type: ignore[attr-defined]
 
 
@@ -144,7 +144,7 @@ def count(text: str) -> int:
 
 
 def budget(text: str) -> float | str:
-    """Read steps, a share, or a text that says which."""
+    """Read a number of steps, a share of the training, or a text such as "5%" or "60s"."""
     try:
         return int(text)
     except ValueError:
@@ -156,7 +156,7 @@ def budget(text: str) -> float | str:
 
 
 def steps(text: str) -> int:
-    """Read a number of steps that may be none."""
+    """Read a number of at least zero."""
     return _whole(text, 0, "of at least 0", MOST_STEPS)
 
 

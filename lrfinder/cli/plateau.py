@@ -16,7 +16,7 @@ examples:
   lrfinder plateau metrics.csv                           the plateaus of the training loss, and whether it ends on one
   lrfinder plateau lightning_logs/version_0              a folder with the log of one training
   lrfinder plateau metrics.csv --loss-column val_acc --mode max
-  lrfinder plateau metrics.csv --ahead 10000 --delta 0.01   would 10,000 more steps gain less than 0.01?
+  lrfinder plateau metrics.csv --ahead 10000 --delta 0.01   will 10,000 more steps gain less than 0.01?
   lrfinder plateau metrics.csv --plot plateaus.png --json
 
 A log is a table (CSV, tabs, spaces), JSON or JSON lines, trainer_state.json, event files of TensorBoard
@@ -56,7 +56,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Read, test, draw, print; return the exit code."""
+    """Read the log, find its plateaus, draw, print; return the exit code."""
     check_picture(options.plot, [options.log])
 
     from lrfinder.logs.read import read_log

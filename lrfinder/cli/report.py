@@ -23,9 +23,9 @@ examples:
   lrfinder suggest --out result.json                keep a result
   lrfinder report result.json                       its page: lrfinder-report.html
   lrfinder report result.json -o result.md          .html, .md or .png
-  lrfinder report sgd.json adamw.json -o both.html  side by side; ranked where that can be
+  lrfinder report sgd.json adamw.json -o both.html  side by side, ranked if their losses compare
 
-exit codes: 0 written, also where the result is a refusal; 2 bad input, 130 interrupted
+exit codes: 0 written (also if the result is a refusal), 2 bad input, 130 interrupted
 """
 
 
@@ -45,13 +45,13 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(options: argparse.Namespace, command: str) -> int:
-    """Read, write, print where it went; return the exit code."""
+    """Read the results, write the report, print its path; return the exit code."""
     kind = Path(options.out).suffix.lower()
     if kind not in _KINDS:
         raise InputError(f"--out must name a file that ends in {', '.join(_KINDS)}, got {options.out}")
     check_writable(options.out, "--out")
     if os.path.realpath(options.out) in map(os.path.realpath, options.results):
-        raise InputError(f"--out must not name a result, got {options.out}")
+        raise InputError(f"--out must not name one of the results, got {options.out}")
 
     found = read_results(options.results)
     suggestion, *others = found.values()
@@ -87,8 +87,8 @@ def read_results(paths: Sequence[str]) -> dict[str, Suggestion]:
     """Read suggestions from JSON documents, each of one suggestion or of a comparison of several.
 
     Returns:
-        The suggestions in the order read, by a label each: the name of the file without its ending, the name of the
-        optimizer in a comparison, or both where there are several files; numbered where that is not unique.
+        The suggestions in the order read, each by a label: the name of the file without its ending, the name of the
+        optimizer in a comparison, or both if there are several files; a number follows a label that occurs twice.
 
     Raises:
         InputError: a file is missing, unreadable, no JSON or no result; the text names file, field and value.

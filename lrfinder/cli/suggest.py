@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 Found = list[tuple[str, "Suggestion"]]
-"""Names of optimizers, and what was suggested for each."""
+"""The suggestion for every optimizer, with its name."""
 
 _TRAINING = (
     "target", "data", "config", "epochs", "optimizer", "seed", "accelerator", "devices", "precision", "strategy",
     "method", "budget", "min_lr", "max_lr", "monitor", "mode", "journal", "dry_run", "write_config",
 )  # fmt: skip
-"""Options that decide how to train, and go with no recorded curve."""
+"""Options that decide how to train, and are therefore refused with a recorded curve."""
 
 _WRITTEN = ("report", "plot", "out", "journal", "write_config")
 
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace, command: str) -> int:
             comparison = _compared(found) if len(options.optimizer) > 1 else None
             _write(found, comparison, options, command)
             _print(found, comparison, options)
-            if options.write_config is not None:  # last: if that cannot be, the answer is there all the same
+            if options.write_config is not None:  # last: if it fails, the answer has been printed already
                 _write_config(found[0][1], options)
     if interrupted:
         return 130
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace, command: str) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Complain before anything is loaded.
+    """Check the options before anything heavy is loaded.
 
     Raises:
         InputError: files that cannot be written or are named twice, or options that do not go together.
@@ -75,15 +75,15 @@ def _check(options: argparse.Namespace) -> None:
             if value != DEFAULTS.get(name) and value is not False and value not in (None, []):
                 what = "a target" if name == "target" else _flag(name)
                 got = value[0] if isinstance(value, list) else value
-                raise InputError(f"{what} is for training and may not be given with --curve, got {got}")
+                raise InputError(f"{what} is for a training and must be left out with --curve, got {got}")
         for name, value in options.dotted:
-            raise InputError(f"--{name} is for training and may not be given with --curve, got {value}")
+            raise InputError(f"--{name} is for a training and must be left out with --curve, got {value}")
     if options.write_config is not None and not options.config:
-        raise InputError("--write-config must be given with a --config to take after, got none")
+        raise InputError("--write-config must be given with the --config to copy, got none")
     if options.write_config is not None and options.optimizer:
         raise InputError(f"--write-config must be given without --optimizer, got {options.optimizer[0]}")
     if options.write_config is not None and options.policy == "plateau" and options.monitor is None:
-        raise InputError("--policy plateau must be given with a --monitor to follow, for --write-config, got none")
+        raise InputError("--policy plateau with --write-config must be given with the --monitor to follow, got none")
 
 
 def _check_files(options: argparse.Namespace) -> None:
@@ -121,13 +121,13 @@ def _flag(name: str) -> str:
 
 
 def _searched(options: argparse.Namespace, command: str) -> tuple[Found, bool, bool]:
-    """Search with every optimizer; return what was found, whether Ctrl-C ended it, and whether to print it here."""
+    """Search with every optimizer; return the suggestions, whether Ctrl-C ended it, and whether this process prints."""
     search = read_search_options(options)
     quiet = options.quiet or os.environ.get("LOCAL_RANK", "0") != "0"  # one process of several is enough
     found: Found = []
     choices, prints = chosen(options), True
     if options.target is None and not options.config and not quiet:
-        print("No target given: tuning a small network on the bundled handwritten digits.", file=sys.stderr)
+        print("No target was given: tuning a small network on the bundled handwritten digits.", file=sys.stderr)
     for index, choice in enumerate(choices, start=1):
         if len(choices) > 1 and choice is not None and not quiet:
             print(f"Optimizer {index} of {len(choices)}: {choice.name}", file=sys.stderr)
@@ -159,7 +159,7 @@ def _suggested(
         if opened.resumed and not quiet:
             from tqdm.auto import tqdm
 
-            tqdm.write(f"Going on from {path}: {opened.resumed} results.", file=sys.stderr)  # above the bar
+            tqdm.write(f"Resuming from {path}, which holds {opened.resumed} results.", file=sys.stderr)  # above the bar
         return opened
 
     def question(asked: SearchOptions, suggest: Suggest) -> Suggestion:
@@ -235,7 +235,7 @@ def _write_config(suggestion: Suggestion, options: argparse.Namespace) -> None:
     aside = sys.stderr if options.json or options.code else sys.stdout
     if suggestion.lr is None:
         if not options.quiet:
-            print(f"Config    {options.write_config} is not written: there is no rate to put there", file=aside)
+            print(f"Config    {options.write_config} was not written: there is no rate to put there", file=aside)
         return
     *before, source = options.config
     with answer_alone():
@@ -280,7 +280,7 @@ def _print_code(suggestion: Suggestion, options: argparse.Namespace) -> None:
     if suggestion.lr is None:
         print(_rendered(suggestion.lines(), options, sys.stderr), file=sys.stderr)
     elif suggestion.policy is None:
-        print(f"# {suggestion.headline()}; your own scheduler is kept\nlr = {suggestion.lr!r}")
+        print(f"# {suggestion.headline()}; keep your own scheduler\nlr = {suggestion.lr!r}")
     else:
         print(suggestion.code(), end="")
 

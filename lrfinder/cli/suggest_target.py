@@ -1,4 +1,4 @@
-"""From the options of `lrfinder suggest` to what is to be tuned: the demo, somebody's code, or a configuration."""
+"""What `lrfinder suggest` tunes, built from its options: the demo, the user's code, or a configuration."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ Dotted = list[tuple[str, str]]
 """Options with dots in their names, without the two dashes, and their values, in order."""
 
 _DOTTED = re.compile(r"--([A-Za-z_]\w*(?:\.\w+)+\+?|model|lr_scheduler|seed_everything|ckpt_path)(?:=(.*))?", re.DOTALL)
-"""With dots, and those of LightningCLI without."""
+"""Options with dots in their names, and the options of LightningCLI that have none."""
 
 _OWN = ("init", "data", "optimizer", "trainer")
 
 _TRAINERS = ("accelerator", "devices", "precision", "strategy")
 
 _DEMO_STEPS = 430
-"""What the example trains."""
+"""Optimizer steps of the training that the demo stands for."""
 
 
 def split_dotted(arguments: Sequence[str]) -> tuple[list[str], Dotted]:
@@ -68,7 +68,7 @@ def split_dotted(arguments: Sequence[str]) -> tuple[list[str], Dotted]:
 
 
 def read_search_options(options: argparse.Namespace) -> SearchOptions:
-    """Return what the search is asked to do, checked before anything heavy is loaded.
+    """Return the options of the search, checked before anything heavy is loaded.
 
     Raises:
         InputError: options that do not go together, or break a rule.
@@ -93,7 +93,7 @@ def read_search_options(options: argparse.Namespace) -> SearchOptions:
 
 
 def _check_pointed(options: argparse.Namespace) -> None:
-    """Complain of options for what was not given."""
+    """Check that options for a target or a configuration come with one."""
     pointed = options.target is not None or options.config
     for name in ("data", "epochs", *_TRAINERS):
         if not pointed and getattr(options, name) is not None:
@@ -109,10 +109,10 @@ def _check_pointed(options: argparse.Namespace) -> None:
 
 
 def chosen(options: argparse.Namespace) -> list[OptimizerChoice | None]:
-    """Return the optimizers asked for; none stands for the one there is.
+    """Return the requested optimizers; None stands for the one that the target has.
 
     Raises:
-        InputError: there is no such optimizer, or an option that none of them takes.
+        InputError: an optimizer is unknown, or none of them takes an option.
     """
     texts = _under("optimizer", options.dotted) if options.optimizer or not options.config else {}
     if not options.optimizer:
@@ -123,15 +123,15 @@ def chosen(options: argparse.Namespace) -> list[OptimizerChoice | None]:
 
     if options.target is not None and (target := CodeRef.parse(options.target)).is_file:
         seed_everything(seed_of(options))
-        target.find()  # what stands beside it can be named then, too
+        target.find()  # --optimizer may then name modules beside it, too
     return list(choices(options.optimizer, texts))
 
 
 def build(options: argparse.Namespace, search: SearchOptions, choice: OptimizerChoice | None) -> Job:
-    """Build what is to be tuned, with the generators at the seed, so that it is the same for every optimizer.
+    """Build the training to tune from the seed, so that it is the same for every optimizer.
 
     Raises:
-        InputError: what the options point at cannot be tuned.
+        InputError: the target cannot be tuned.
         TargetError: the code raises.
     """
     if options.config:
@@ -176,7 +176,7 @@ def _plain(made: object, options: argparse.Namespace, choice: OptimizerChoice | 
 
 
 def facts(options: argparse.Namespace, choice: OptimizerChoice | None) -> dict[str, Any]:
-    """Return what, besides the settings, makes two searches the same one: for a journal."""
+    """Return what must agree, besides the options of the search, for a journal to be resumed."""
     import torch
 
     known: dict[str, Any] = {"seed": seed_of(options), "torch": torch.__version__}
@@ -240,7 +240,7 @@ def config_arguments(
 
 
 def _asked_of_trainer(options: argparse.Namespace) -> list[tuple[str, str]]:
-    """Return the options of the Trainer, those with names of their own first."""
+    """Return the options of the Trainer; those that need no ``--trainer.`` come first."""
     named = [(name, getattr(options, name)) for name in _TRAINERS if getattr(options, name) is not None]
     return [*named, *_under("trainer", options.dotted).items()]
 
@@ -256,7 +256,7 @@ def seed_everything(seed: int) -> None:
 
 
 def seed_of(options: argparse.Namespace) -> int:
-    """Return the seed of what is not seeded by a configuration."""
+    """Return the seed for everything that a configuration does not seed."""
     seed: int | None = options.seed
     return 0 if seed is None else seed
 

@@ -1,4 +1,4 @@
-"""Labelled lines for a terminal: wrapped to its width, in colours where they are wanted."""
+"""What goes to the terminal: wrapped and coloured lines, the names of options, and nothing of the user's code."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["answer_alone", "coloured", "name_options", "render"]
 _INDENT = 10
 
 _LEAST = 40
-"""Columns: a narrower terminal gets lines of this width."""
+"""Minimum width of lines, in columns."""
 
 _STYLES = {"Peak LR": "1;32", "Verdict": "1;32", "Refused": "1;33", "Caveat": "33"}
-"""By label: bold green for the answer, yellow for what weakens it."""
+"""Style of each label: bold green for the answer, yellow for what weakens it."""
 
 
 @contextlib.contextmanager
 def answer_alone() -> Iterator[None]:
-    """Send what is printed meanwhile, by the user's code, libraries or other processes, to stderr: stdout is ours."""
+    """Send what the user's code, libraries and child processes print to stderr: stdout holds the answer alone."""
     with contextlib.ExitStack() as stack:
         print(end="", flush=True)
         with contextlib.suppress(OSError):  # a process may lack one of the two
@@ -72,11 +72,11 @@ _OF_TRAINER = {"max_steps": "--steps", "max_epochs": "--epochs"}
 
 
 def render(lines: Iterable[tuple[str, str]], stream: TextIO | None) -> str:
-    """Return (label, text) pairs as lines: wrapped and coloured on a terminal, else each on a line of its own.
+    """Return (label, text) pairs as lines, which are wrapped and coloured on a terminal.
 
     Args:
-        lines: what to show.
-        stream: where to.
+        lines: the pairs.
+        stream: the stream that they will be printed to.
     """
     if stream is None or not stream.isatty():
         return "\n".join(f"{label:9s} {text}" for label, text in lines)
@@ -85,7 +85,7 @@ def render(lines: Iterable[tuple[str, str]], stream: TextIO | None) -> str:
 
 
 def coloured(stream: TextIO, environment: Mapping[str, str]) -> bool:
-    """Whether colours are wanted: on a terminal that has them, unless ``NO_COLOR`` is set (https://no-color.org)."""
+    """Return whether to use colours: on a terminal that has them, unless ``NO_COLOR`` is set (https://no-color.org)."""
     return stream.isatty() and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
 
 

@@ -116,7 +116,7 @@ def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str
 
 def _code(command: object) -> list[str]:
     if not command:
-        return ["It was made from Python: the same call on the same model, data and seed makes it again.", ""]
+        return ["It was made from Python; the same call with the same model, data and seed gives the same result.", ""]
     text = str(command)
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)

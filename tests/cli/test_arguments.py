@@ -75,7 +75,7 @@ def test_a_text_that_does_not_fit_is_named(name, text, told):
 def test_what_is_missing_is_named_with_how_to_give_it():
     with pytest.raises(InputError) as error:
         arguments_for(every, {"count": "1", "flag": "1"}, "--init")
-    assert str(error.value) == "every needs rate, name: give --init.rate VALUE --init.name VALUE"
+    assert str(error.value) == "every needs rate, name: add --init.rate VALUE --init.name VALUE"
 
 
 def test_a_parameter_that_there_is_not_is_named_with_those_there_are():

@@ -104,7 +104,7 @@ def test_a_class_is_built_and_what_is_built_is_left():
     assert CodeRef.parse("train_it.py:number").build({}, "--init") == 3
     with pytest.raises(InputError, match=r"^--init.x must be left out: train_it.py:number is built already$"):
         CodeRef.parse("train_it.py:number").build({"x": "3"}, "--init")
-    with pytest.raises(InputError, match=r"^Model needs hidden: give --init.hidden VALUE$"):
+    with pytest.raises(InputError, match=r"^Model needs hidden: add --init.hidden VALUE$"):
         CodeRef.parse("train_it.py:Model").build({}, "--init")
 
 

@@ -83,7 +83,7 @@ def test_without_a_target_the_demo_is_tuned():
     assert 1e-3 < document["lr"] < 0.3
     assert document["horizon"] == document["policy"]["total_steps"] == 430
     assert document["environment"]["seed"] == 0
-    assert done.stderr.startswith("No target given: tuning a small network on the bundled handwritten digits.\n")
+    assert done.stderr.startswith("No target was given: tuning a small network on the bundled handwritten digits.\n")
     assert "Report    lrfinder-report.html\n" in done.stderr
 
 
@@ -193,9 +193,9 @@ BAD_ARGUMENTS = {
     "--method range --budget 9": "steps of the range test must be at least 10, got 9",
     "--method range --budget 5%": "budget of a range test must be a whole number of steps, got '5%'",
     "--budget 59": "--budget must come to at least 60 steps, got 59, which is 59",
-    "--curve x.csv --method range": "--method is for training and may not be given with --curve, got range",
-    "--curve x.csv --budget 99": "--budget is for training and may not be given with --curve, got 99",
-    "--curve x.csv --seed 3": "--seed is for training and may not be given with --curve, got 3",
+    "--curve x.csv --method range": "--method is for a training and must be left out with --curve, got range",
+    "--curve x.csv --budget 99": "--budget is for a training and must be left out with --curve, got 99",
+    "--curve x.csv --seed 3": "--seed is for a training and must be left out with --curve, got 3",
     "--budget much": '--budget must be a share of the horizon (0.05 or "5%"), a number of steps (300) or a time',
     "--budget 0s": "budget as a time must be positive, got '0s'",
     "--journal missing/j": "--journal: the folder missing does not exist, create it first",

@@ -84,7 +84,7 @@ def test_several_are_ranked_on_one_page_with_the_command_that_made_it(lrfinder):
         ("result.json -o x.txt", "--out must name a file that ends in .html, .md, .png, got x.txt"),
         ("result.json -o result", "--out must name a file that ends in .html, .md, .png, got result"),
         ("result.json -o missing/x.md", "--out: the folder missing does not exist, create it first"),
-        ("result.html -o ./result.html", "--out must not name a result, got ./result.html"),
+        ("result.html -o ./result.html", "--out must not name one of the results, got ./result.html"),
         ("nothing.json", "cannot read nothing.json: No such file or directory"),
         ("bad.json", "bad.json: not valid JSON (Expecting value: line 1 column 1 (char 0))"),
         ("wrong.json", "wrong.json: steps_spent must be a whole number from 0 to 1,000,000,000, got 'many'"),

@@ -133,8 +133,9 @@ def test_a_search_goes_on_from_a_journal_for_each_optimizer(lrfinder, plain, unr
     lines = Path("j-adamw.jsonl").read_bytes().splitlines(keepends=True)
     Path("j-adamw.jsonl").write_bytes(b"".join(lines[:7]))  # killed in the second search
     _, again, err = lrfinder(*words)
-    assert f"Going on from j-sgd.jsonl: {len(Path('j-sgd.jsonl').read_bytes().splitlines()) - 1} results." in err
-    assert "Going on from j-adamw.jsonl: 6 results." in err
+    results = len(Path("j-sgd.jsonl").read_bytes().splitlines()) - 1
+    assert f"Resuming from j-sgd.jsonl, which holds {results} results." in err
+    assert "Resuming from j-adamw.jsonl, which holds 6 results." in err
     assert "Optimizer 2 of 2: adamw\n" in err
     rates = [[one["lr"] for one in json.loads(text)["comparison"]] for text in (first, again)]
     assert rates[0] == rates[1]
@@ -256,18 +257,18 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(lrfinder, 
 
 
 BAD = {
-    "--curve c.csv t.py:M": "a target is for training and may not be given with --curve, got t.py:M",
-    "--curve c.csv --optimizer sgd": "--optimizer is for training and may not be given with --curve, got sgd",
-    "--curve c.csv --dry-run": "--dry-run is for training and may not be given with --curve, got True",
-    "--curve c.csv --init.x 3": "--init.x is for training and may not be given with --curve, got 3",
-    "t.py:M --write-config o.yaml": "--write-config must be given with a --config to take after, got none",
+    "--curve c.csv t.py:M": "a target is for a training and must be left out with --curve, got t.py:M",
+    "--curve c.csv --optimizer sgd": "--optimizer is for a training and must be left out with --curve, got sgd",
+    "--curve c.csv --dry-run": "--dry-run is for a training and must be left out with --curve, got True",
+    "--curve c.csv --init.x 3": "--init.x is for a training and must be left out with --curve, got 3",
+    "t.py:M --write-config o.yaml": "--write-config must be given with the --config to copy, got none",
     "--config a.yaml --write-config o.yaml --optimizer sgd": "--write-config must be given without --optimizer",
     "--config a.yaml --write-config ./a.yaml": "--curve, --report, --plot, --out and --journal must name different",
-    "--config a.yaml --write-config o.yaml --policy plateau": "--policy plateau must be given with a --monitor to",
+    "--config a.yaml --write-config o.yaml --policy plateau": "--policy plateau with --write-config must be given",
     "t.py:M --out ./t.py": "--curve, --report, --plot, --out and --journal must name different files",
     "--optimizer sgd --optimizer adam --out lrfinder-report.html": "--curve, --report, --plot, --out and --journal",
     "--optimizer sgd --optimizer adam --report .": "--report must name a file, got the folder .",
-    "--curve c.csv --seed 0": "--seed is for training and may not be given with --curve, got 0",
+    "--curve c.csv --seed 0": "--seed is for a training and must be left out with --curve, got 0",
     "--seed_everything 1": "--seed_everything must be given with --config",
     "--optimizer sgd --optimizer SGD": "--optimizer must name each optimizer once, got sgd and SGD, which are the same",
     "--optimizer sgd --optimizer sgd": "--optimizer must name each optimizer once, got sgd twice",
@@ -336,4 +337,4 @@ def test_the_demo_takes_other_optimizers(lrfinder, unread):
     assert code in (0, 1)
     assert document["environment"]["optimizer"] == "torch.optim.Adam()"
     assert document["horizon"] == 430
-    assert err.startswith("No target given: tuning a small network on the bundled handwritten digits.\n")
+    assert err.startswith("No target was given: tuning a small network on the bundled handwritten digits.\n")

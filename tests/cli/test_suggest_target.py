@@ -81,7 +81,7 @@ LIGHTNING = {
     "LitModel --data.batch_size 3": "--data.batch_size must be given with --data FILE.py:NAME",
     "LitModel --init.hiden 3": "--init.hiden must be a parameter of LitModel, which has hidden, lr, weight_decay:",
     "Data": "target must be a model, got the data ",
-    "network": "network needs hidden: give --init.hidden VALUE",
+    "network": "network needs hidden: add --init.hidden VALUE",
     "network --init.hidden 3": "must be, or return, a LightningModule or (model, optimizer, loss_fn, loader",
 }
 
@@ -165,7 +165,7 @@ def test_a_refusal_writes_no_configuration_and_says_so(lrfinder):
     words = ["--config", configured(), "--budget", "60", "--max-lr", "1e-6", "--write-config", "out.yaml"]
     code, out, _ = lrfinder(*words)
     assert code == 1
-    assert out.endswith("Config    out.yaml is not written: there is no rate to put there\n")
+    assert out.endswith("Config    out.yaml was not written: there is no rate to put there\n")
     assert not Path("out.yaml").exists()
 
 
