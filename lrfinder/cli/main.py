@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from lrfinder import __version__
-from lrfinder.cli import forecast, plateau, report, suggest
+from lrfinder.cli import log_commands, report, suggest
 from lrfinder.cli import options as suggest_options
 from lrfinder.cli.suggest_target import split_dotted
 from lrfinder.cli.terminal import name_options
@@ -55,9 +55,9 @@ def _run(arguments: list[str]) -> int:
     options = _parser().parse_args(rest)
     try:
         if options.command == "forecast":
-            return forecast.run(options)
+            return log_commands.run_forecast(options)
         if options.command == "plateau":
-            return plateau.run(options)
+            return log_commands.run_plateau(options)
         if options.command == "report":
             return report.run(options, "lrfinder " + shlex.join(arguments))
         options.dotted = dotted
@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lrfinder {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     suggest_options.add_parser(commands)
-    forecast.add_parser(commands)
-    plateau.add_parser(commands)
+    log_commands.add_forecast(commands)
+    log_commands.add_plateau(commands)
     report.add_parser(commands)
     return parser

@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.losslogs import made, write_events, write_log
 from support.processes import loaded_by
 
-from lrfinder import forecast, read_log
+from lrfinder import find_plateaus, forecast, read_log
 from lrfinder.cli.main import main
 from lrfinder.logs.law_fit import NO_FALLS
 
@@ -26,8 +27,8 @@ def logs():
 
 
 @pytest.fixture
-def lrfinder(capsys):
-    """Run the command line in this process; return ``(exit code, stdout, stderr)``."""
+def forecasting(capsys):
+    """Run `lrfinder forecast` in this process; return ``(exit code, stdout, stderr)``."""
 
     def run(*arguments):
         with pytest.raises(SystemExit) as end:
@@ -57,8 +58,8 @@ def test_the_whole_output(logs):
     assert sorted(os.listdir()) == ["constant.csv", "cosine.csv", "late.csv", "two-stage.csv"]
 
 
-def test_targets_are_scored(logs, lrfinder):
-    code, out, err = lrfinder(*logs, "--target", "late.csv")
+def test_targets_are_scored(logs, forecasting):
+    code, out, err = forecasting(*logs, "--target", "late.csv")
     (target,) = forecast([read_log(path) for path in logs], targets=[read_log("late.csv")]).targets
     assert (code, err) == (0, "")
     assert out.splitlines() == [
@@ -68,8 +69,8 @@ def test_targets_are_scored(logs, lrfinder):
     ]
 
 
-def test_json_is_the_only_thing_on_stdout(logs, lrfinder):
-    code, out, err = lrfinder(
+def test_json_is_the_only_thing_on_stdout(logs, forecasting):
+    code, out, err = forecasting(
         *logs, "--schedule", "linear", "--steps", "5000", "--target", "late.csv", "--target", "constant.csv", "--json"
     )
     document = json.loads(out)
@@ -80,43 +81,43 @@ def test_json_is_the_only_thing_on_stdout(logs, lrfinder):
     assert document["best"] == "linear"
 
 
-def test_every_option_reaches_the_forecast(logs, lrfinder):
+def test_every_option_reaches_the_forecast(logs, forecasting):
     options = ["--peak-lr", "8e-4", "--warmup-steps", "0", "--end-lr", "2e-4", "--optimal", "--schedule", "linear"]
-    document = json.loads(lrfinder(*logs, *options, "--json")[1])
+    document = json.loads(forecasting(*logs, *options, "--json")[1])
     one = document["schedules"][0]
     assert (one["peak_lr"], one["warmup_steps"], one["lr"][-1]) == (8e-4, 0, 2e-4)
     assert document["optimal"]["final_loss"] <= one["final_loss"]
 
 
-def test_columns_are_chosen_by_name(logs, lrfinder):
+def test_columns_are_chosen_by_name(logs, forecasting):
     for path in logs:
         Path(path).write_text(Path(path).read_text().replace("step,lr,loss", "n,lr-a,train_loss"))
     columns = ["--step-column", "n", "--lr-column", "lr-a", "--loss-column", "train_loss"]
-    code, out, _ = lrfinder(*logs, "--schedule", "wsd", *columns)
+    code, out, _ = forecasting(*logs, "--schedule", "wsd", *columns)
     assert code == 0
     assert out.splitlines()[0].endswith("step = 'n', metric = 'train_loss', learning rate = 'lr-a'")
 
 
-def test_folders_and_event_files_are_logs_too(logs, lrfinder):
+def test_folders_and_event_files_are_logs_too(logs, forecasting):
     pytest.importorskip("tensorboard")
     Path("version_0").mkdir()
     Path("cosine.csv").rename("version_0/metrics.csv")
     log = read_log("two-stage.csv")
     write_events("run", zip(log.step.tolist(), log.value.tolist(), strict=True), tag="train_loss")
     write_events("run", zip(log.step.tolist(), log.lr.tolist(), strict=True), tag="lr-SGD")
-    code, out, err = lrfinder("version_0", "run", "--schedule", "cosine", "--json")
+    code, out, err = forecasting("version_0", "run", "--schedule", "cosine", "--json")
     assert (code, err) == (0, "")
     document = json.loads(out)
     assert [run["file"] for run in document["runs"]] == ["version_0", "run"]
     assert document["caveats"] == []
     write_log(made("cosine"), "cosine.csv")
-    wanted = json.loads(lrfinder(*logs, "--schedule", "cosine", "--json")[1])["schedules"][0]
+    wanted = json.loads(forecasting(*logs, "--schedule", "cosine", "--json")[1])["schedules"][0]
     assert document["schedules"][0]["final_loss"] == pytest.approx(wanted["final_loss"], rel=1e-5)  # float32 events
 
 
-def test_a_log_without_learning_rates_is_refused(lrfinder):
+def test_a_log_without_learning_rates_is_refused(forecasting):
     Path("log.csv").write_text("step,loss\n" + "".join(f"{i},{5 - i / 100}\n" for i in range(100)))
-    code, out, err = lrfinder("log.csv")
+    code, out, err = forecasting("log.csv")
     assert (code, out) == (2, "")
     assert err == (
         "lrfinder: log.csv: needs learning rates, got none: log them with the loss (in Lightning by"
@@ -124,16 +125,16 @@ def test_a_log_without_learning_rates_is_refused(lrfinder):
     )
 
 
-def test_a_picture_is_written(logs, lrfinder):
-    code, *_ = lrfinder(*logs, "--target", "late.csv", "--plot", "out.png")
+def test_a_picture_is_written(logs, forecasting):
+    code, *_ = forecasting(*logs, "--target", "late.csv", "--plot", "out.png")
     assert code == 0
     assert Path("out.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_refusal_is_told_and_exits_with_1(logs, lrfinder):
-    code, out, err = lrfinder("constant.csv", "--schedule", "cosine")
+def test_a_refusal_is_told_and_exits_with_1(logs, forecasting):
+    code, out, err = forecasting("constant.csv", "--schedule", "cosine")
     assert (code, out, err) == (1, f"Log       constant.csv: {READ_AS}\nRefused   {NO_FALLS}\n", "")
-    code, out, _ = lrfinder("constant.csv", "--json")
+    code, out, _ = forecasting("constant.csv", "--json")
     assert (code, json.loads(out)["status"], json.loads(out)["best"]) == (1, "refused", "constant")
 
 
@@ -156,21 +157,21 @@ BAD_ARGUMENTS = {
 
 
 @pytest.mark.parametrize("words", BAD_ARGUMENTS)
-def test_a_bad_argument_is_one_line_and_exits_with_2(logs, lrfinder, words):
+def test_a_bad_argument_is_one_line_and_exits_with_2(logs, forecasting, words):
     before = os.listdir()
-    code, out, err = lrfinder(*words.split())
+    code, out, err = forecasting(*words.split())
     assert (code, out) == (2, "")
     assert err.startswith(f"lrfinder: {BAD_ARGUMENTS[words]}")
     assert err.count("\n") == 1
     assert os.listdir() == before
 
 
-def test_an_interrupt_exits_with_130(logs, lrfinder, monkeypatch):
+def test_an_interrupt_exits_with_130(logs, forecasting, monkeypatch):
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("scipy.optimize.least_squares", interrupted)
-    assert lrfinder(*logs) == (130, "", "lrfinder: interrupted\n")
+    assert forecasting(*logs) == (130, "", "lrfinder: interrupted\n")
 
 
 def test_neither_torch_nor_lightning_is_loaded(logs):
@@ -179,11 +180,111 @@ def test_neither_torch_nor_lightning_is_loaded(logs):
     assert loaded_by(code) == {"scipy", "matplotlib"}
 
 
-def test_the_help_names_every_option(lrfinder):
-    code, out, _ = lrfinder("--help")
+def test_the_help_names_every_option(forecasting):
+    code, out, _ = forecasting("--help")
     assert code == 0
     for option in (
         "--schedule", "--steps", "--peak-lr", "--warmup-steps", "--end-lr", "--optimal", "--target", "--loss-column",
         "--lr-column", "--step-column", "--plot", "--json", "exit codes: 0 forecast, 1 refused",
     ):  # fmt: skip
         assert option in out
+
+
+@pytest.fixture
+def metrics():
+    """Write a log with two metrics, one of which is on a plateau."""
+    rng = np.random.default_rng(0)
+    loss = 1 + np.exp(-np.arange(200) / 8) + 0.001 * rng.normal(size=200)
+    rows = [f"{10 * i},{0.1 if i < 150 else 0.01},{one!r},{1 - one / 3!r}\n" for i, one in enumerate(loss.tolist())]
+    Path("metrics.csv").write_text("step,lr,train_loss,acc\n" + "".join(rows))
+
+
+@pytest.fixture
+def finding(capsys):
+    """Run `lrfinder plateau` in this process; return ``(exit code, stdout, stderr)``."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as end:
+            main(["plateau", *arguments])
+        return (end.value.code, *capsys.readouterr())
+
+    return run
+
+
+def test_the_whole_output_of_plateau(metrics):
+    done = subprocess.run(
+        [sys.executable, "-m", "lrfinder", "plateau", "metrics.csv"], capture_output=True, text=True, check=False
+    )
+    scan = find_plateaus(read_log("metrics.csv"))
+    assert len(scan.plateaus) >= 1
+    assert (done.stdout, done.stderr, done.returncode) == (f"{scan}\n", "", 0)
+    assert os.listdir() == ["metrics.csv"]
+
+
+def test_no_plateau_is_an_answer(finding):
+    Path("short.csv").write_text("loss\n3\n2\n1\n")
+    code, out, err = finding("short.csv")
+    assert out.splitlines() == [
+        "Log       short.csv: loss, 3 rows, steps 1 to 3",
+        "Read as   CSV; step = number of the row, metric = 'loss', no learning rate",
+        "End       step 3: could not be tested, see the caveats",
+        "Caveat    Too few rows to test: 3, at least 24 are needed.",
+    ]
+    assert (code, err) == (0, "")
+
+
+def test_every_option_reaches_the_search(metrics, finding):
+    options = ["--loss-column", "acc", "--step-column", "step", "--mode", "max"]
+    options += ["--delta", "0.1", "--alpha", "0.01", "--ahead", "700"]
+    code, out, err = finding("metrics.csv", *options, "--min-rows", "30", "--lr-column", "lr", "--json")
+    scan = find_plateaus(
+        read_log("metrics.csv", "acc", lr_column="lr"),
+        delta=0.1, alpha=0.01, ahead=700, mode="max", min_rows=30,
+    )  # fmt: skip
+    assert json.loads(out) == scan.to_dict()
+    assert scan.plateaus
+    assert {one.delta for one in scan.plateaus} == {0.1}
+    assert (code, err) == (0, "")
+
+
+def test_a_picture_of_plateaus_is_written(metrics, finding):
+    code, out, err = finding("metrics.csv", "--plot", "picture.png")
+    assert (code, err) == (0, "")
+    assert Path("picture.png").read_bytes().startswith(b"\x89PNG")
+    assert "picture" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.csv"], "cannot read none.csv: No such file or directory"),
+        (
+            ["metrics.csv", "--column", "x"],
+            "metrics.csv: --loss-column must be a column of the file (step, lr, train_loss, ",
+        ),
+        (["metrics.csv", "--plot", "a.svg"], "--plot must name a .png file, got a.svg"),
+        (["metrics.csv", "--plot", "no/a.png"], "--plot: the folder no does not exist"),
+        (["metrics.png", "--plot", "metrics.png"], "--plot must not name a log, got metrics.png"),
+        (["metrics.csv", "--min-rows", "3"], "--min-rows must be a whole number of at least 24, got 3"),
+        (["metrics.csv", "--alpha", "1"], "--alpha must be a rate in (0, 0.5), got 1.0"),
+        (["metrics.csv", "--ahead", "0"], "argument --ahead: must be a whole number of at least 1, got 0"),
+        (["metrics.csv", "--mode", "up"], "argument --mode: invalid choice: 'up'"),
+        ([], "the following arguments are required: LOG"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, metrics, finding):
+    code, out, err = finding(*arguments)
+    assert err.startswith(f"lrfinder: {message}")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_a_bad_log_is_found_before_torch_loads():
+    Path("bad.csv").write_text("step,a,b\n1,2,3\n")
+    code = "from lrfinder.cli.main import main\ntry:\n    main(['plateau', 'bad.csv'])\nexcept SystemExit as end:\n"
+    assert loaded_by(code + "    assert end.code == 2") == set()
+
+
+def test_the_help_tells_the_exit_codes(finding):
+    code, out, _ = finding("--help")
+    assert code == 0
+    assert "exit codes: 0 an answer, with or without plateaus, 2 bad input, 130 interrupted" in out

@@ -1,4 +1,4 @@
-"""`lrfinder forecast`: its options, and what it prints."""
+"""`lrfinder forecast` and `lrfinder plateau`, the commands that read logs: their options, and what they print."""
 
 from __future__ import annotations
 
@@ -14,30 +14,33 @@ if TYPE_CHECKING:
 
     from lrfinder.logs.forecast import Forecast
 
-__all__ = ["add_parser", "run"]
+__all__ = ["add_forecast", "add_plateau", "run_forecast", "run_plateau"]
 
-_EXAMPLES = """\
+_LOGS = """\
+A log is a table (CSV, tabs, spaces), JSON or JSON lines, trainer_state.json, event files of TensorBoard
+(pip install 'lrfinder[tensorboard]'), metrics of MLflow, lines such as "step 100: loss 2.31, lr 1e-3", or a folder with
+one of these."""
+
+_FORECAST = f"""\
 examples:
   lrfinder forecast run1.csv run2.csv                         rank every schedule for as long as the longest log
   lrfinder forecast run1.csv run2.csv --schedule cosine --schedule wsd --steps 72000
   lrfinder forecast run1.csv run2.csv --steps 72000 --optimal --plot forecast.png
   lrfinder forecast run1.csv run2.csv --target run3.csv       predict a log from its learning rates, and score it
 
-A log is a table (CSV, tabs, spaces), JSON or JSON lines, trainer_state.json, event files of TensorBoard
-(pip install 'lrfinder[tensorboard]'), metrics of MLflow, lines such as "step 100: loss 2.31, lr 1e-3", or a folder with
-one of these. It needs steps, losses and learning rates, and the rate must fall in at least one log.
+{_LOGS} It needs steps, losses and learning rates, and the rate must fall in at least one log.
 
 exit codes: 0 forecast, 1 refused (at least in part), 2 bad input, 130 interrupted
 """
 
 
-def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add the command."""
+def add_forecast(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add `lrfinder forecast`."""
     parser = commands.add_parser(
         "forecast",
         help="predict the loss of other schedules from logs",
         description="Fit the loss-curve law to recorded runs and predict the loss of other schedules.",
-        epilog=_EXAMPLES,
+        epilog=_FORECAST,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
@@ -49,14 +52,12 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     add("--end-lr", type=float, metavar="LR", help="minimum learning rate (default: the lowest logged after warmup)")
     add("--optimal", action="store_true", help="also find the best schedule that never rises")
     add("--target", action="append", default=[], metavar="LOG", help="log to predict and score; may be repeated")
-    add("--loss-column", metavar="NAME", help="column of the loss (default: the training loss)")
-    add("--lr-column", metavar="NAME", help="column of the learning rate (default: the first)")
-    add("--step-column", metavar="NAME", help="column of the steps (default: the one named like steps)")
+    _add_columns(parser, "--loss-column")
     add("--plot", metavar="PATH.png", help="also draw logs, fits and predictions")
     add("--json", action="store_true", help="print only the JSON document")
 
 
-def run(options: argparse.Namespace) -> int:
+def run_forecast(options: argparse.Namespace) -> int:
     """Read the logs, predict, draw, print; return the exit code."""
     check_picture(options.plot, [*options.runs, *options.target])
 
@@ -127,3 +128,73 @@ def _lines(found: Forecast) -> list[str]:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *rows)]
+
+
+_PLATEAU = f"""\
+examples:
+  lrfinder plateau metrics.csv                           the plateaus of the training loss, and whether it ends on one
+  lrfinder plateau lightning_logs/version_0              a folder with the log of one training
+  lrfinder plateau metrics.csv --loss-column val_acc --mode max
+  lrfinder plateau metrics.csv --ahead 10000 --delta 0.01   will 10,000 more steps gain less than 0.01?
+  lrfinder plateau metrics.csv --plot plateaus.png --json
+
+{_LOGS} The learning rate is read too if the log has it. The line "Read as" says which column was taken as what.
+
+exit codes: 0 an answer, with or without plateaus, 2 bad input, 130 interrupted
+"""
+
+
+def add_plateau(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add `lrfinder plateau`."""
+    parser = commands.add_parser(
+        "plateau",
+        help="find plateaus in a log",
+        description="Find where a recorded training had too little left to gain at its learning rate.",
+        epilog=_PLATEAU,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("log", metavar="LOG", help="log of a training, in any format, or a folder that holds it")
+    _add_columns(parser, "--loss-column", "--column")
+    add("--mode", choices=("min", "max"), default="min", help="whether smaller or larger is better")
+    add("--ahead", type=count, metavar="N", help="coming steps that must gain less (default: half of those so far)")
+    add(
+        "--delta",
+        type=float,
+        metavar="D",
+        help="tolerance for that gain, in its units (default: 1%% of the gain so far)",
+    )
+    add("--alpha", type=float, default=0.05, metavar="A", help="maximum rate of false alarms (%(default)s)")
+    add("--min-rows", type=count, default=24, metavar="N", help="rows needed at one rate, at least 24 (%(default)s)")
+    add("--plot", metavar="PATH.png", help="also draw the log and its plateaus")
+    add("--json", action="store_true", help="print only the JSON document")
+
+
+def run_plateau(options: argparse.Namespace) -> int:
+    """Read the log, find its plateaus, draw, print; return the exit code."""
+    check_picture(options.plot, [options.log])
+
+    from lrfinder.logs.read import read_log
+
+    log = read_log(  # before torch is loaded
+        options.log, options.loss_column, step_column=options.step_column, lr_column=options.lr_column
+    )
+
+    from lrfinder.plateau.scan import find_plateaus
+
+    scan = find_plateaus(
+        log, delta=options.delta, alpha=options.alpha, min_rows=options.min_rows, ahead=options.ahead, mode=options.mode
+    )
+    if options.plot is not None:
+        from lrfinder.report.log_plots import plateau_png
+
+        replace_file(options.plot, plateau_png(scan))
+    print(json.dumps(scan.to_dict(), indent=2, allow_nan=False) if options.json else scan)
+    return 0
+
+
+def _add_columns(parser: argparse.ArgumentParser, *loss: str) -> None:
+    add = parser.add_argument
+    add(*loss, metavar="NAME", help="column of the metric (default: the training loss)")
+    add("--lr-column", metavar="NAME", help="column of the learning rate (default: the first)")
+    add("--step-column", metavar="NAME", help="column of the steps (default: the one named like steps)")
