@@ -1,14 +1,17 @@
-"""False alarms and delays of plateau detection, on runs whose expected loss is known at every step.
+"""False alarms, power and delay of plateau detection, on runs whose expected loss is known at every step.
 
-    python benchmarks/plateau.py [--runs 400] [--quick]
+    python benchmarks/plateau.py false --steps 2000     # one minute; 5000: three; 20000: eight
+    python benchmarks/plateau.py power --steps 2000     # one minute
+    python benchmarks/plateau.py epochs                 # one minute
+    python benchmarks/plateau.py delay                  # two minutes
 
-Every cell draws runs of 20,000 steps, epochs of 100 steps, and follows them with `lrfinder.Detector`'s own test, with
-`torch.optim.lr_scheduler.ReduceLROnPlateau` at its defaults (patience 10) on the mean loss of each epoch, and with a
-slope test (least squares over the last 2,000 steps, after every epoch: a plateau where the slope is not below zero at
-5%).
+Every curve falls by 1 over its run, so noise is given as a share of the gain. An alarm at step t is false if the
+expected loss falls by more than the tolerance within the next t/2 steps: for lrfinder the tolerance that its event
+reports, for the others the larger of 0.05 and 0.3 standard deviations of the noise. The others see the means of
+`steps / 100` losses: ReduceLROnPlateau with its defaults (patience 10), the slope of a moving average over ten means
+(an alarm if it stops falling), and a t-test of the last ten means against the ten before (an alarm if p > 0.05).
 
-An alarm at step t is false where the expected loss still falls by more than the tolerance within the next t/2 steps:
-one truth for all three. A delay counts from the step at which the expected loss stops falling.
+The constants of the detector were chosen on other seeds than those reported here.
 """
 
 from __future__ import annotations
@@ -27,207 +30,234 @@ from lrfinder.plateau.blocks import Blocks
 from lrfinder.plateau.detector import table_means
 from lrfinder.plateau.gain_test import Record, judge_progress, next_look
 
-STEPS, EPOCH, PLATEAU = 20_000, 100, 5_000
 ALPHA = 0.05
-TOLERANCE = 0.02
+MIN_STEPS = 768
+EPOCHS = 100
+
+Curve = Callable[[np.ndarray], np.ndarray]
 
 
-def slow(steps: np.ndarray) -> np.ndarray:
-    """Gains exactly the tolerance in half as many steps again, at every step: the hardest that may not alarm."""
-    return -1.0001 * TOLERANCE * np.log(steps) / np.log(1.5)
+def falling(steps: int) -> dict[str, Curve]:
+    """Return curves that fall by about 1 in so many steps and never stop."""
+    curves: dict[str, Curve] = {"log": lambda t: -np.log(t) / np.log(steps)}  # the slowest
+    for a in (0.05, 0.1, 0.3, 0.5):
+        curves[f"power {a}"] = lambda t, a=a: t**-a / (1 - steps**-a)
+    for k in (2, 5):
+        curves[f"exp {k}"] = lambda t, k=k: np.exp(-k * t / steps)
+    curves["line"] = lambda t: -t / steps
+    curves["stairs"] = lambda t: -np.floor(40 * t / steps) / 40
+    return curves
 
 
-def power(exponent: float) -> Callable[[np.ndarray], np.ndarray]:
-    """Gains twice the tolerance in the last third of the run, and more before."""
-    unit = (STEPS / 1.5) ** -exponent - STEPS**-exponent
-    return lambda steps: 2 * TOLERANCE / unit * steps**-exponent
-
-
-def straight(steps: np.ndarray) -> np.ndarray:
-    """Gains 0.005 an epoch, in a straight line."""
-    return -0.005 * steps / EPOCH
-
-
-def kink(steps: np.ndarray) -> np.ndarray:
-    """A power law that stops."""
-    return power(0.3)(np.minimum(steps, PLATEAU))
-
-
-IMPROVING = {"slow": slow, "power 0.1": power(0.1), "power 0.5": power(0.5), "straight": straight}
+def kink(stop: float) -> Curve:
+    """Return a curve that falls exponentially by 1 and stands still from step ``stop`` on."""
+    return lambda t: np.exp(-5 * np.minimum(t, stop) / stop)
 
 
 @dataclass(frozen=True)
 class Noise:
+    """A kind of noise; all but the heavy-tailed have the standard deviation of 1 in the middle of the run."""
+
     name: str
-    sd: float
-    kind: str = "gauss"
-    offset: float = 3.0
 
-    def draw(self, runs: int, rng: np.random.Generator) -> np.ndarray:
-        """Return noise of shape (runs, STEPS)."""
-        white = rng.standard_normal((runs, STEPS))
-        if self.kind.startswith("AR"):
-            r = float(self.kind.split()[1])
+    def draw(self, runs: int, steps: int, rng: np.random.Generator) -> np.ndarray:
+        """Return noise of shape (runs, steps)."""
+        kind, _, number = self.name.partition(" ")
+        white, place = rng.standard_normal((runs, steps)), np.arange(steps)
+        if kind == "AR":
+            r = float(number)
             white[:, 1:] *= np.sqrt(1 - r * r)  # stationary from the first step on
-            white = lfilter([1], [1, -r], white, axis=-1)
-        elif self.kind == "t2":
-            white = rng.standard_t(2, (runs, STEPS))
-        elif self.kind == "spikes":
-            white += (rng.random((runs, STEPS)) < 0.01) * rng.exponential(20, (runs, STEPS))
-        elif self.kind == "NaN":
-            white[rng.random((runs, STEPS)) < 0.02] = np.nan
-        return self.offset + self.sd * white
+            return np.asarray(lfilter([1], [1, -r], white, axis=-1))
+        if kind == "heavy-tailed":
+            return rng.standard_t(2, (runs, steps))
+        if kind == "shrinking":
+            return np.asarray(white * (0.4 + 1.6 * np.exp(-3 * place / steps)))
+        if kind == "growing":
+            return np.asarray(white * (0.5 + place / steps))
+        if kind == "spikes":
+            return white + (rng.random((runs, steps)) < 0.01) * rng.exponential(20, (runs, steps))
+        if kind == "period":
+            return np.asarray(0.5 * white + np.sin(2 * np.pi * (place / float(number) + rng.random((runs, 1)))))
+        if kind == "jumps":  # memorised batches: the loss rises within an epoch and jumps down at its end
+            return np.asarray(0.5 * white + 2 * (place % int(number)) / int(number) - 1)
+        if kind == "order":  # the same batches in every epoch
+            once = rng.standard_normal((runs, int(number)))
+            return np.asarray(0.5 * white + np.tile(once, (1, -(-steps // int(number))))[:, :steps])
+        return white
 
 
-NOISES = [
-    *(Noise(f"gauss {sd:g}", sd) for sd in (0.003, 0.03, 0.1, 0.3, 1.0)),
-    *(Noise(f"AR {r} sd {sd:g}", sd, f"AR {r}") for r in (0.5, 0.9) for sd in (0.03, 0.3)),
-    *(Noise(f"t2 {sd:g}", sd, "t2") for sd in (0.03, 0.3)),
-    *(Noise(f"spikes {sd:g}", sd, "spikes") for sd in (0.03, 0.3)),
-    Noise("NaN 2% sd 0.1", 0.1, "NaN"),
-    *(Noise(f"negative {sd:g}", sd, offset=-30.0) for sd in (0.03, 0.3)),
-]
+RANDOM = [Noise(name) for name in ("white", "AR 0.5", "AR 0.9", "heavy-tailed", "shrinking", "growing")]
+NOISES = [*RANDOM, *map(Noise, ("spikes", "period 250", "period 600", "jumps 250", "order 250"))]
 
 
-def gains_ahead(mean: Callable[[np.ndarray], np.ndarray], step: np.ndarray) -> np.ndarray:
-    step = np.asarray(step, dtype=np.float64)
-    return mean(step) - mean(step * 1.5)
-
-
-def ours(losses: np.ndarray, delta: float | None = TOLERANCE, min_steps: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """(runs,) step of the first alarm, 0 without one, and (runs,) the tolerance then."""
-    runs = len(losses)
+def ours(losses: np.ndarray, min_steps: int = MIN_STEPS) -> tuple[np.ndarray, np.ndarray]:
+    """Return the step of the first alarm, (runs,), 0 without one, and the tolerance then, (runs,)."""
+    runs, steps = losses.shape
     blocks, alarm, allowed = Blocks((runs,)), np.zeros(runs, dtype=np.int64), np.full(runs, np.nan)
     start, look = np.nanmedian(losses[:, :5], axis=1), next_look(0)
     columns = torch.from_numpy(np.ascontiguousarray(losses.T))
-    for step in range(1, losses.shape[1] + 1):
+    for step in range(1, steps + 1):
         blocks.add(columns[step - 1])
-        if step < look:
+        if step < look and not (step == steps and min_steps < MIN_STEPS):  # a log is tested at its end, too
             continue
         look = next_look(step)
-        if step < min_steps:
+        if step < min_steps or blocks.full < 24:
             continue
         record = Record(table_means(blocks.table().numpy()), blocks.length)
-        if record.mean.shape[-1] < 24:
-            continue
-        seen, tolerated = judge_progress(record, record, start, max(step // 2, 1), delta, ALPHA)
+        seen, delta = judge_progress(record, record, start, step, max(step // 2, 1), None, ALPHA, min_steps)
         new = (alarm == 0) & (seen.blocks > 0) & (seen.p_value <= ALPHA)
-        alarm[new], allowed[new] = step, tolerated[new]
+        alarm[new], allowed[new] = step, delta[new]
     return alarm, allowed
 
 
-def reduce_on_plateau(losses: np.ndarray, patience: int = 10) -> np.ndarray:
-    alarm = np.zeros(len(losses), dtype=np.int64)
-    epochs = np.nan_to_num(losses.reshape(len(losses), -1, EPOCH).mean(-1), nan=np.nan)
-    for run, values in enumerate(epochs):
+def epoch_means(losses: np.ndarray) -> np.ndarray:
+    return np.nanmean(losses.reshape(len(losses), min(EPOCHS, losses.shape[1]), -1), -1)
+
+
+def reduce_on_plateau(means: np.ndarray) -> np.ndarray:
+    """Return the epoch at which `torch.optim.lr_scheduler.ReduceLROnPlateau` lowers the rate, (runs,); 0 if never."""
+    alarm = np.zeros(len(means), dtype=np.int64)
+    for run, values in enumerate(means):
         optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=patience)
-        for epoch, value in enumerate(values, 1):
-            scheduler.step(float(value))
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+        for epoch, value in enumerate(values.tolist(), 1):
+            scheduler.step(value)
             if optimizer.param_groups[0]["lr"] < 1:
-                alarm[run] = epoch * EPOCH
+                alarm[run] = epoch
                 break
     return alarm
 
 
-def slope_test(losses: np.ndarray, window: int = 2_000) -> np.ndarray:
-    x = np.arange(window) - (window - 1) / 2
-    alarm = np.zeros(len(losses), dtype=np.int64)
-    for end in range(window, losses.shape[1] + 1, EPOCH):
-        y = losses[:, end - window : end]
-        y = np.where(np.isfinite(y), y, np.nanmean(y, axis=1, keepdims=True))
-        slope = y @ x / (x @ x)
-        rest = y - y.mean(1, keepdims=True) - slope[:, None] * x
-        error = np.sqrt((rest**2).sum(1) / (window - 2) / (x @ x))
-        alarm[(alarm == 0) & (stdtr(window - 2, slope / error) > 0.05)] = end
-    return alarm
+def moving_average(means: np.ndarray) -> np.ndarray:
+    """Return the first epoch at which the mean of ten values is no lower than that one epoch before, (runs,)."""
+    average = np.lib.stride_tricks.sliding_window_view(means, 10, axis=1).mean(-1)
+    return _first(np.diff(average) >= 0, 11)
 
 
-def false(alarm: np.ndarray, mean: Callable[[np.ndarray], np.ndarray], delta: float | np.ndarray = TOLERANCE) -> float:
-    return float(((alarm > 0) & (gains_ahead(mean, np.maximum(alarm, 1)) > delta)).mean())
+def two_windows(means: np.ndarray) -> np.ndarray:
+    """Return the first epoch at which ten values are not lower than the ten before by a t-test at 5%, (runs,)."""
+    view = np.lib.stride_tricks.sliding_window_view(means, 10, axis=1)
+    before, after = view[:, :-10], view[:, 10:]
+    error = np.sqrt((before.var(-1, ddof=1) + after.var(-1, ddof=1)) / 10)
+    return _first(stdtr(18, (after.mean(-1) - before.mean(-1)) / np.maximum(error, 1e-300)) > 0.05, 20)
 
 
-METHODS = {"lrfinder": lambda y: ours(y)[0], "ReduceLROnPlateau": reduce_on_plateau, "slope test": slope_test}
+def _first(alarms: np.ndarray, offset: int) -> np.ndarray:
+    return np.where(alarms.any(1), alarms.argmax(1) + offset, 0)
 
 
-def false_alarms(noises: list[Noise], runs: int) -> dict[str, dict[str, float]]:
-    """Print the table; return for every noise the highest rate of each method over the curves."""
+PEERS = {"ReduceLROnPlateau": reduce_on_plateau, "moving average": moving_average, "t-test": two_windows}
+
+
+def alarms(losses: np.ndarray, sd: float, min_steps: int = MIN_STEPS) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return alarms and tolerances of every method."""
+    means, epoch = epoch_means(losses), max(losses.shape[1] // EPOCHS, 1)
+    peers = {name: (epoch * rule(means), np.full(len(losses), max(0.05, 0.3 * sd))) for name, rule in PEERS.items()}
+    return {"lrfinder": ours(losses, min_steps), **peers}
+
+
+def false(alarm: np.ndarray, allowed: np.ndarray, curve: Curve) -> np.ndarray:
+    step = np.maximum(alarm, 1).astype(np.float64)
+    return (alarm > 0) & (curve(step) - curve(1.5 * step) > allowed)
+
+
+def table_false(steps: int, runs: int) -> None:
+    print(f"False alarms in runs of {steps} steps, {runs} runs a cell: the worst curve (mean over the curves).")
+    print("| noise | sd | lrfinder | " + " | ".join(PEERS) + " | worst curve of lrfinder |\n|" + "---|" * 7)
+    place = np.arange(1, steps + 1, dtype=np.float64)
+    for noise in NOISES:
+        for sd in (0.02, 0.2, 1.0) if steps < 20_000 else (0.02, 0.2):
+            rates: dict[str, dict[str, float]] = {}
+            for name, curve in falling(steps).items():
+                losses = curve(place) + sd * noise.draw(runs, steps, np.random.default_rng(101))
+                for method, found in alarms(losses, sd).items():
+                    rates.setdefault(method, {})[name] = float(false(*found, curve).mean())
+            cells = [f"{max(rate.values()):.2f} ({np.mean(list(rate.values())):.3f})" for rate in rates.values()]
+            worst = max(rates["lrfinder"], key=rates["lrfinder"].__getitem__)
+            print(f"| {noise.name} | {sd} | " + " | ".join(cells) + f" | {worst} |", flush=True)
+
+
+def table_power(
+    steps: int, runs: int, min_steps: int = MIN_STEPS, sds: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)
+) -> None:
+    stops = (0.2, 0.35, 0.5)
     print(
-        f"False alarms, tolerance {TOLERANCE}, alpha {ALPHA}, {runs} runs a cell: lrfinder / ReduceLROnPlateau / slope"
+        f"\nPlateaus from 20%, 35%, 50% of {steps} steps on, {runs} runs a cell: share found truly, by sd (and falsely)."
     )
-    print("| noise | " + " | ".join(IMPROVING) + " |\n|---|" + "---|" * len(IMPROVING))
-    worst: dict[str, dict[str, float]] = {}
-    steps = np.arange(1, STEPS + 1, dtype=np.float64)
-    for noise in noises:
-        cells = []
-        for curve in IMPROVING.values():
-            losses = curve(steps) + noise.draw(runs, np.random.default_rng(1))
-            rates = {name: false(method(losses), curve) for name, method in METHODS.items()}
-            cells.append(" / ".join(f"{rate:.3f}" for rate in rates.values()))
-            held = worst.setdefault(noise.name, dict.fromkeys(METHODS, 0.0))
-            worst[noise.name] = {name: max(held[name], rate) for name, rate in rates.items()}
-        print(f"| {noise.name} | " + " | ".join(cells) + " |", flush=True)
-    return worst
+    print(
+        "| noise | "
+        + " | ".join(f"sd {sd}" for sd in sds)
+        + " | "
+        + " | ".join(PEERS)
+        + " |\n|"
+        + "---|" * (len(sds) + 4)
+    )
+    place, every = np.arange(1, steps + 1, dtype=np.float64), []
+    for noise in RANDOM:
+        cells, peers = [], np.zeros((len(PEERS), 2))
+        for sd in sds:
+            found = np.zeros(2)
+            for stop in stops:
+                curve = kink(stop * steps)
+                losses = curve(place) + sd * noise.draw(runs, steps, np.random.default_rng(102))
+                rates = [(one[0] > 0, false(*one, curve)) for one in alarms(losses, sd, min_steps).values()]
+                shares = np.array([((seen & ~wrong).mean(), wrong.mean()) for seen, wrong in rates])
+                found += shares[0] / len(stops)
+                peers += shares[1:] / len(stops) / len(sds)
+            cells.append(f"{found[0]:.2f} ({found[1]:.2f})")
+            every.append(found)
+        print(f"| {noise.name} | " + " | ".join([*cells, *(f"{a:.2f} ({b:.2f})" for a, b in peers)]) + " |", flush=True)
+    print("Mean over the cells of lrfinder: {:.2f} found, {:.3f} false.".format(*np.mean(every, axis=0)))
 
 
-def delays(noises: list[Noise], runs: int, worst: dict[str, dict[str, float]]) -> None:
-    print(f"\nPlateau from step {PLATEAU} on: median delay in steps (share of runs found, of false alarms before).")
-    print("An asterisk where the method's false alarms are at most alpha for that noise, above and here.")
-    print("| noise | " + " | ".join(METHODS) + " |\n|---|" + "---|" * len(METHODS))
-    steps = np.arange(1, STEPS + 1, dtype=np.float64)
-    for noise in noises:
-        losses, cells = kink(steps) + noise.draw(runs, np.random.default_rng(2)), []
-        for name, method in METHODS.items():
-            alarm = method(losses)
-            early = false(alarm, kink)
-            delay = np.where(alarm > 0, alarm - PLATEAU, np.inf)
-            trusted = max(early, worst[noise.name][name]) <= ALPHA
-            cells.append(f"{np.median(delay):.0f}{'*' if trusted else ''} ({(alarm > 0).mean():.2f}, {early:.2f})")
-        print(f"| {noise.name} | " + " | ".join(cells) + " |", flush=True)
+def table_epochs(runs: int) -> None:
+    """Logs of one value per epoch."""
+    for rows in (30, 50, 100, 200):
+        place = np.arange(1, rows + 1, dtype=np.float64)
+        worst = {"": -1.0}
+        for noise in RANDOM:
+            for sd in (0.005, 0.02, 0.1):
+                for name, curve in falling(rows).items():
+                    losses = curve(place) + sd * noise.draw(runs, rows, np.random.default_rng(103))
+                    worst[f"{noise.name}, sd {sd}, {name}"] = float(false(*ours(losses, 24), curve).mean())
+        name = max(worst, key=worst.__getitem__)
+        print(
+            f"\n{rows} rows: false alarms at worst {worst[name]:.3f} ({name}), mean {np.mean(list(worst.values())):.4f}"
+        )
+        table_power(rows, runs, 24, (0.002, 0.005, 0.02, 0.1))
 
 
-def by_default(noises: list[Noise], runs: int) -> None:
-    """The tolerance by default: of what was gained, and of the noise."""
-    print("\nTolerance by default: false alarms; median step of the alarm, and the tolerance then.")
-    curves = {f"power {a}": (lambda t, a=a: 3 * t**-a) for a in (0.1, 0.3, 0.5)}
-    print("| noise | " + " | ".join(curves) + " |\n|---|" + "---|" * len(curves))
-    steps = np.arange(1, STEPS + 1, dtype=np.float64)
-    for noise in noises:
-        cells = []
-        for curve in curves.values():
-            alarm, allowed = ours(curve(steps) + noise.draw(runs, np.random.default_rng(3)), None)
-            found = np.median(np.where(alarm > 0, alarm, np.inf))
-            tolerated = f", {np.nanmedian(allowed):.3f}" if (alarm > 0).any() else ""
-            cells.append(f"{false(alarm, curve, np.nan_to_num(allowed)):.3f}; {found:.0f}{tolerated}")
-        print(f"| {noise.name} | " + " | ".join(cells) + " |", flush=True)
-
-
-def bias(runs: int = 4000) -> None:
-    """How much too low the lag-one autocorrelation comes out beside a fitted line."""
-    print("| n | r | n times the bias | 2 + 6r |\n|---|---|---|---|")
-    for n in (24, 96):
-        x = np.arange(n) - (n - 1) / 2
-        for r in (0.0, 0.5, 0.9):
-            white = np.random.default_rng(0).standard_normal((runs, n + 200))
-            y = lfilter([1], [1, -r], white, axis=-1)[:, 200:]
-            rest = y - y.mean(1, keepdims=True) - (y @ x / (x @ x))[:, None] * x
-            found = ((rest[:, 1:] * rest[:, :-1]).sum(1) / (rest**2).sum(1)).mean()
-            print(f"| {n} | {r} | {n * (r - found):.1f} | {2 + 6 * r:.1f} |")
-    print()
+def table_delay(runs: int) -> None:
+    steps, stop = 20_000, 5_000
+    print(f"Plateau from step {stop} of {steps} on: median delay in steps (found truly, falsely).")
+    print("| noise | sd | lrfinder | " + " | ".join(PEERS) + " |\n|" + "---|" * 6)
+    place, curve = np.arange(1, steps + 1, dtype=np.float64), kink(stop)
+    for noise in RANDOM:
+        for sd in (0.002, 0.02, 0.1, 0.2):
+            losses, cells = curve(place) + sd * noise.draw(runs, steps, np.random.default_rng(104)), []
+            for alarm, allowed in alarms(losses, sd).values():
+                wrong = false(alarm, allowed, curve)
+                delay = np.median(np.where(alarm > 0, alarm - stop, np.inf))
+                cells.append(f"{delay:.0f} ({((alarm > 0) & ~wrong).mean():.2f}, {wrong.mean():.2f})")
+            print(f"| {noise.name} | {sd} | " + " | ".join(cells) + " |", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=400)
-    parser.add_argument("--quick", action="store_true", help="three kinds of noise only")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=("false", "power", "epochs", "delay"))
+    parser.add_argument("--steps", type=int, default=2_000)
+    parser.add_argument("--runs", type=int, default=100)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    noises = NOISES[:3] if options.quick else NOISES
     begun = time.perf_counter()
-    bias()
-    worst = false_alarms(noises, options.runs)
-    delays(noises, options.runs, worst)
-    by_default(noises, options.runs)
+    if options.table == "false":
+        table_false(options.steps, options.runs)
+    elif options.table == "power":
+        table_power(options.steps, options.runs)
+    elif options.table == "epochs":
+        table_epochs(options.runs)
+    else:
+        table_delay(options.runs)
     print(f"\n{time.perf_counter() - begun:.0f} s")
 
 

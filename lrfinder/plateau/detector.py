@@ -69,7 +69,7 @@ class Detector:
         *,
         delta: float | None = None,
         alpha: float = 0.05,
-        min_steps: int = 256,
+        min_steps: int = 768,
         ahead: int | None = None,
         mode: str = "min",
         unit: str = "steps",
@@ -193,7 +193,7 @@ class Detector:
         if min(run.mean.size, window.mean.size) < LEAST_STEPS:
             return None
         ahead = self.ahead or max(self.steps // 2, 1)
-        seen, delta = judge_progress(run, window, start, ahead, self._delta(window), self.alpha)
+        seen, delta = judge_progress(run, window, start, self.steps, ahead, self._delta(window), self.alpha, self.min_steps)
         if not seen.blocks:
             return None
         return Plateau(

@@ -21,17 +21,17 @@ Array = NDArray[np.float64]
 LEAST_STEPS = 24
 """Fewest values that a test can be made on."""
 
-_WINDOWS = (24, 34, 48, 68, 96, 136, 192, 272)
+_WINDOWS = (24, 28, 34, 40, 48, 57, 68, 81, 96, 114, 136, 162, 192, 228, 272)
 """Blocks looked back on: short ones see a plateau soon where there is little noise, long ones where there is much."""
 
-_PER_DOUBLING = 8
+_PER_DOUBLING = 16
 """Looks while the number of steps doubles."""
 
-_FIRST, _LAST = 5, 40
-"""Looks are made from 2**5 to 2**40 steps: their number is known, whatever the run."""
+_FIRST = 5
+"""Looks are made from 2**5 steps on."""
 
-_TESTS = _PER_DOUBLING * (_LAST - _FIRST) * len(_WINDOWS)
-"""Tests that share the rate of false alarms between them (Bonferroni)."""
+_FAMILY = 12.0
+"""Tests that share the rate of false alarms, per doubling of the steps. Found by simulation (docs/plateau.md)."""
 
 _STILL = 0.5
 """Share of neighbours that are equal to the last digit from which on values are taken to be rounded."""
@@ -43,10 +43,22 @@ _MOST_MISSING = 0.1
 """Share of a window's blocks that may hold no finite value."""
 
 _SHARE_OF_GAIN = 0.01
-"""Of what training has gained so far; annealing saves 0.2 to 5% of it (quartiles, docs/plateau.md)."""
+"""Share of what the last half of the steps gained; annealing saves 0.2 to 5% of the gain (docs/plateau.md)."""
 
-_SHARE_OF_NOISE = 0.2
-"""Of the standard deviation of a loss; annealing saves 0.2 to 0.9 of it: the more, the more noise there is."""
+_SHARE_OF_NOISE = 0.4
+"""Share of the standard deviation of a loss; annealing saves 0.38 of it in the median (quartiles 0.17 and 0.86)."""
+
+_MIN_SHARE_OF_NOISE = 0.2
+"""Share to which that is lowered if it is more than 5% of the gain."""
+
+_FEW_VALUES = 24.0
+"""The share times the root of the number of values, if these are few: less could not be seen among them."""
+
+_MAX_SHARE_OF_GAIN = 0.05
+"""Share of the whole gain up to which the noise sets the tolerance: the upper quartile of what annealing saves."""
+
+_STEPS_OF_ROUNDING = 3.0
+"""Steps of a rounded loss below which a gain cannot be seen."""
 
 _RESOLUTION = 1e-7
 """Of a number in float32: smaller gains cannot be seen."""
@@ -70,7 +82,7 @@ class GainTest(NamedTuple):
     Attributes:
         gain: (...,) expected fall of the loss over the coming steps; negative where it rises.
         high: (...,) what it stays below, at the level of confidence of a single test.
-        p_value: (...,) chance of so small a gain, if it were in truth the tolerance, in any of all tests.
+        p_value: (...,) chance of so small a gain if in truth it were the tolerance, times the tests that share the rate.
         blocks: (...,) int64, length of the window, in blocks; 0 where none could be tested.
         level: (...,) mean loss in the window.
         level_error: (...,) its standard error.
@@ -92,45 +104,56 @@ def next_look(step: int) -> int:
     return look
 
 
-def run_gain_test(record: Record, ahead: float, delta: ArrayLike, alpha: float) -> GainTest:
-    """Say what the ``ahead`` steps to come are expected to gain, if the loss goes on as in the blocks before.
+def run_gain_test(
+    record: Record, step: int, ahead: float, delta: ArrayLike, alpha: float, shortest: int = LEAST_STEPS
+) -> GainTest:
+    """Return what the ``ahead`` coming steps are expected to gain if the loss goes on as in the blocks before.
 
-    The slope of every window of 24 to 272 blocks up to now, times the steps to come, is tested against
-    ``delta`` by Student's t, each at ``alpha`` divided by the number of all tests that a run of 2**40 steps can see.
-    Where progress slows down, as it does at a constant rate, the slope behind bounds the slope ahead, so that what is
-    shown of the one holds for the other.
+    The slope of every window of 24 to 272 blocks up to now, times the coming steps, is tested against ``delta`` by
+    Student's t, with the noise of the last half of the record, each at ``alpha / (12 log2(step))``. Where progress
+    slows down, as it does at a constant rate, the slope behind bounds the slope ahead, so that what is shown for the one
+    holds for the other.
 
     Args:
         record: since the learning rate last changed.
-        ahead: steps.
+        step: number of steps since the start of training, at least 2.
+        ahead: number of coming steps.
         delta: (...,) gain to test against, in units of the loss.
         alpha: rate of false alarms of all tests together.
+        shortest: minimum number of steps in a window, unless all windows that fit are shorter.
     """
-    shape = record.mean.shape[:-1]
+    shape, total = record.mean.shape[:-1], record.mean.shape[-1]
     unknown = np.full(shape, np.nan)
     best = GainTest(unknown, unknown, np.ones(shape), np.zeros(shape, dtype=np.int64), unknown, unknown)
-    for blocks in _WINDOWS:
-        if blocks > record.mean.shape[-1]:
-            break
-        series, usable = _filled(record.mean[..., -blocks:])
-        hidden = _rounding(record, series) / blocks
-        one = _tested(
-            slope_of(series), hidden, ahead / record.length, np.asarray(delta, dtype=np.float64), alpha, blocks
-        )
-        better = usable & ~(one.high >= best.high)  # of nothing, NaN
+    family = _FAMILY * math.log2(step)
+    for blocks in _windows(total, record.length, shortest):
+        count = max(total // 2 // blocks, 1)
+        series, usable = _filled(record.mean[..., total - count * blocks :])
+        hidden = _rounding(record, series[..., -blocks:]) / blocks
+        slope = slope_of(series.reshape(*shape, count, blocks), means=record.length > 1)
+        allowed = np.asarray(delta, dtype=np.float64)
+        one = _tested(slope, hidden, ahead / record.length, allowed, alpha, family, blocks)
+        better = usable & ~(one.high >= best.high)  # NaN if nothing was tested yet
         best = GainTest(*(np.where(better, new, old) for new, old in zip(one, best, strict=True)))
     return best
 
 
-def _tested(slope: Slope, hidden: Array, ahead: float, delta: Array, alpha: float, blocks: int) -> GainTest:
+def _windows(total: int, length: int, shortest: int) -> list[int]:
+    fitting = [blocks for blocks in _WINDOWS if blocks <= total]
+    return [blocks for blocks in fitting if blocks * length >= shortest] or fitting[-1:]
+
+
+def _tested(
+    slope: Slope, hidden: Array, ahead: float, delta: Array, alpha: float, family: float, blocks: int
+) -> GainTest:
     gain, error = -slope.value * ahead, slope.error * ahead
     most = gain + hidden * ahead
     with np.errstate(divide="ignore", invalid="ignore"):
         distance = np.where(most == delta, 0.0, (most - delta) / error)
     p_value = np.where((error == 0) & (most <= delta), 0.0, stdtr(slope.dof, distance))
-    high = most + error * stdtrit(slope.dof, 1 - alpha / _TESTS)
+    high = most + error * stdtrit(slope.dof, 1 - alpha / family)
     many = np.full(gain.shape, blocks, dtype=np.int64)
-    return GainTest(gain, high, np.minimum(_TESTS * p_value, 1.0), many, slope.level, slope.level_error)
+    return GainTest(gain, high, np.minimum(family * p_value, 1.0), many, slope.level, slope.level_error)
 
 
 def _rounding(record: Record, series: Array) -> Array:
@@ -165,42 +188,59 @@ def _filled(mean: Array) -> tuple[Array, NDArray[np.bool_]]:
 
 
 def judge_progress(
-    run: Record, window: Record, start: ArrayLike, ahead: float, delta: float | None, alpha: float
+    run: Record,
+    window: Record,
+    start: ArrayLike,
+    step: int,
+    ahead: float,
+    delta: float | None,
+    alpha: float,
+    shortest: int = LEAST_STEPS,
 ) -> tuple[GainTest, Array]:
-    """Return the test of the gain to come, and the tolerance that it was tested against, (...,).
+    """Return the result of `run_gain_test` and the tolerance that it was tested against, (...,).
 
     Args:
         run: since the start of training, at least 24 blocks.
         window: since the learning rate last changed.
         start: (...,) loss of the first steps.
-        ahead: steps to come that are spoken of.
+        step: number of steps since the start of training.
+        ahead: number of coming steps.
         delta: tolerance in units of the loss; None for `tolerance`.
         alpha: rate of false alarms.
+        shortest: minimum number of steps in a window.
     """
     allowed = tolerance(run, window, start) if delta is None else np.full(run.mean.shape[:-1], float(delta))
-    return run_gain_test(window, ahead, allowed, alpha), allowed
+    return run_gain_test(window, step, ahead, allowed, alpha, shortest), allowed
 
 
 def tolerance(run: Record, window: Record, start: ArrayLike) -> Array:
     """Return the gain that is not worth waiting for, about what annealing the learning rate saves at once.
 
-    The larger of a hundredth of what training has gained since its start, and of a fifth of the noise: the standard
-    deviation of a loss, told from how much neighbouring blocks differ, so that the trend is not in it. Where annealing
-    saves anything in the benchmark's tasks, it saves 0.2 to 5% of the gain and 0.2 to 0.9 of the noise (quartiles,
-    docs/plateau.md).
+    The larger of 1% of what the last half of the steps gained, and of a share of the noise, the standard deviation of a
+    loss, measured by how much neighbouring blocks differ, so that the trend is not in it. The share is 0.4, or
+    ``24 / sqrt(n)`` for n values if these are few, as long as that is at most 5% of what was gained since the start;
+    beyond, it is lowered to as little as 0.2. What was gained in the first steps, from a loss that initialisation left
+    high, therefore does not raise the tolerance. Where annealing saves anything in the benchmark's tasks, it saves 0.2
+    to 5% of the gain and 0.17 to 0.86 of the noise (quartiles, docs/plateau.md).
 
     Args:
-        run: since its start.
+        run: since its start, n >= 24.
         window: since the learning rate last changed, n >= 24.
         start: (...,) loss of the first steps.
     """
     early, late = _filled(run.mean)[0], _filled(window.mean)[0]
-    late = late[..., -max(late.shape[-1] // 2, LEAST_STEPS) :]
+    total = late.shape[-1]
+    late = late[..., -max(total // 2, LEAST_STEPS) :]
     noise = TO_SD / math.sqrt(2) * np.median(np.abs(np.diff(late)), axis=-1) * math.sqrt(window.length)
-    now = np.median(late[..., -LEAST_STEPS:], axis=-1)
-    gained = np.maximum(np.median(early[..., : early.shape[-1] // 8 or 1], axis=-1), start) - now
-    floor = np.maximum(_SHARE_OF_NOISE * noise, _RESOLUTION * np.abs(now))
-    return np.asarray(np.maximum(_SHARE_OF_GAIN * gained, floor))
+    half, part = early.shape[-1] // 2, max(early.shape[-1] // 8, 1)
+    now = np.median(late[..., -max(total // 8, 3) :], axis=-1)
+    recent = np.median(early[..., half - part : half], axis=-1) - now
+    gained = np.maximum(start - now, 0.0)
+    share = max(_SHARE_OF_NOISE, _FEW_VALUES / math.sqrt(total * window.length))
+    allowed = np.maximum(_MIN_SHARE_OF_NOISE * noise, np.minimum(share * noise, _MAX_SHARE_OF_GAIN * gained))
+    rounding = _STEPS_OF_ROUNDING * _rounding(window, late)
+    floor = np.maximum(np.maximum(allowed, rounding), _RESOLUTION * np.abs(now))
+    return np.asarray(np.maximum(_SHARE_OF_GAIN * recent, floor))
 
 
 @dataclass(frozen=True)

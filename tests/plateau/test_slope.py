@@ -21,7 +21,7 @@ def noise(kind, runs, n, seed=0):
 
 
 def test_a_line_is_found_exactly():
-    found = slope_of(3.0 - 0.25 * np.arange(24))
+    found = slope_of(3.0 - 0.25 * np.arange(24)[None])
     assert found.value == pytest.approx(-0.25)
     assert found.error == pytest.approx(0.0, abs=1e-12)
     assert found.level == pytest.approx(3.0 - 0.25 * 11.5)
@@ -31,7 +31,7 @@ def test_a_line_is_found_exactly():
 @pytest.mark.parametrize("kind", ["white", 0.5, 0.9, "t2"])
 def test_the_error_is_not_understated(kind, n):
     """P values of a true hypothesis: no more than 1% of them may be below 1%."""
-    found = slope_of(noise(kind, 4000, n) + 0.01 * np.arange(n))
+    found = slope_of((noise(kind, 4000, n) + 0.01 * np.arange(n))[:, None])
     p_value = stdtr(found.dof, (found.value - 0.01) / found.error)
     assert (p_value < 0.01).mean() < (0.015 if n == 24 and kind == 0.9 else 0.01)
 
@@ -50,7 +50,7 @@ def test_spikes_hardly_move_it():
     y = 2.0 - 0.01 * np.arange(96) + 0.05 * noise("white", 1, 96)[0]
     spiky = y.copy()
     spiky[[5, 60, 93]] += (40.0, 1e6, -30.0)
-    plain, found = slope_of(y), slope_of(spiky)
+    plain, found = slope_of(y[None]), slope_of(spiky[None])
     assert abs(found.value - plain.value) < plain.error
     assert found.error < 2 * plain.error
 
@@ -62,14 +62,14 @@ def test_spikes_hardly_move_it():
 )
 def test_it_is_equivariant(values, scale, shift):
     y = np.array(values)
-    plain, moved = slope_of(y), slope_of(scale * y + shift)
+    plain, moved = slope_of(y[None]), slope_of(scale * y[None] + shift)
     tolerance = 1e-6 * scale * (np.abs(y).max() + abs(shift) / scale + 1)
     assert moved.value == pytest.approx(scale * plain.value, abs=tolerance)
     assert moved.level == pytest.approx(scale * plain.level + shift, abs=tolerance)
 
 
 def test_series_side_by_side_are_as_alone():
-    y = noise(0.5, 3, 48).reshape(3, 1, 48)
+    y = noise(0.5, 6, 48).reshape(3, 1, 2, 48)
     together = slope_of(y)
     for i in range(3):
         for all_of_them, alone in zip(together, slope_of(y[i, 0]), strict=True):
@@ -77,5 +77,5 @@ def test_series_side_by_side_are_as_alone():
 
 
 def test_a_constant_series_has_no_error():
-    found = slope_of(np.full(24, 2.5))
+    found = slope_of(np.full((1, 24), 2.5))
     assert (found.value, found.error, found.level) == (0.0, 0.0, 2.5)
