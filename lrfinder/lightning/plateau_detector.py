@@ -19,8 +19,11 @@ from lrfinder.schedules.policy import Policy
 
 __all__ = ["PlateauDetector"]
 
-_LEAST_OF_LOSSES = 256
-"""Training losses before the first look: their noise may be correlated over dozens of steps."""
+_LEAST_OF_LOSSES = 768
+"""Minimum number of training losses in a window: three times a period of 250 steps."""
+
+_LATEST = 0.3
+"""Share of the training after which annealing begins at the latest, by default (docs/plateau.md)."""
 
 
 class PlateauDetector(Callback):
@@ -39,14 +42,15 @@ class PlateauDetector(Callback):
         factor: of "decay", in (0, 1): multiplies every learning rate, and what schedulers make of it, at every plateau
             until that gains less than the tolerance.
             By default the rates are annealed, linearly to zero over the remaining steps, in place of any scheduler.
-        latest: share of the training, in (0, 1), from which on the rates are annealed even without a plateau; None to
-            leave them. Where the end of training is known, not to anneal at all is what costs most.
+        latest: share of the training, in (0, 1), after which the rates are annealed even without a plateau; None to
+            leave them. By default ("auto") it is 0.3 for "decay" without ``factor``: the end of the training is known
+            then, and not to anneal at all is what costs most.
         monitor: watch this logged metric; by default the loss that `training_step` returns. A metric that is logged
             per step is watched per step, any other when its epoch or validation ends.
         mode: "min" or "max", of that metric.
         delta: see `lrfinder.Detector`, as are the others.
         alpha: highest rate of false alarms in the run.
-        min_steps: fewest values since the learning rate last changed; by default 256 losses, or 24 values of a
+        min_steps: fewest values since the learning rate last changed; by default 768 losses, or 24 values of a
             metric that comes once in an epoch.
         ahead: steps to come that are spoken of, epochs for a metric that comes once in each.
 
@@ -62,7 +66,7 @@ class PlateauDetector(Callback):
         on_plateau: str | Callable[[Any, Any, Plateau], object] = "advise",
         *,
         factor: float | None = None,
-        latest: float | None = None,
+        latest: float | str | None = "auto",
         monitor: str | None = None,
         mode: str = "min",
         delta: float | None = None,
@@ -78,13 +82,19 @@ class PlateauDetector(Callback):
             raise InputError(
                 f"factor is for on_plateau decay, got factor = {factor!r} with on_plateau = {on_plateau!r}"
             )
+        anneals = on_plateau == "decay" and factor is None
+        if latest == "auto":
+            latest = _LATEST if anneals else None
         if latest is not None and not (isinstance(latest, float) and 0 < latest < 1):
-            raise InputError(f"latest must be a share of the training in (0, 1), or None, got latest = {latest!r}")
-        if latest is not None and (on_plateau != "decay" or factor is not None):
+            raise InputError(
+                f'latest must be a share of the training in (0, 1), "auto" or None, got latest = {latest!r}'
+            )
+        if latest is not None and not anneals:
             raise InputError(f"latest is for on_plateau decay without factor, got latest = {latest!r}")
         if mode != "min" and monitor is None:
             raise InputError(f"mode must be min without monitor, for a loss, got mode = {mode!r}")
-        self.on_plateau, self.factor, self.latest, self.monitor = on_plateau, factor, latest, monitor
+        self.on_plateau, self.factor, self.monitor = on_plateau, factor, monitor
+        self.latest: float | None = latest
         self._asked: dict[str, Any] = {"delta": delta, "alpha": alpha, "ahead": ahead, "mode": mode}
         self._min_steps = min_steps
         self._forget()

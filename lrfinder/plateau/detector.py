@@ -193,7 +193,9 @@ class Detector:
         if min(run.mean.size, window.mean.size) < LEAST_STEPS:
             return None
         ahead = self.ahead or max(self.steps // 2, 1)
-        seen, delta = judge_progress(run, window, start, self.steps, ahead, self._delta(window), self.alpha, self.min_steps)
+        seen, delta = judge_progress(
+            run, window, start, self.steps, ahead, self._delta(window), self.alpha, self.min_steps
+        )
         if not seen.blocks:
             return None
         return Plateau(

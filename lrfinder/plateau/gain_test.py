@@ -45,17 +45,17 @@ _MOST_MISSING = 0.1
 _SHARE_OF_GAIN = 0.01
 """Share of what the last half of the steps gained; annealing saves 0.2 to 5% of the gain (docs/plateau.md)."""
 
-_SHARE_OF_NOISE = 0.4
-"""Share of the standard deviation of a loss; annealing saves 0.38 of it in the median (quartiles 0.17 and 0.86)."""
-
-_MIN_SHARE_OF_NOISE = 0.2
-"""Share to which that is lowered if it is more than 5% of the gain."""
+_MIN_SHARE_OF_NOISE, _MAX_SHARE_OF_NOISE = 0.2, 0.86
+"""Shares of the standard deviation of a loss; annealing saves 0.17 to 0.86 of it (quartiles), 0.38 in the median."""
 
 _FEW_VALUES = 24.0
-"""The share times the root of the number of values, if these are few: less could not be seen among them."""
+"""The latter times the root of the number of values, if these are few: less could not be seen among them."""
 
 _MAX_SHARE_OF_GAIN = 0.05
 """Share of the whole gain up to which the noise sets the tolerance: the upper quartile of what annealing saves."""
+
+_MIN_SHARE_OF_GAIN = 1e-5
+"""Share of the whole gain below which a gain is not worth waiting for in any case."""
 
 _STEPS_OF_ROUNDING = 3.0
 """Steps of a rounded loss below which a gain cannot be seen."""
@@ -82,7 +82,8 @@ class GainTest(NamedTuple):
     Attributes:
         gain: (...,) expected fall of the loss over the coming steps; negative where it rises.
         high: (...,) what it stays below, at the level of confidence of a single test.
-        p_value: (...,) chance of so small a gain if in truth it were the tolerance, times the tests that share the rate.
+        p_value: (...,) chance of so small a gain if in truth it were the tolerance, times the number of
+            tests that share the rate.
         blocks: (...,) int64, length of the window, in blocks; 0 where none could be tested.
         level: (...,) mean loss in the window.
         level_error: (...,) its standard error.
@@ -97,7 +98,7 @@ class GainTest(NamedTuple):
 
 
 def next_look(step: int) -> int:
-    """Return the first step after ``step`` at which to look: they are spaced geometrically, eight to a doubling."""
+    """Return the first step after ``step`` at which to look: they are spaced geometrically, 16 to a doubling."""
     place = max(math.floor(_PER_DOUBLING * (math.log2(max(step, 1)) - _FIRST)) - 1, 0)
     while (look := math.floor(2 ** (_FIRST + place / _PER_DOUBLING))) <= step:
         place += 1
@@ -111,8 +112,8 @@ def run_gain_test(
 
     The slope of every window of 24 to 272 blocks up to now, times the coming steps, is tested against ``delta`` by
     Student's t, with the noise of the last half of the record, each at ``alpha / (12 log2(step))``. Where progress
-    slows down, as it does at a constant rate, the slope behind bounds the slope ahead, so that what is shown for the one
-    holds for the other.
+    slows down, as it does at a constant rate, the slope behind bounds the slope ahead, so that what is shown for
+    the one holds for the other.
 
     Args:
         record: since the learning rate last changed.
@@ -126,12 +127,13 @@ def run_gain_test(
     unknown = np.full(shape, np.nan)
     best = GainTest(unknown, unknown, np.ones(shape), np.zeros(shape, dtype=np.int64), unknown, unknown)
     family = _FAMILY * math.log2(step)
+    allowed = np.asarray(delta, dtype=np.float64)
     for blocks in _windows(total, record.length, shortest):
         count = max(total // 2 // blocks, 1)
         series, usable = _filled(record.mean[..., total - count * blocks :])
-        hidden = _rounding(record, series[..., -blocks:]) / blocks
-        slope = slope_of(series.reshape(*shape, count, blocks), means=record.length > 1)
-        allowed = np.asarray(delta, dtype=np.float64)
+        series = series.reshape(*shape, count, blocks)
+        hidden = _rounding(record, series[..., -1, :]) / blocks
+        slope = slope_of(series, means=record.length > 1)
         one = _tested(slope, hidden, ahead / record.length, allowed, alpha, family, blocks)
         better = usable & ~(one.high >= best.high)  # NaN if nothing was tested yet
         best = GainTest(*(np.where(better, new, old) for new, old in zip(one, best, strict=True)))
@@ -217,11 +219,11 @@ def tolerance(run: Record, window: Record, start: ArrayLike) -> Array:
     """Return the gain that is not worth waiting for, about what annealing the learning rate saves at once.
 
     The larger of 1% of what the last half of the steps gained, and of a share of the noise, the standard deviation of a
-    loss, measured by how much neighbouring blocks differ, so that the trend is not in it. The share is 0.4, or
+    loss, measured by how much neighbouring blocks differ, so that the trend is not in it. The share is 0.86, or
     ``24 / sqrt(n)`` for n values if these are few, as long as that is at most 5% of what was gained since the start;
-    beyond, it is lowered to as little as 0.2. What was gained in the first steps, from a loss that initialisation left
-    high, therefore does not raise the tolerance. Where annealing saves anything in the benchmark's tasks, it saves 0.2
-    to 5% of the gain and 0.17 to 0.86 of the noise (quartiles, docs/plateau.md).
+    beyond, it is lowered to as little as 0.2. A loss that is high at the start only because of the initialisation thus
+    does not raise the tolerance. Where annealing saves anything in the benchmark's tasks, it saves 0.2 to 5% of the
+    gain and 0.17 to 0.86 of the noise (quartiles, docs/plateau.md).
 
     Args:
         run: since its start, n >= 24.
@@ -235,12 +237,12 @@ def tolerance(run: Record, window: Record, start: ArrayLike) -> Array:
     half, part = early.shape[-1] // 2, max(early.shape[-1] // 8, 1)
     now = np.median(late[..., -max(total // 8, 3) :], axis=-1)
     recent = np.median(early[..., half - part : half], axis=-1) - now
-    gained = np.maximum(start - now, 0.0)
-    share = max(_SHARE_OF_NOISE, _FEW_VALUES / math.sqrt(total * window.length))
+    gained = np.maximum(np.asarray(start, dtype=np.float64) - now, 0.0)
+    share = max(_MAX_SHARE_OF_NOISE, _FEW_VALUES / math.sqrt(total * window.length))
     allowed = np.maximum(_MIN_SHARE_OF_NOISE * noise, np.minimum(share * noise, _MAX_SHARE_OF_GAIN * gained))
-    rounding = _STEPS_OF_ROUNDING * _rounding(window, late)
-    floor = np.maximum(np.maximum(allowed, rounding), _RESOLUTION * np.abs(now))
-    return np.asarray(np.maximum(_SHARE_OF_GAIN * recent, floor))
+    unseen = np.maximum(_STEPS_OF_ROUNDING * _rounding(window, late), _RESOLUTION * np.abs(now))
+    floor = np.maximum(unseen, _MIN_SHARE_OF_GAIN * gained)
+    return np.asarray(np.maximum(np.maximum(_SHARE_OF_GAIN * recent, allowed), floor))
 
 
 @dataclass(frozen=True)

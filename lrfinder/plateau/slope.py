@@ -72,7 +72,7 @@ def slope_of(stretches: ArrayLike, *, means: bool = False) -> Slope:
         means: whether each is the mean of many values, so that neighbours are hardly correlated.
     """
     y = np.asarray(stretches, dtype=np.float64)
-    s, n = y.shape[-2:]
+    n = y.shape[-1]
     x = np.arange(n) - (n - 1) / 2
     y = _pulled_in(y, x)
     value, level = y @ x / (x @ x), y.mean(-1)

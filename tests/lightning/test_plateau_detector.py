@@ -83,10 +83,10 @@ def test_it_sees_what_the_detector_sees_by_hand():
     assert found.lrs == (0.1,)
 
 
-def test_by_default_losses_are_watched_for_256_steps_first():
+def test_by_default_losses_are_watched_for_768_steps_first():
     callback = PlateauDetector()
-    train(Scripted(), callback, steps=600)
-    assert 256 <= first(callback) <= 600
+    train(Scripted(), callback, steps=900)
+    assert 768 <= first(callback) <= 900
 
 
 def test_advice_changes_nothing(tmp_path):
@@ -99,7 +99,7 @@ def test_advice_changes_nothing(tmp_path):
 
 
 def test_the_rates_are_annealed_to_zero_over_the_remaining_steps():
-    module, callback = Scripted(groups=2), PlateauDetector("decay", min_steps=24)
+    module, callback = Scripted(groups=2), PlateauDetector("decay", min_steps=24, latest=None)
     train(module, callback)
     at = first(callback)
     rates = np.array(module.rates)
@@ -109,14 +109,14 @@ def test_the_rates_are_annealed_to_zero_over_the_remaining_steps():
 
 
 def test_a_factor_is_applied_at_every_plateau_that_is_lower_and_once_at_each():
-    levels = np.r_[FALLING[:300], 0.8 * FALLING[100:400], 0.7 * FALLING[100:400]]
-    module, callback = Scripted(levels, groups=2), PlateauDetector("decay", factor=0.1, min_steps=100)
-    train(module, callback, steps=900)
+    levels = np.r_[FALLING[:600], 0.8 * FALLING[100:700], 0.7 * FALLING[100:700]]
+    module, callback = Scripted(levels, groups=2), PlateauDetector("decay", factor=0.1, min_steps=100, delta=0.05)
+    train(module, callback, steps=1800)
     steps = [event.step for event in callback.events]
     rates = np.array(module.rates)
     cuts = np.flatnonzero(rates[1:, 0] < rates[:-1, 0]) + 1
-    assert [step // 300 for step in steps] == [0, 0, 1, 2, 2]
-    assert cuts.tolist() == [steps[0], steps[2], steps[4]]  # the others came after a cut that gained nothing
+    assert [step // 600 for step in steps] == [0, 0, 1, 2, 2]
+    assert cuts.tolist() == [steps[0], steps[2], steps[3]]  # the others came after a cut that gained nothing
     assert rates[-1] == pytest.approx(np.array([0.1, 0.2]) * 0.1**3)
 
 
@@ -243,7 +243,7 @@ def test_a_metric_that_nobody_logs_is_said():
 @pytest.mark.parametrize("asked", ["decay", "advise"])
 def test_a_fit_that_resumes_goes_on_as_if_it_had_not_stopped(tmp_path, asked):
     def run(name, steps, ckpt_path=None):
-        module, callback = Scripted(), PlateauDetector(asked, min_steps=24)
+        module, callback = Scripted(), PlateauDetector(asked, min_steps=24, latest=None)
         keep = ModelCheckpoint(tmp_path / name, save_last=True, every_n_train_steps=20)
         if ckpt_path:
             module.batches = 200
@@ -259,7 +259,7 @@ def test_a_fit_that_resumes_goes_on_as_if_it_had_not_stopped(tmp_path, asked):
         def on_train_batch_end(self, trainer, *args):
             trainer.should_stop = trainer.global_step == 200
 
-    module, callback = Scripted(), PlateauDetector(asked, min_steps=24)
+    module, callback = Scripted(), PlateauDetector(asked, min_steps=24, latest=None)
     keep = ModelCheckpoint(tmp_path / "part", save_last=True, every_n_train_steps=20)
     options = {"enable_checkpointing": True, "max_epochs": 15, "steps": -1, "default_root_dir": tmp_path}
     train(module, callback, keep, Enough(), **options)
@@ -289,6 +289,15 @@ def test_the_event_is_told_and_logged(tmp_path, caplog):
     assert trainer.progress_bar_metrics["plateaus"] == 1
 
 
+def test_by_default_it_anneals_after_three_tenths_where_that_is_possible():
+    falling = Scripted(np.linspace(5, 1, 100))
+    train(falling, PlateauDetector("decay"), steps=100)
+    assert np.flatnonzero(np.diff(falling.rates, axis=0)[:, 0])[0] == 30
+    latest = [PlateauDetector(*args).latest for args in (("decay",), ("advise",), ("stop",))]
+    assert latest == [0.3, None, None]
+    assert PlateauDetector("decay", factor=0.1).latest is None
+
+
 def test_a_latest_time_to_anneal():
     falling = Scripted(3 - np.log(1 + np.arange(300)) / 3)
     train(falling, callback := PlateauDetector("decay", latest=0.6, min_steps=24))
@@ -316,7 +325,8 @@ def test_a_second_fit_begins_anew_and_one_that_goes_on_does_not():
 
 
 def test_within_lrfinder(tmp_path):
-    callback = finder(plateau="decay")
+    assert finder(plateau="decay").plateau.latest == 0.3
+    callback = finder(plateau="advise")
     trainer, run = fit(tmp_path, [callback], max_epochs=3)
     inner = callback.plateau
     assert isinstance(inner, PlateauDetector)
@@ -341,6 +351,7 @@ def test_within_lrfinder_it_decays_a_constant_rate_by_the_worth_of_annealing(tmp
         (("cut",), {}, "on_plateau must be advise, decay, stop or a function, got on_plateau = 'cut'"),
         (("decay",), {"factor": 1.0}, r"factor must be in \(0, 1\), or None to anneal to zero, got factor = 1.0"),
         (("stop",), {"factor": 0.1}, "factor is for on_plateau decay, got factor = 0.1"),
+        ((), {"latest": 0.5}, "latest is for on_plateau decay without factor"),
         (("decay",), {"latest": 2.0}, r"latest must be a share of the training in \(0, 1\)"),
         (("decay",), {"latest": 0.5, "factor": 0.1}, "latest is for on_plateau decay without factor"),
         ((), {"mode": "max"}, "mode must be min without monitor, for a loss, got mode = 'max'"),
