@@ -207,8 +207,8 @@ class LightningJob:
 
     def ask(self, options: SearchOptions, question: Question[Answer]) -> Answer:
         """Answer a question, see `Job.ask`."""
+        from lrfinder.lightning.fit_search import FitSearch
         from lrfinder.lightning.inside_fit import ask_within, quiet
-        from lrfinder.lightning.lr_finder import FitSearch
 
         def within(trainer: Any, module: Any) -> Answer:
             search = FitSearch.prepare(trainer, module, options)

@@ -22,6 +22,7 @@ __all__ = [
     "batches_per_step",
     "check_supported",
     "configure_again",
+    "epochs_left",
     "has_started",
     "hook",
     "horizon",
@@ -34,9 +35,10 @@ __all__ = [
     "probe_loader",
     "say",
     "schedulers_of",
-    "schedules_to_come",
     "steps_left",
+    "steps_of_epoch",
     "steps_to_come",
+    "steps_to_epoch_end",
     "strategy_hook",
     "unwrapped",
     "validation_loaders",
@@ -72,7 +74,7 @@ def batches_per_step(trainer: Any) -> int:
 
 def steps_left(trainer: Any) -> float:
     """Return the optimizer steps to come, from the start of an epoch; infinite where training has no end."""
-    left = _epochs_asked(trainer) * _steps_of_epoch(trainer)
+    left = _epochs_asked(trainer) * steps_of_epoch(trainer)
     if trainer.max_steps != -1:
         by_hand = not trainer.lightning_module.automatic_optimization  # then the steps of all optimizers count
         left = min(left, (trainer.max_steps - trainer.global_step) / (len(trainer.optimizers) if by_hand else 1))
@@ -84,13 +86,18 @@ def steps_to_come(trainer: Any) -> float:
 
     Infinite where training has no end, or none that is known.
     """
-    steps, batches = math.inf, trainer.num_training_batches
-    if trainer.max_epochs not in (None, -1) and math.isfinite(batches):
-        begun_batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        each = _steps_of_epoch(trainer)
-        rest = each - begun_batches // batches_per_step(trainer) if begun_batches < batches else 0
-        steps = rest + (_epochs_asked(trainer) - 1) * each
+    steps = math.inf
+    if trainer.max_epochs not in (None, -1) and math.isfinite(trainer.num_training_batches):
+        steps = steps_to_epoch_end(trainer) + (_epochs_asked(trainer) - 1) * steps_of_epoch(trainer)
     return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps - trainer.global_step)
+
+
+def steps_to_epoch_end(trainer: Any) -> float:
+    """Return the optimizer steps that the present epoch still has; infinite for data without length."""
+    begun_batches: int = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    if begun_batches >= trainer.num_training_batches:
+        return 0
+    return steps_of_epoch(trainer) - begun_batches // batches_per_step(trainer)
 
 
 def horizon(trainer: Any) -> int | None:
@@ -99,15 +106,9 @@ def horizon(trainer: Any) -> int | None:
     return int(steps) if math.isfinite(steps) and steps >= 1 else None
 
 
-def schedules_to_come(trainer: Any) -> list[tuple[Any, float]]:
-    """Return every scheduler with how often it will step before the last step of training."""
-    times = {"step": steps_left(trainer) - 1, "epoch": _epochs_left(trainer) - 1}
-    return [(config.scheduler, times[config.interval] / config.frequency) for config in trainer.lr_scheduler_configs]
-
-
-def _epochs_left(trainer: Any) -> float:
+def epochs_left(trainer: Any) -> float:
     """Return the epochs to come, begun ones included; infinite where training has no end, or none that is known."""
-    epochs, steps, each = _epochs_asked(trainer), steps_left(trainer), _steps_of_epoch(trainer)
+    epochs, steps, each = _epochs_asked(trainer), steps_left(trainer), steps_of_epoch(trainer)
     return min(epochs, math.ceil(steps / each)) if steps < math.inf and each < math.inf else epochs
 
 
@@ -117,7 +118,8 @@ def _epochs_asked(trainer: Any) -> float:
     return math.inf if most in (None, -1) else float(most - trainer.current_epoch)
 
 
-def _steps_of_epoch(trainer: Any) -> float:
+def steps_of_epoch(trainer: Any) -> float:
+    """Return the optimizer steps of an epoch; infinite for data without length."""
     batches = trainer.num_training_batches / batches_per_step(trainer)
     return math.ceil(batches) if math.isfinite(batches) else math.inf
 

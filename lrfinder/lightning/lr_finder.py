@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-from lrfinder.answer.choose import choose
 from lrfinder.answer.ranking import MATERIAL
 from lrfinder.answer.suggestion import Suggestion
 from lrfinder.errors import InputError, LRFinderError, one_of
 from lrfinder.evidence.curve import Curve
+from lrfinder.lightning.fit_search import FitSearch
 from lrfinder.lightning.internals import Callback, check_supported, has_started, horizon, say, warn
+from lrfinder.lightning.module_lr import number_at, put_numbers
 from lrfinder.lightning.plateau_detector import PlateauDetector
 from lrfinder.lightning.processes import TrainerProcesses
 from lrfinder.lightning.schedule import (
@@ -21,92 +22,16 @@ from lrfinder.lightning.schedule import (
     check_plateau_metric,
     describe_schedule_change,
     install,
-    plan_schedule,
     resolve_policy,
 )
-from lrfinder.lightning.training import LightningTraining
-from lrfinder.lightning.write_back import held_numbers, names_of_lr, numbers, put_numbers, write_back
+from lrfinder.lightning.watch import RateWatch, log_suggestion
+from lrfinder.lightning.write_back import AppliedRates
 from lrfinder.probing.options import PolicyRequest, SearchOptions
-from lrfinder.probing.runner import Progress
-from lrfinder.probing.search import Journal, progress_bar, search
-from lrfinder.schedules.code import describe_optimizer
+from lrfinder.probing.search import progress_bar
 from lrfinder.schedules.policy import Policy
 from lrfinder.snapshot.snapshot import interrupts_deferred
 
-__all__ = ["FitSearch", "LRFinder"]
-
-
-@dataclass(frozen=True)
-class FitSearch:
-    """A search at the start of an epoch of a fit: everything about it has been checked, and nothing has run.
-
-    Attributes:
-        trainee: the training to probe.
-        options: what to do, with the optimizer steps that the trainer will take.
-        resolved: what to do about the schedule, as `resolve_policy` returns it.
-        names: under which the module keeps its learning rate.
-    """
-
-    trainee: LightningTraining
-    options: SearchOptions
-    resolved: str | Policy
-    names: list[str]
-
-    @classmethod
-    def prepare(
-        cls, trainer: Any, module: Any, options: SearchOptions, attribute: str | None = None, exact: bool = True
-    ) -> FitSearch:
-        """Prepare a search.
-
-        Args:
-            trainer: inside ``fit``, at `on_train_start`, or at the `on_train_epoch_start` of a later epoch.
-            module: the LightningModule that it trains.
-            options: what to do; the length of the training is that of the trainer.
-            attribute: where the module keeps its learning rate, if it is neither ``lr`` nor ``learning_rate``.
-            exact: whether data that cannot be rewound are refused.
-
-        Raises:
-            InputError: nothing can be probed, or the policy asked for cannot be installed here.
-            UnsupportedError: the set-up cannot be probed exactly.
-        """
-        names = names_of_lr(module, attribute)
-        named = [value for name in names for value in numbers(module, name)]
-        trainee = LightningTraining(trainer, named, options.monitor, options.mode, exact)
-        # A number that no group is at (beside one that a group is at) is something else of the same name.
-        names = [name for name in names if set(numbers(module, name)) & set(trainee.configured())] or names
-        steps = horizon(trainer)
-        resolved = resolve_policy(options.policy, trainer, steps)
-        options = dataclasses.replace(options, steps=steps, epochs=None)
-        if not module.automatic_optimization and options.monitor is None and options.method == "probe":
-            say(trainer, "manual optimization without monitor: a range test only")
-            options = dataclasses.replace(options, method="range", budget=None)
-        return cls(trainee, options, resolved, names)
-
-    def suggest(
-        self, progress: Progress | None = None, journal: Journal | None = None
-    ) -> tuple[Suggestion, Policy | None]:
-        """Search, put everything back, and write nothing anywhere but in the journal.
-
-        Args:
-            progress: called after each step with (done, planned).
-            journal: records the results, and gives back those of an earlier, killed search.
-
-        Returns:
-            The suggestion for the schedule that training will follow, and the policy to install, None for none.
-
-        Raises:
-            InputError: nothing can be probed.
-        """
-        trainee = self.trainee
-        evidence = search(trainee, self.options, progress, journal)
-        suggestion = choose(evidence, steps=self.options.steps)
-        if suggestion.interrupted:
-            return suggestion, None
-        suggestion = trainee.processes.first(suggestion)  # they differ in seconds
-        suggestion = suggestion.with_environment(configured_lr=trainee.as_configured(1.0)[1])
-        if len(optimizers := trainee.trainer.optimizers) == 1:
-            suggestion = suggestion.with_environment(optimizer=describe_optimizer(optimizers[0], trainee.module))
-        return plan_schedule(suggestion, self.resolved, trainee)
+__all__ = ["LRFinder"]
 
 
 class LRFinder(Callback):
@@ -137,11 +62,12 @@ class LRFinder(Callback):
             batches, or on held-out training batches in a fit without validation.
         mode: "min" or "max", of that metric.
         attribute: name of the module attribute or hyperparameter that `configure_optimizers` reads the learning
-            rate from, where it is neither ``lr`` nor ``learning_rate``.
+            rate from, if it is neither ``lr`` nor ``learning_rate``; with dots for a nested one, as in "optim.lr".
         policy: "keep" scales the schedulers of the module and installs none; "auto" installs the suggested policy over
             the steps of the training; the name of one (`lrfinder.policy.POLICIES`), or a `Policy` with steps and
             parameters of its own, installs that, at the peak that is best for it. All but "keep" replace the module's
-            schedulers. By default "keep" where the module configures any, else "auto". "plateau" follows ``monitor``.
+            schedulers. By default "keep" if the module configures any that will change the rate, else "auto". "plateau"
+            follows ``monitor``.
         at_epochs: before which epochs to search, 0 being the start of training.
         plateau: watch the run for plateaus too: a `PlateauDetector`, True for one that advises, or its ``on_plateau``.
             Without a ``policy`` and a scheduler of the module, one that decays is given a constant rate to decay; one
@@ -153,7 +79,7 @@ class LRFinder(Callback):
             the data, which a caveat of the suggestion says.
 
     Attributes:
-        suggestion: the latest `Suggestion`, None before the test.
+        suggestion: the latest `Suggestion`, of this callback or of a copy of it, None before the test.
         suggestions: the suggestion of every epoch of ``at_epochs`` so far. Saved in checkpoints.
         curve: the raw curve of the latest test, None before it.
         failure: why the latest search could not be made, None if it was made.
@@ -187,18 +113,31 @@ class LRFinder(Callback):
         self.at_epochs = _checked_epochs(at_epochs)
         self.plateau = _checked_plateau(plateau)
         self.progress, self.on_failure, self.exact = progress, on_failure, exact
+        self._family: dict[str, Any] = {}  # the latest results of this callback and of its copies
         self._forget()
 
     def _forget(self) -> None:
+        self._family.clear()
         self.failure: str | None = None
         self.suggestions: dict[int, Suggestion] = {}
-        self._written: dict[str, list[float | None]] = {}  # the module's own numbers, after the write-back
+        self._written: dict[str, float] = {}  # the module's own numbers, after the write-back
+        self._applied: AppliedRates | None = None
         self._installed: InstalledSchedule | None = None
+        self._watch: RateWatch | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LRFinder:
+        """Return a copy that shares its latest results with this callback: libraries train with copies of theirs."""
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin
+        vars(twin).update({name: copy.deepcopy(value, memo) for name, value in vars(self).items() if name != "_family"})
+        twin._family = self._family
+        return twin
 
     @property
     def suggestion(self) -> Suggestion | None:
         """The latest suggestion."""
-        return next(reversed(self.suggestions.values()), None)
+        own = next(reversed(self.suggestions.values()), None)
+        return own or next(reversed(self._family.get("suggestions", {}).values()), None)
 
     @property
     def curve(self) -> Curve | None:
@@ -219,14 +158,22 @@ class LRFinder(Callback):
                 self.plateau.setup(trainer, pl_module, stage)
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Forget the fit before; what the checkpoint holds of ours is read next."""
+        """Forget the fit before, and set the module's numbers before it configures its optimizers by them.
+
+        What else the checkpoint holds of ours is read next.
+        """
         if trainer.state.fn == "fit":
             self._forget()
+            _put_numbers(pl_module, checkpoint.get("callbacks", {}).get(self.state_key, {}).get("written", {}))
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Put back the schedule of a fit that goes on, before Lightning restores its state from the checkpoint."""
+        """Put back the rates and the schedule of a fit that goes on; what Lightning restores itself comes next."""
+        if has_started(trainer) and not self.suggestions and self._family:
+            vars(self).update(self._family)  # the fit before was made with a copy
         if self._installed is not None:
             install(trainer, self._installed, trainer.global_step)
+        elif self._applied is not None:
+            self._applied.again(trainer)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Tune when everything is in place and no step has been taken."""
@@ -239,8 +186,7 @@ class LRFinder(Callback):
             say(trainer, f"skipped, training continues from step {step} at its learning rate{following}")
             if schedule is not None and schedule.ended(step):
                 warn(trainer, "trains on at a learning rate of zero: the schedule it installed has ended")
-            for name, values in self._written.items():  # the module of a resumed fit is new, with its old numbers
-                put_numbers(pl_module, name, values)
+            _put_numbers(pl_module, self._written)  # the module of a resumed fit is new
             return
         with self._failing_as_asked(trainer, "before training"):
             if 0 in self.at_epochs:
@@ -280,8 +226,8 @@ class LRFinder(Callback):
         if self._installed is not None or decays:
             options = dataclasses.replace(options, policy="keep")
         with TrainerProcesses(trainer).together():
-            search = FitSearch.prepare(trainer, module, options, self.attribute, self.exact)
-        trainee, names = search.trainee, search.names
+            search = FitSearch.prepare(trainer, module, options, self.attribute, self.exact, rehearse=True)
+        trainee = search.trainee
         shown = self.progress and trainer.progress_bar_callback is not None and trainer.is_global_zero
         with progress_bar(shown) as bar:
             suggestion, policy = search.suggest(bar)
@@ -291,31 +237,52 @@ class LRFinder(Callback):
         if suggestion.lr is not None:
             own = trainee.schedulers()
             schedule = describe_schedule_change(suggestion, search.resolved, policy, own, self._installed)
-            with interrupts_deferred():
-                suggestion = suggestion.with_group_lrs(write_back(trainer, trainee, suggestion.lr, names))
-                self._install(trainer, trainee, suggestion, policy)
-                self._written = {name: held_numbers(module, name) for name in names}
+            suggestion = self._write(search, suggestion, policy)
             if self.plateau is not None:
                 self.plateau.detector.expected_annealing_gain = _worth(suggestion)
             say(trainer, f"{suggestion.headline()}; {schedule}")
         else:
             warn(trainer, f"left the learning rate as it was: {suggestion.headline()}")
         self.suggestions[trainer.current_epoch] = suggestion
-        _log_hyperparameters(trainer, suggestion, names)
+        shared = ("suggestions", "_written", "_applied", "_installed")
+        self._family.update({name: getattr(self, name) for name in shared})
+        log_suggestion(trainer, suggestion, search.writer.numbers)
 
-    def _install(self, trainer: Any, trainee: LightningTraining, suggestion: Suggestion, policy: Policy | None) -> None:
-        if policy is not None:
-            follows = (self.options.monitor, self.options.mode) if policy.name == "plateau" else ()
-            self._installed = InstalledSchedule(policy, suggestion.param_group_lrs, trainer.global_step, *follows)
-            install(trainer, self._installed, trainer.global_step)
-        elif self._installed is not None:  # it has been scaled with the rates
-            self._installed = dataclasses.replace(self._installed, peaks=trainee.configured())
+    def _write(self, search: FitSearch, suggestion: Suggestion, policy: Policy | None) -> Suggestion:
+        """Write the rate and the schedule into the training; leave everything as it is after an error."""
+        trainee, trainer, installed = search.trainee, search.trainee.trainer, self._installed
+        assert suggestion.lr is not None
+        old = search.writer.before
+        with (
+            interrupts_deferred(),
+            trainee.undone(keep=True) as snapshot,
+            AppliedRates.recorded(trainer, self._applied) as record,
+        ):
+            suggestion = suggestion.with_group_lrs(search.writer(snapshot, suggestion.lr))
+            if policy is not None:
+                follows = (self.options.monitor, self.options.mode) if policy.name == "plateau" else ()
+                installed = InstalledSchedule(policy, suggestion.param_group_lrs, trainer.global_step, *follows)
+                install(trainer, installed, trainer.global_step)
+            elif installed is not None:  # it has been scaled with the rates
+                installed = dataclasses.replace(installed, peaks=trainee.configured())
+            self._watch = RateWatch.of(trainer, old)
+        self._installed, self._applied = installed, record[0] if record else None
+        numbers = {path: number_at(trainee.module, path) for path in search.writer.numbers}
+        self._written = {".".join(path): number for path, number in numbers.items() if number is not None}
+        return suggestion
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        """Check, in the first steps, that training is at the rate that was written."""
+        if self._watch is not None and not self._watch.look(trainer, optimizer):
+            self._watch = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: the suggestions and the schedule installed, as JSON-ready data."""
         suggestions = {str(epoch): suggestion.to_dict() for epoch, suggestion in self.suggestions.items()}
         installed = None if self._installed is None else self._installed.to_dict()
-        return {"suggestions": suggestions, "written": self._written, "installed": installed} if suggestions else {}
+        applied = None if self._applied is None else self._applied.to_dict()
+        state = {"suggestions": suggestions, "written": self._written, "applied": applied, "installed": installed}
+        return state if suggestions else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the suggestions and the schedule back from a checkpoint."""
@@ -323,6 +290,8 @@ class LRFinder(Callback):
             suggestions = state_dict["suggestions"].items()
             self.suggestions = {int(epoch): Suggestion.from_dict(data) for epoch, data in suggestions}
             self._written = dict(state_dict["written"])
+            applied = state_dict.get("applied")
+            self._applied = None if applied is None else AppliedRates.from_dict(applied)
             installed = state_dict.get("installed")  # version 0.1.0 installed nothing
             self._installed = None if installed is None else InstalledSchedule.from_dict(installed)
 
@@ -356,20 +325,6 @@ def _checked_epochs(epochs: Any) -> frozenset[int]:
     return frozenset(checked)
 
 
-def _log_hyperparameters(trainer: Any, suggestion: Suggestion, names: Sequence[str]) -> None:
-    """Tell the loggers: the suggestion, and the hyperparameters again with the new rate (Lightning logged the old)."""
-    values: dict[str, Any] = {}
-    module, datamodule = trainer.lightning_module, trainer.datamodule
-    if suggestion.lr is not None and module._log_hyperparams:
-        values.update(module.hparams_initial)
-        values.update({name: module.hparams[name] for name in names if name in values})
-        if datamodule is not None and datamodule._log_hyperparams:
-            values.update(datamodule.hparams_initial)
-        values.pop("_class_path", None)  # LightningCLI's own
-    values.update({f"lrfinder/{key}": value for key, value in suggestion.summary().items()})
-    for logger in trainer.loggers:
-        try:
-            logger.log_hyperparams(values)
-            logger.save()
-        except Exception as error:  # MLflow, for one, forbids to change a value; no reason to lose the run
-            say(trainer, f"{type(logger).__name__} did not take the suggestion: {error}")
+def _put_numbers(module: Any, numbers: dict[str, float]) -> None:
+    """Set the module's numbers, by their dotted names."""
+    put_numbers(module, {tuple(name.split(".")): value for name, value in numbers.items()})

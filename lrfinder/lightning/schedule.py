@@ -80,7 +80,7 @@ def check_plateau_metric(policy: PolicyRequest, monitor: str | None) -> None:
         raise InputError(f"warmup_steps of policy 'plateau' must be 0, got {policy.warmup_steps}")
 
 
-def resolve_policy(request: PolicyRequest, trainer: Any, horizon: int | None) -> str | Policy:
+def resolve_policy(request: PolicyRequest, trainer: Any, horizon: int | None, constant: bool = False) -> str | Policy:
     """Return what to do about the schedule in this fit: "keep", "auto", the name of a policy, or a policy.
 
     By default the schedulers of the module are kept. A rate without any scheduler is kept too if none of ours could
@@ -91,6 +91,7 @@ def resolve_policy(request: PolicyRequest, trainer: Any, horizon: int | None) ->
         request: what was asked for.
         trainer: inside ``fit``.
         horizon: optimizer steps that the trainer will take; None if unknown.
+        constant: whether the schedulers of the module will never change a rate, so that they count as none.
 
     Raises:
         InputError: what was asked for cannot be installed here.
@@ -98,7 +99,7 @@ def resolve_policy(request: PolicyRequest, trainer: Any, horizon: int | None) ->
     by_hand = not trainer.lightning_module.automatic_optimization
     growing = any(hasattr(callback, "unfreeze_and_add_param_group") for callback in trainer.callbacks)
     if request is None:
-        return "keep" if by_hand or growing or trainer.lr_scheduler_configs else "auto"
+        return "keep" if by_hand or growing or (trainer.lr_scheduler_configs and not constant) else "auto"
     if request == "keep":
         return "keep"
     if by_hand:

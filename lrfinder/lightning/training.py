@@ -31,22 +31,25 @@ from lrfinder.lightning.internals import (
     on_device,
     probe_loader,
     schedulers_of,
-    schedules_to_come,
     unwrapped,
     validation_loaders,
 )
+from lrfinder.lightning.look_ahead import rates_ahead
 from lrfinder.lightning.muting import MutedCallbacks, do_nothing, logged_metrics, muted_logger, silence
 from lrfinder.lightning.processes import TrainerProcesses
 from lrfinder.probing.batch_cache import ProbeBatches
 from lrfinder.probing.batches import data_of, endless, loaders_in
 from lrfinder.probing.runner import all_finite
-from lrfinder.schedules.optimizer_lr import configured_lrs, own_lrs, peaks_to_come, rates_to_come, reference_lr, set_lr
+from lrfinder.schedules.optimizer_lr import configured_lrs, own_lrs, reference_lr, set_lr
 from lrfinder.snapshot.snapshot import Snapshot, interrupts_deferred
 
 __all__ = ["LightningTraining"]
 
 _CLOCKS = ("_train_start_time", "_last_val_time")
 """Time-based validation counts from these; probing must not count."""
+
+_LIMIT_OF_COURSE = 200_000
+"""Maximum number of steps of a scheduler whose whole course is looked ahead."""
 
 _MAX_SKIPPED = 100
 """Steps in a row for which `training_step` may return None."""
@@ -90,8 +93,9 @@ class LightningTraining:
         self._more: tuple[str, ...] = ()
         configured = self.configured()
         self._configured = reference_lr(configured, [*named, *own_lrs(trainer.optimizers)])
-        self._lrs = configured if self.fresh else self._peaks_to_come()
-        self._reference = self._lrs[configured.index(self._configured)]
+        self._lrs, self._reference = configured, self._configured
+        if not self.fresh:
+            self._look_ahead()
         if not self._reference > 0:
             raise InputError(
                 f"lr must be > 0 at some step to come, got {self._reference:g} from step {self._begun_at} on:"
@@ -101,6 +105,12 @@ class LightningTraining:
     def configured(self) -> tuple[float, ...]:
         """Return the rate that the person configured for every group, over all optimizers."""
         return tuple(configured_lrs(self.trainer.optimizers, self.schedulers()))
+
+    def follow_peaks(self, peaks: Sequence[float]) -> None:
+        """Take the highest rates that the schedulers give for those that are searched, not the configured ones."""
+        reference = peaks[self.configured().index(self._configured)]
+        if reference > 0:
+            self._lrs, self._reference = tuple(peaks), reference
 
     def lrs(self) -> tuple[float, ...]:
         """Return the highest rate to come of every group, over all optimizers: at first, the configured one."""
@@ -217,7 +227,7 @@ class LightningTraining:
     def preserved(self) -> Iterator[None]:
         """Isolate the module, run the hooks that open an epoch, and put everything back in the end."""
         trainer, started = self.trainer, time.monotonic()
-        snapshot = self._snapshot = self._snapshot_of_all()
+        snapshot = self._snapshot = self.snapshot()
         self._more += self._not_rewound(snapshot)
         try:
             with self.processes.second_wrapper():
@@ -241,17 +251,26 @@ class LightningTraining:
                         setattr(trainer, clock, then + time.monotonic() - started)
 
     @contextmanager
-    def undone(self) -> Iterator[None]:
-        """Put everything back in the end, and let the profiler see nothing."""
-        snapshot = self._snapshot_of_all()
-        self.trainer.profiler = self._no_profiler()
+    def undone(self, keep: bool = False) -> Iterator[Snapshot]:
+        """Put everything back in the end, as of the snapshot that is yielded, and let the profiler see nothing.
+
+        Args:
+            keep: whether to put everything back only after an error.
+        """
+        profiler, self.trainer.profiler = self.trainer.profiler, self._no_profiler()
+        snapshot = self.snapshot()
+        done = False
         try:
-            yield
+            yield snapshot
+            done = True
         finally:
             with interrupts_deferred():
-                snapshot.restore()
+                if not (keep and done):
+                    snapshot.restore()
+                self.trainer.profiler = profiler
 
-    def _snapshot_of_all(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
+        """Record everything that a step, a hook or a write-back may change."""
         trainer, strategy = self.trainer, self.trainer.strategy
         loaders = [*trainer.fit_loop._combined_loader.flattened, *validation_loaders(trainer)]
         wrapper = [] if strategy.model is self.module else [strategy.model]
@@ -356,21 +375,23 @@ class LightningTraining:
 
     def rates_to_come(self) -> list[float] | None:
         """Return the rates that the only scheduler will give the reference group; None where unknown."""
-        schedules = schedules_to_come(self.trainer)
-        if len(schedules) != 1 or not self.module.automatic_optimization:  # by hand, who knows when it steps
+        configs = self.trainer.lr_scheduler_configs
+        if len(configs) != 1 or not self.module.automatic_optimization:  # by hand, who knows when it steps
             return None
-        with self.undone():
-            return rates_to_come(self._groups()[self.configured().index(self._configured)], *schedules[0])
+        ahead = rates_ahead(self.trainer, _LIMIT_OF_COURSE)
+        rates = [row[self.configured().index(self._configured)] for row in ahead.rates]
+        known = ahead.complete and not ahead.hidden and min(rates) >= 0 and max(rates) > 0
+        return rates if known else None
 
-    def _peaks_to_come(self) -> tuple[float, ...]:
-        with self.undone():
-            peaks, unseen = peaks_to_come(self.trainer.optimizers, schedules_to_come(self.trainer))
-        if unseen:
+    def _look_ahead(self) -> None:
+        ahead = rates_ahead(self.trainer)
+        self._lrs = ahead.peaks
+        self._reference = self._lrs[self.configured().index(self._configured)]
+        if ahead.hidden:
             self._more = (
-                f"{', '.join(unseen)} could not be looked ahead: the schedule goes on from the suggestion as from the"
-                " present rate.",
+                f"{', '.join(ahead.hidden)} could not be looked ahead: the schedule goes on from the suggestion as from"
+                " the present rate.",
             )
-        return tuple(peaks)
 
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.trainer.optimizers for group in optimizer.param_groups]

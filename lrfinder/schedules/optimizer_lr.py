@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import MethodType
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lrfinder.errors import InputError
@@ -16,13 +14,11 @@ if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler
 
 __all__ = [
+    "SCALED_ATTRIBUTES",
     "apply_lr",
     "configured_lr",
     "configured_lrs",
-    "copy_configuration",
     "own_lrs",
-    "peaks_to_come",
-    "rates_to_come",
     "reference_lr",
     "scaled_lrs",
     "scheduled",
@@ -68,7 +64,7 @@ def _forget_schedule(group: dict[str, Any], defaults: Mapping[str, Any]) -> None
 _SCALED_KEYS = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
 """What schedulers keep in a param group in units of the learning rate; floors like `eta_min` stay absolute."""
 
-_SCALED_ATTRIBUTES = ("base_lrs", "max_lrs", "_last_lr")
+SCALED_ATTRIBUTES = ("base_lrs", "max_lrs", "_last_lr")
 """The same, in the scheduler."""
 
 
@@ -125,79 +121,6 @@ def own_lrs(optimizers: Iterable[Optimizer]) -> list[float]:
     return [float(optimizer.defaults["lr"]) for optimizer in optimizers if optimizer.defaults.get("lr") is not None]
 
 
-_LOOKAHEAD = 10_000
-"""Most steps of a scheduler that are looked ahead for its peak."""
-
-_LOOKAHEAD_SHAPE = 200_000
-"""The same for its whole course, of which no part may be missing."""
-
-
-def _follows_a_metric(scheduler: Any) -> bool:
-    return hasattr(scheduler, "num_bad_epochs")
-
-
-def _looked_ahead(scheduler: Any, times: int, look: Callable[[], None]) -> bool:
-    """Step a scheduler ahead, and look after each step; return whether it can be stepped alone.
-
-    One that follows a metric is taken to stay where it is.
-    """
-    if _follows_a_metric(scheduler):
-        return True
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's, that no optimizer has stepped
-        for _ in range(times):
-            try:
-                scheduler.step()
-            except ValueError:  # one-cycle refuses to go on past its end
-                break
-            except Exception:  # it wants an argument: the epoch, a metric
-                return False
-            look()
-    return True
-
-
-def peaks_to_come(
-    optimizers: Iterable[Optimizer], schedulers: Iterable[tuple[Any, float]]
-) -> tuple[list[float], list[str]]:
-    """Return the highest learning rate that each param group has now or will be given, and what hid it.
-
-    Steps the schedulers, 10,000 times at most; the caller puts back their state and that of the param groups.
-
-    Args:
-        optimizers: in the middle of training.
-        schedulers: with how often each will step; one that follows a metric is taken to stay where it is.
-
-    Returns:
-        The peaks, and the class names of schedulers that cannot be stepped alone.
-    """
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-    peaks = [float(group["lr"]) for group in groups]
-
-    def look() -> None:
-        peaks[:] = [max(peak, float(group["lr"])) for peak, group in zip(peaks, groups, strict=True)]
-
-    unseen = [
-        type(scheduler).__name__
-        for scheduler, times in schedulers
-        if not _looked_ahead(scheduler, int(min(times, _LOOKAHEAD)), look)
-    ]
-    return peaks, unseen
-
-
-def rates_to_come(group: Mapping[str, Any], scheduler: Any, times: float) -> list[float] | None:
-    """Return the learning rates that a scheduler gives a param group, one for each of its steps.
-
-    None where they cannot be told: it wants an argument, steps more than 200,000 times, or asks for rates below zero.
-    One that follows a metric is taken to stay where it is. The caller puts back its state and that of the groups.
-    """
-    if times > _LOOKAHEAD_SHAPE and not _follows_a_metric(scheduler):
-        return None
-    rates = [float(group["lr"])]
-    if not _looked_ahead(scheduler, int(min(times, _LOOKAHEAD_SHAPE)), lambda: rates.append(float(group["lr"]))):
-        return None
-    return rates if min(rates) >= 0 and max(rates) > 0 else None
-
-
 def scaled_lrs(lrs: Sequence[float], lr: float, reference: float) -> tuple[float, ...]:
     """Return ``lrs`` scaled together so that ``reference`` becomes exactly ``lr``."""
     return tuple(lrs if lr == reference else (old / reference * lr for old in lrs))
@@ -246,41 +169,6 @@ def apply_lr(
     return new
 
 
-def copy_configuration(
-    optimizers: Iterable[Optimizer],
-    schedulers: Iterable[Any],
-    fresh_optimizers: Iterable[Optimizer],
-    fresh: Iterable[Any],
-) -> None:
-    """Give live, not yet stepped optimizers and schedulers the hyperparameters of freshly configured ones."""
-    for optimizer, source in zip(optimizers, fresh_optimizers, strict=True):
-        for group, values in zip(optimizer.param_groups, source.param_groups, strict=True):
-            _copy_settings(group, values)
-        _copy_settings(optimizer.defaults, source.defaults)
-    for scheduler, source in zip(schedulers, fresh, strict=True):
-        _copy_scheduler(scheduler, source)
-
-
-def _copy_settings(settings: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Copy all but the parameters; a rate in place, since groups and defaults may share one tensor."""
-    for key, value in values.items():
-        if key in _SCALED_KEYS and settings.get(key) is not None:
-            set_lr(settings, float(value), key)
-        elif key != "params":
-            settings[key] = value
-
-
-def _copy_scheduler(scheduler: Any, source: Any) -> None:
-    children = _children(scheduler)
-    for name, sources in _children(source).items():
-        for child, child_source in zip(children[name], sources, strict=True):
-            _copy_scheduler(child, child_source)
-    for name, value in vars(source).items():
-        if name != "optimizer" and name not in children:
-            own_method = isinstance(value, MethodType) and value.__self__ is source
-            vars(scheduler)[name] = MethodType(value.__func__, scheduler) if own_method else value
-
-
 def _with_children(schedulers: Iterable[Any]) -> Iterator[Any]:
     for scheduler in schedulers:
         yield scheduler
@@ -307,7 +195,7 @@ def _places(optimizers: Iterable[Optimizer], schedulers: Iterable[Any]) -> Itera
         if optimizer.defaults.get("lr") is not None:
             yield optimizer.defaults, "lr"
     for scheduler in schedulers:
-        for name in _SCALED_ATTRIBUTES:
+        for name in SCALED_ATTRIBUTES:
             values = getattr(scheduler, name, None)
             if isinstance(values, list):
                 yield from ((values, index) for index in range(len(values)))

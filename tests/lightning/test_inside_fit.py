@@ -11,8 +11,8 @@ import torch
 from support.runs import LIGHTNINGS_REMARKS, Counting, Net, loader
 
 from lrfinder import InputError, LRFinder, UnsupportedError
+from lrfinder.lightning.fit_search import FitSearch
 from lrfinder.lightning.inside_fit import ask_within
-from lrfinder.lightning.lr_finder import FitSearch
 from lrfinder.probing.options import SearchOptions
 from lrfinder.probing.search import Journal
 

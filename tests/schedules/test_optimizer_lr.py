@@ -13,7 +13,6 @@ from lrfinder.schedules.optimizer_lr import (
     apply_lr,
     configured_lr,
     configured_lrs,
-    copy_configuration,
     own_lrs,
     reference_lr,
     scaled_lrs,
@@ -53,16 +52,6 @@ def test_a_scheduled_run_is_as_if_built_by_hand_at_the_new_rate(name):
     scheduler = SCHEDULERS[name](optimizer, OLD)
     assert apply_lr([optimizer], NEW, [scheduler]) == pytest.approx((NEW, NEW / 10), rel=1e-12)
     torch.testing.assert_close(rates(optimizer, scheduler), expected, rtol=1e-9, atol=0)
-
-
-@pytest.mark.parametrize("name", SCHEDULERS)
-def test_a_copied_configuration_gives_a_scheduled_run_to_the_last_bit(name):
-    by_hand, fresh, optimizer = optimizer_at(NEW), optimizer_at(NEW), optimizer_at(OLD)
-    expected = rates(by_hand, SCHEDULERS[name](by_hand, NEW))
-    scheduler = SCHEDULERS[name](optimizer, OLD)
-    copy_configuration([optimizer], [scheduler], [fresh], [SCHEDULERS[name](fresh, NEW)])
-    assert torch.equal(rates(optimizer, scheduler), expected)
-    assert scheduler.optimizer is optimizer
 
 
 @pytest.mark.parametrize(
@@ -160,20 +149,11 @@ def test_a_tensor_rate_that_groups_share_is_scaled_once():
     assert lr.item() == pytest.approx(NEW)
 
 
-def test_copying_keeps_parameters_state_and_tensors_and_takes_the_rest():
-    live, fresh = optimizer_at(torch.tensor(OLD), Adam), optimizer_at(NEW, Adam)
-    rate, parameters = live.param_groups[0]["lr"], live.param_groups[0]["params"]
-    live.state[parameters[0]]["step"] = torch.tensor(3.0)
-    fresh.param_groups[0].update(betas=(0.5, 0.6), weight_decay=0.7, added=1)
-    copy_configuration([live], [], [fresh], [])
-    assert live.param_groups[0]["lr"] is rate
-    assert rate.item() == pytest.approx(NEW)
-    assert live.param_groups[0]["params"] is parameters
-    assert live.state[parameters[0]]["step"] == 3
-    assert {key: live.param_groups[0][key] for key in ("betas", "weight_decay", "added")} == {
-        "betas": (0.5, 0.6), "weight_decay": 0.7, "added": 1
-    }  # fmt: skip
-    assert live.defaults["lr"] == NEW
+def test_a_group_without_a_rate_is_an_input_error():
+    optimizer = optimizer_at(OLD)
+    optimizer.param_groups[0]["lr"] = None
+    with pytest.raises(InputError, match="must have a learning rate in every param group, got lr = None"):
+        configured_lrs([optimizer])
 
 
 @pytest.mark.parametrize("lr", [0.0, -1.0, math.nan, math.inf])

@@ -1,0 +1,114 @@
+"""A search at the start of an epoch of a Lightning fit: prepared, made, and turned into what training will follow."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from lrfinder.answer.choose import choose
+from lrfinder.answer.suggestion import Suggestion
+from lrfinder.lightning.internals import check_supported, horizon, say, schedulers_of
+from lrfinder.lightning.look_ahead import rates_ahead
+from lrfinder.lightning.module_lr import number_at, numbers_of_lr
+from lrfinder.lightning.schedule import plan_schedule, resolve_policy
+from lrfinder.lightning.training import LightningTraining
+from lrfinder.lightning.write_back import WriteBack
+from lrfinder.probing.options import SearchOptions
+from lrfinder.probing.runner import Progress
+from lrfinder.probing.search import Journal, search
+from lrfinder.schedules.code import describe_optimizer
+from lrfinder.schedules.optimizer_lr import configured_lrs
+from lrfinder.schedules.policy import Policy
+
+__all__ = ["FitSearch"]
+
+
+@dataclass(frozen=True)
+class FitSearch:
+    """A search that has been checked, and of which nothing has run.
+
+    Attributes:
+        trainee: the training to probe.
+        options: what to do, with the optimizer steps that the trainer will take.
+        resolved: what to do about the schedule, as `resolve_policy` returns it.
+        writer: writes the rate that is found into the training.
+    """
+
+    trainee: LightningTraining
+    options: SearchOptions
+    resolved: str | Policy
+    writer: WriteBack
+
+    @classmethod
+    def prepare(
+        cls,
+        trainer: Any,
+        module: Any,
+        options: SearchOptions,
+        attribute: str | None = None,
+        exact: bool = True,
+        rehearse: bool = False,
+    ) -> FitSearch:
+        """Prepare a search.
+
+        Args:
+            trainer: inside ``fit``, at `on_train_start`, or at the `on_train_epoch_start` of a later epoch.
+            module: the LightningModule that it trains.
+            options: what to do; the length of the training is that of the trainer.
+            attribute: where the module keeps its learning rate, if it is neither ``lr`` nor ``learning_rate``.
+            exact: whether data that cannot be rewound are refused.
+            rehearse: whether to check now that training will follow a rate that is written.
+
+        Raises:
+            InputError: nothing can be probed, or what was asked for is not possible here.
+            UnsupportedError: the set-up cannot be probed exactly, or training would not follow a rate that is written.
+        """
+        check_supported(trainer, exact)
+        ahead = rates_ahead(trainer)
+        configured = configured_lrs(trainer.optimizers, schedulers_of(trainer))
+        paths = numbers_of_lr(module, attribute, configured, {rate for row in ahead.rates for rate in row})
+        named = [number for path in reversed(paths) if (number := number_at(module, path)) is not None]
+        trainee = LightningTraining(trainer, named, options.monitor, options.mode, exact)
+        steps = horizon(trainer)
+        resolved = resolve_policy(options.policy, trainer, steps, ahead.constant)
+        options = dataclasses.replace(options, steps=steps, epochs=None)
+        if not module.automatic_optimization and options.monitor is None and options.method == "probe":
+            say(trainer, "manual optimization without monitor: a range test only")
+            options = dataclasses.replace(options, method="range", budget=None)
+        writer = WriteBack(trainee, paths, ahead, scheduled=resolved == "keep")
+        if rehearse:
+            if not paths:
+                say(
+                    trainer,
+                    f"found no number of {type(module).__name__} that holds the learning rate, and will write it into"
+                    " the optimizers; attribute= names such a number",
+                )
+            writer.rehearse(attribute)
+        return cls(trainee, options, resolved, writer)
+
+    def suggest(
+        self, progress: Progress | None = None, journal: Journal | None = None
+    ) -> tuple[Suggestion, Policy | None]:
+        """Search, put everything back, and write nothing anywhere but in the journal.
+
+        Args:
+            progress: called after each step with (done, planned).
+            journal: records the results, and gives back those of an earlier, killed search.
+
+        Returns:
+            The suggestion for the schedule that training will follow, and the policy to install, None for none.
+
+        Raises:
+            InputError: nothing can be probed.
+        """
+        trainee = self.trainee
+        evidence = search(trainee, self.options, progress, journal)
+        suggestion = choose(evidence, steps=self.options.steps)
+        if suggestion.interrupted:
+            return suggestion, None
+        suggestion = trainee.processes.first(suggestion)  # they differ in seconds
+        suggestion = suggestion.with_environment(configured_lr=trainee.as_configured(1.0)[1])
+        if len(optimizers := trainee.trainer.optimizers) == 1:
+            suggestion = suggestion.with_environment(optimizer=describe_optimizer(optimizers[0], trainee.module))
+        return plan_schedule(suggestion, self.resolved, trainee)

@@ -1,0 +1,214 @@
+"""The learning rates that the schedulers of a trainer will give: they are stepped ahead and put back."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lrfinder.lightning.internals import (
+    batches_per_step,
+    epochs_left,
+    hook,
+    live_data,
+    steps_left,
+    steps_of_epoch,
+    steps_to_come,
+    steps_to_epoch_end,
+)
+from lrfinder.lightning.muting import do_nothing, silence
+from lrfinder.snapshot.snapshot import Snapshot
+
+__all__ = ["RatesAhead", "rates_ahead"]
+
+_LIMIT = 10_000
+"""Maximum number of times that schedulers are stepped ahead, unless a caller asks for more."""
+
+
+@dataclass(frozen=True)
+class RatesAhead:
+    """The rates of every param group, over all optimizers, now and after each time that schedulers will step.
+
+    Attributes:
+        rates: one row per point in time, the first of them now; each with the learning rate of every group.
+        steps: for each row, the optimizer steps from now until then.
+        complete: whether the rows reach the end of training.
+        hidden: class names of the schedulers that cannot be stepped alone, whose course is therefore unknown.
+        by_metric: whether a scheduler follows a metric; the rates are then those without its changes.
+        in_steps: whether ``steps`` are optimizer steps; otherwise they are epochs, of unknown length.
+    """
+
+    rates: tuple[tuple[float, ...], ...]
+    steps: tuple[float, ...]
+    complete: bool
+    hidden: tuple[str, ...] = ()
+    by_metric: bool = False
+    in_steps: bool = True
+
+    @property
+    def peaks(self) -> tuple[float, ...]:
+        """The highest learning rate of every group."""
+        return tuple(max(column) for column in zip(*self.rates, strict=True))
+
+    @property
+    def constant(self) -> bool:
+        """Whether no scheduler will ever change a rate, so that training is as without schedulers."""
+        known = self.complete and not self.hidden and not self.by_metric
+        return known and all(row == self.rates[0] for row in self.rates)
+
+    def after(self, steps: float) -> tuple[float, ...]:
+        """Return the rates after so many optimizer steps."""
+        return self.rates[max(index for index, then in enumerate(self.steps) if then <= steps)]
+
+
+def rates_ahead(trainer: Any, limit: int = _LIMIT, in_epoch: bool = False) -> RatesAhead:
+    """Step the schedulers ahead as the trainer will, read the rates, and put everything back.
+
+    The module's `lr_scheduler_step` is called as in training, with the trainer's step and epoch counters at their
+    values of then. A scheduler that follows a metric is taken to stay where it is.
+
+    Args:
+        trainer: inside ``fit``.
+        limit: maximum number of rows after the first.
+        in_epoch: whether an epoch is under way; otherwise one is about to begin.
+    """
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    configs = list(trainer.lr_scheduler_configs)
+    by_metric = any(_follows_a_metric(config) for config in configs)
+    rates, steps = [_rates(groups)], [0.0]
+    hidden: dict[str, None] = {}
+    ended: set[int] = set()
+    complete = True
+    if not configs:
+        return RatesAhead(tuple(rates), tuple(steps), complete)
+    calendar = _Calendar.of(trainer, in_epoch)
+    snapshot = _snapshot(trainer)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, that no optimizer has stepped
+            silence(trainer.lightning_module, do_nothing, do_nothing)
+            for then, epoch, config in _times(trainer, configs, calendar):
+                if len(rates) > limit:
+                    complete = False
+                    break
+                if id(config) in ended:
+                    continue
+                try:
+                    _step(trainer, config, then, epoch)
+                except ValueError:  # one-cycle refuses to go on past its end
+                    ended.add(id(config))
+                except Exception:  # it needs an argument, such as the metric
+                    ended.add(id(config))
+                    hidden[type(config.scheduler).__name__] = None
+                if then == steps[-1]:
+                    rates[-1] = _rates(groups)
+                else:
+                    rates.append(_rates(groups))
+                    steps.append(then)
+    finally:
+        snapshot.restore()
+    return RatesAhead(tuple(rates), tuple(steps), complete, tuple(hidden), by_metric, calendar.in_steps)
+
+
+def _snapshot(trainer: Any) -> Snapshot:
+    """Record what stepping a scheduler may change: neither parameters nor the state of optimizers are among it."""
+    module, strategy = trainer.lightning_module, trainer.strategy
+    tensors = [*module.parameters(), *module.buffers()]
+    states = [optimizer.state for optimizer in trainer.optimizers]
+    wrapper = [] if strategy.model is module else [strategy.model]
+    roots = (module, trainer.fit_loop, strategy._optimizers, strategy.lr_scheduler_configs)
+    leave = [trainer, strategy, *wrapper, *live_data(trainer), *trainer.callbacks, *trainer.loggers, *tensors, *states]
+    return Snapshot(lenient=roots, leave=leave)
+
+
+def _rates(groups: list[dict[str, Any]]) -> tuple[float, ...]:
+    return tuple(float(group.get("lr") or 0.0) for group in groups)
+
+
+def _follows_a_metric(config: Any) -> bool:
+    return bool(config.reduce_on_plateau) or hasattr(config.scheduler, "num_bad_epochs")
+
+
+def _times(trainer: Any, configs: list[Any], calendar: _Calendar) -> Iterator[tuple[float, int, Any]]:
+    """Yield when each scheduler will step, in order: time from now, the epoch, and its configuration."""
+    stepping = [config for config in configs if not _follows_a_metric(config)]
+    courses = [zip(calendar.times(config), itertools.repeat(number)) for number, config in enumerate(stepping)]
+    for (then, epoch), number in heapq.merge(*courses):
+        yield then, epoch, stepping[number]
+
+
+@dataclass(frozen=True)
+class _Calendar:
+    """When epochs end and steps are taken.
+
+    Where the length of an epoch is unknown, and no scheduler steps within epochs, epochs are counted instead of steps.
+
+    Attributes:
+        epoch: the present epoch.
+        done: optimizer steps of it that have been taken.
+        each: optimizer steps of an epoch.
+        last: the last time before which a step is still taken afterwards.
+        batches: batches of an epoch.
+        per_step: batches of an optimizer step.
+        in_steps: whether times are optimizer steps.
+    """
+
+    epoch: int
+    done: float
+    each: float
+    last: float
+    batches: float
+    per_step: int
+    in_steps: bool
+
+    @classmethod
+    def of(cls, trainer: Any, in_epoch: bool) -> _Calendar:
+        each, last = steps_of_epoch(trainer), (steps_to_come(trainer) if in_epoch else steps_left(trainer)) - 1
+        within = any(config.interval == "step" for config in trainer.lr_scheduler_configs)
+        in_steps = within or math.isfinite(each)
+        if not in_steps:
+            each, last = 1.0, epochs_left(trainer) - 1
+        rest = steps_to_epoch_end(trainer) if in_epoch and in_steps else each
+        done = each - rest if math.isfinite(each) else 0
+        epoch = trainer.current_epoch + int(rest == 0)
+        batches = float(trainer.num_training_batches)
+        return cls(epoch, 0 if rest == 0 else done, each, last, batches, batches_per_step(trainer), in_steps)
+
+    def times(self, config: Any) -> Iterator[tuple[float, int]]:
+        """Yield the times at which a scheduler steps, each with its epoch."""
+        unused = 0.0
+        for count in itertools.count():
+            if config.interval == "epoch":
+                then, epoch = self.each - self.done + count * self.each, self.epoch + count
+                due = (epoch + 1) % config.frequency == 0
+            else:
+                step = self.done + count  # before which that many steps of the present epoch and later ones are taken
+                passed = int(step // self.each) if math.isfinite(self.each) else 0
+                then, epoch = count + 1.0, self.epoch + passed
+                taken = step - passed * self.each + 1 if passed else step + 1
+                due = int(min(taken * self.per_step, self.batches)) % config.frequency == 0
+            if then > self.last or not math.isfinite(then) or unused > 2 * self.each + 1000:
+                return
+            unused = 0.0 if due else unused + 1
+            if due:
+                yield then, epoch
+
+
+def _step(trainer: Any, config: Any, then: float, epoch: int) -> None:
+    """Step one scheduler, as the trainer does at that time."""
+    loop = trainer.fit_loop
+    if not trainer.lightning_module.automatic_optimization:  # the module steps it itself
+        config.scheduler.step()
+        return
+    progress = loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total
+    held = progress.completed, loop.epoch_progress.current.completed, loop.epoch_progress.current.processed
+    progress.completed += int(then)
+    loop.epoch_progress.current.completed = loop.epoch_progress.current.processed = epoch
+    try:
+        hook(trainer, "lr_scheduler_step", config.scheduler, None)
+    finally:
+        progress.completed, loop.epoch_progress.current.completed, loop.epoch_progress.current.processed = held
