@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrfinder.errors import InputError
+from lrfinder.errors import InputError, UnsupportedError
 from lrfinder.lightning.internals import (
     hook,
     internals,
@@ -35,11 +37,17 @@ class Judge:
         monitor: the metric of `validation_step` to judge by; None for the loss of `training_step`.
         mode: "min" or "max", of that metric.
         exact: whether validation data that cannot be rewound are refused.
+
+    Attributes:
+        in_train_mode: whether the module is judged in train mode.
+        caveats: why it is.
     """
 
     def __init__(self, trainer: Any, monitor: str | None = None, mode: str = "min", exact: bool = True) -> None:
         self._trainer, self._module, self._exact = trainer, trainer.lightning_module, exact
         self.monitor, self._sign = monitor, 1 if mode == "min" else -1
+        self.in_train_mode = False
+        self.caveats: tuple[str, ...] = ()
         self._loaders_as_before: Snapshot | None = None
 
     def restore(self) -> None:
@@ -73,26 +81,69 @@ class Judge:
         return batches if len(batches) else None
 
     def trial(self, kept: ProbeBatches) -> Exception | None:
-        """Return what goes wrong when `training_step` is given the held-out batches; None if nothing does."""
-        self._module.eval()
+        """Find out in which mode `training_step` can be judged; return what goes wrong in both, None if nothing does.
+
+        It is judged in eval mode, unless it raises there or means something else: its loss before training is of
+        another size than in train mode, on the same batches.
+        """
+        self.in_train_mode, self.caveats = True, ()
+        in_train, training = self._tried(kept.held_out), self._tried(kept.training, _COMPARED)
+        self.in_train_mode = False
+        try:
+            self._enter_evaluation(kept)
+            in_eval, evaluated = self._tried(kept.held_out), self._tried(kept.training, _COMPARED)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # while statistics are renewed
+            in_eval = evaluated = error
+        reason = ""
+        if isinstance(in_eval, Exception):
+            reason = f"raises {type(in_eval).__name__} ({str(in_eval)[:80]}) in eval mode"
+        elif isinstance(training, list) and isinstance(evaluated, list) and _differ(training, evaluated):
+            means = (math.fsum(losses) / len(losses) for losses in (evaluated, training))
+            reason = "returns about {:.3g} in eval mode and {:.3g} in train mode, before training".format(*means)
+        if not reason:
+            return None
+        if isinstance(in_train, Exception):
+            return in_eval if isinstance(in_eval, Exception) else UnsupportedError(f"training_step {reason}")
+        self.in_train_mode = True
+        self.caveats = (
+            f"training_step {reason}, so it means something else there: judged in train mode. To judge by a metric of"
+            " validation_step, pass monitor=.",
+        )
+        return None
+
+    def _tried(self, batches: Iterable[Any], most: int | None = None) -> list[float] | Exception:
+        """Return the losses of `training_step`, or what it raises."""
         try:
             with torch.no_grad():
-                for item in kept.held_out:
-                    scalar(self._loss_of(item), "training_step")
+                items = itertools.islice(batches, most)
+                return [float(scalar(self._loss_of(item), "training_step")) for item in items]
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever the module does with data it was not made for
             return error
-        return None
+
+    def _enter_evaluation(self, kept: ProbeBatches) -> None:
+        """Put the module into the mode in which Lightning validates it, with fresh statistics."""
+        if self.in_train_mode:
+            return
+        automatic = self._module.automatic_optimization
+        prepare_for_evaluation(self._module, self._loss_of if automatic else self._validate, kept.training)
+        hook(self._trainer, "on_validation_model_eval")  # which a module may have overridden
 
     def evaluate(self, kept: ProbeBatches) -> Tensor:
         """Return what is to be minimised, of each held-out batch, (m,), or one value of all of them, ()."""
-        automatic = self._module.automatic_optimization
-        prepare_for_evaluation(self._module, self._loss_of if automatic else self._validate, kept.training)
+        self._enter_evaluation(kept)
         with torch.no_grad():
             if self.monitor is not None:
-                return self._sign * self._monitored(self.monitor, kept)
-            return torch.stack([scalar(self._loss_of(item), "training_step") for item in kept.held_out])
+                losses = self._sign * self._monitored(self.monitor, kept)
+            else:
+                losses = torch.stack([scalar(self._loss_of(item), "training_step") for item in kept.held_out])
+        overridden = internals(self._trainer, "utilities.model_helpers").is_overridden
+        if overridden("on_validation_model_train", self._module):  # as Lightning does; it may close what was opened
+            hook(self._trainer, "on_validation_model_train")
+        return losses
 
     def _loss_of(self, item: tuple[Any, int, int]) -> Any:
         """Return the loss of `training_step` on a batch, without an update."""
@@ -146,6 +197,17 @@ class Judge:
             known = f", which logs {', '.join(others)}" if others else ", which logs nothing"
             raise InputError(f"monitor must be a metric that validation logs, got {monitor!r}{known}")
         return scalar(found[-1].compute() if hasattr(found[-1], "compute") else found[-1], monitor)
+
+
+_COMPARED = 8
+"""Maximum number of batches on which train and eval mode are compared."""
+
+
+def _differ(training: Sequence[float], evaluated: Sequence[float]) -> bool:
+    """Whether losses are of another size in eval mode: by more than a factor of three, and than their spread."""
+    first, second = (math.fsum(losses) / len(losses) for losses in (training, evaluated))
+    spread = math.sqrt(math.fsum((loss - first) ** 2 for loss in training) / len(training))
+    return abs(first - second) > 2 * min(abs(first), abs(second)) + 4 * spread
 
 
 class _ValidationBatches:

@@ -11,7 +11,7 @@ from lrfinder.answer.suggestion import Suggestion
 from lrfinder.lightning.internals import check_supported, horizon, say, schedulers_of
 from lrfinder.lightning.look_ahead import rates_ahead
 from lrfinder.lightning.module_lr import number_at, numbers_of_lr
-from lrfinder.lightning.schedule import plan_schedule, resolve_policy
+from lrfinder.lightning.schedule import InstalledSchedule, check_installed, install, plan_schedule, resolve_policy
 from lrfinder.lightning.training import LightningTraining
 from lrfinder.lightning.write_back import WriteBack
 from lrfinder.probing.options import SearchOptions
@@ -85,6 +85,12 @@ class FitSearch:
                     " the optimizers; attribute= names such a number",
                 )
             writer.rehearse(attribute)
+            if resolved != "keep" and len(trainer.optimizers) == 1:
+                with trainee.undone():
+                    step = int(trainer.global_step)
+                    trial = InstalledSchedule(Policy("linear", steps or 100), trainee.lrs(), step)
+                    install(trainer, trial, step)
+                    check_installed(trainer, trial)
         return cls(trainee, options, resolved, writer)
 
     def suggest(

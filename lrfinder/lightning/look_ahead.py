@@ -23,7 +23,7 @@ from lrfinder.lightning.internals import (
 from lrfinder.lightning.muting import do_nothing, silence
 from lrfinder.snapshot.snapshot import Snapshot
 
-__all__ = ["RatesAhead", "rates_ahead"]
+__all__ = ["RatesAhead", "rates_ahead", "snapshot_of_rates"]
 
 _LIMIT = 10_000
 """Maximum number of times that schedulers are stepped ahead, unless a caller asks for more."""
@@ -86,7 +86,7 @@ def rates_ahead(trainer: Any, limit: int = _LIMIT, in_epoch: bool = False) -> Ra
     if not configs:
         return RatesAhead(tuple(rates), tuple(steps), complete)
     calendar = _Calendar.of(trainer, in_epoch)
-    snapshot = _snapshot(trainer)
+    snapshot = snapshot_of_rates(trainer)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, that no optimizer has stepped
@@ -114,8 +114,8 @@ def rates_ahead(trainer: Any, limit: int = _LIMIT, in_epoch: bool = False) -> Ra
     return RatesAhead(tuple(rates), tuple(steps), complete, tuple(hidden), by_metric, calendar.in_steps)
 
 
-def _snapshot(trainer: Any) -> Snapshot:
-    """Record what stepping a scheduler may change: neither parameters nor the state of optimizers are among it."""
+def snapshot_of_rates(trainer: Any) -> Snapshot:
+    """Record what changing rates and stepping schedulers may change: not parameters, nor the state of optimizers."""
     module, strategy = trainer.lightning_module, trainer.strategy
     tensors = [*module.parameters(), *module.buffers()]
     states = [optimizer.state for optimizer in trainer.optimizers]

@@ -19,6 +19,7 @@ from lrfinder.lightning.plateau_detector import PlateauDetector
 from lrfinder.lightning.processes import TrainerProcesses
 from lrfinder.lightning.schedule import (
     InstalledSchedule,
+    check_installed,
     check_plateau_metric,
     describe_schedule_change,
     install,
@@ -263,6 +264,7 @@ class LRFinder(Callback):
                 follows = (self.options.monitor, self.options.mode) if policy.name == "plateau" else ()
                 installed = InstalledSchedule(policy, suggestion.param_group_lrs, trainer.global_step, *follows)
                 install(trainer, installed, trainer.global_step)
+                check_installed(trainer, installed)
             elif installed is not None:  # it has been scaled with the rates
                 installed = dataclasses.replace(installed, peaks=trainee.configured())
             self._watch = RateWatch.of(trainer, old)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lrfinder.errors import InputError
+from lrfinder.errors import InputError, LRFinderError, one_of
 from lrfinder.lightning.internals import Callback, say, schedulers_of, steps_to_come, warn
+from lrfinder.lightning.lowering import anneal_rates, check_annealing, lower_rates
 from lrfinder.lightning.schedule import InstalledSchedule, install, replaces_text
+from lrfinder.lightning.watch import RateWatch
+from lrfinder.lightning.write_back import AppliedRates
 from lrfinder.plateau.detector import Detector
 from lrfinder.plateau.gain_test import LEAST_STEPS, Plateau
-from lrfinder.schedules.optimizer_lr import apply_lr, configured_lrs, reference_lr
-from lrfinder.schedules.policy import Policy
 
 __all__ = ["PlateauDetector"]
 
@@ -48,6 +49,8 @@ class PlateauDetector(Callback):
         monitor: watch this logged metric; by default the loss that `training_step` returns. A metric that is logged
             per step is watched per step, any other when its epoch or validation ends.
         mode: "min" or "max", of that metric.
+        on_failure: "warn" if training goes on, with one warning, when what was asked for cannot be done there: plateaus
+            are then only reported; "raise" if that ends the fit.
         delta: see `lrfinder.Detector`, as are the others.
         alpha: highest rate of false alarms in the run.
         min_steps: fewest values since the learning rate last changed; by default 768 losses, or 24 values of a
@@ -58,7 +61,8 @@ class PlateauDetector(Callback):
         detector: the `lrfinder.Detector`.
 
     Raises:
-        InputError: an argument breaks a rule; at the start of a fit, what was asked for cannot be done there.
+        InputError: an argument breaks a rule; with ``on_failure="raise"``, what was asked for cannot be done in a fit.
+        UnsupportedError: with ``on_failure="raise"``, schedulers of the module would undo a lower learning rate.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class PlateauDetector(Callback):
         latest: float | str | None = "auto",
         monitor: str | None = None,
         mode: str = "min",
+        on_failure: str = "warn",
         delta: float | None = None,
         alpha: float = 0.05,
         min_steps: int | None = None,
@@ -97,12 +102,17 @@ class PlateauDetector(Callback):
         self.latest: float | None = latest
         self._asked: dict[str, Any] = {"delta": delta, "alpha": alpha, "ahead": ahead, "mode": mode}
         self._min_steps = min_steps
+        one_of("on_failure", on_failure, ("warn", "raise"))
+        self.on_failure = on_failure
         self._forget()
 
     def _forget(self) -> None:
         least = _LEAST_OF_LOSSES if self._min_steps is None else self._min_steps
         self.detector = Detector(**self._asked, min_steps=least)
         self._installed: InstalledSchedule | None = None
+        self._applied: AppliedRates | None = None
+        self._watch: RateWatch | None = None
+        self._failed = False
         self._sum: Tensor | float = 0.0  # of the losses since the last optimizer step
         self._batches = 0
         self._rates: list[Any] = []
@@ -142,14 +152,17 @@ class PlateauDetector(Callback):
             self._forget()
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Put back the annealing of a fit that goes on, before Lightning restores its state from the checkpoint."""
+        """Put back the rates of a fit that goes on, before Lightning restores its state from the checkpoint."""
         if self._installed is not None:
             install(trainer, self._installed, trainer.global_step)
+        elif self._applied is not None:
+            self._applied.again(trainer)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Complain now of what could not be done at the end of a long run."""
         if self.on_plateau == "decay" and self.factor is None:
-            _check_annealing(trainer)
+            with self._failing_as_asked(trainer):
+                check_annealing(trainer)
         if self._installed is not None and self._installed.ended(trainer.global_step):
             _warn(trainer, "trains on at a learning rate of zero: the annealing has ended")
         if trainer.world_size > 1:  # NCCL takes nothing from the host, where a metric may be kept
@@ -170,11 +183,12 @@ class PlateauDetector(Callback):
         """Take the loss of the step."""
         known = len(self.events)
         self._take_step(trainer, pl_module, outputs)
-        if self.latest is not None and self._installed is None:
+        if self.latest is not None and self._installed is None and not self._failed:
             whole = trainer.global_step + steps_to_come(trainer)
             if trainer.global_step >= self.latest * whole:
                 _say(trainer, f"no plateau in {trainer.global_step} of {whole:g} steps")
-                self._anneal(trainer)
+                with self._failing_as_asked(trainer):
+                    self._anneal(trainer)
         if len(self.events) > (0 if batch_idx == 0 else known):  # what is logged lasts for an epoch
             _show(pl_module, len(self.events))
 
@@ -252,8 +266,20 @@ class PlateauDetector(Callback):
             self.on_plateau(trainer, module, event)
         elif self.on_plateau == "stop":
             trainer.should_stop = True
-        elif self.on_plateau == "decay":
-            self._decay(trainer)
+        elif self.on_plateau == "decay" and not self._failed:
+            with self._failing_as_asked(trainer):
+                self._decay(trainer)
+
+    @contextmanager
+    def _failing_as_asked(self, trainer: Any) -> Iterator[None]:
+        """Turn an error into a warning, if it was asked for; plateaus are only reported from then on."""
+        try:
+            yield
+        except LRFinderError as error:
+            if self.on_failure == "raise":
+                raise
+            self._failed = True
+            _warn(trainer, f"reports plateaus and leaves the learning rate alone: {error}")
 
     def _decay(self, trainer: Any) -> None:
         if self.factor is None:
@@ -262,27 +288,28 @@ class PlateauDetector(Callback):
         if len(self.events) > 1 and self.detector.gained(*self.events[-2:]) < self.events[-1].delta:
             _say(trainer, "left the learning rate as it is: the last time that it was lowered gained too little")
             return
-        schedulers = schedulers_of(trainer)
-        reference = reference_lr(configured_lrs(trainer.optimizers, schedulers))
-        apply_lr(trainer.optimizers, reference * self.factor, schedulers, reference)
+        self._applied, self._watch = lower_rates(trainer, self.factor, self._applied)
         self.detector.restart()
         _say(trainer, f"multiplied the learning rate by {self.factor:g}")
 
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        """Check, in the first steps after the rate was lowered, that training is at it."""
+        self._watch = self._watch if self._watch is not None and self._watch.look(trainer, optimizer) else None
+
     def _anneal(self, trainer: Any) -> None:
-        left = int(steps_to_come(trainer))
-        if left < 1:
-            return
-        peaks = tuple(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
         replaced = replaces_text(schedulers_of(trainer))
-        self._installed = InstalledSchedule(Policy("linear", left), peaks, trainer.global_step)
-        install(trainer, self._installed, trainer.global_step)
-        _say(trainer, f"anneals the learning rate to zero over the remaining {left} steps{replaced}")
+        self._installed = anneal_rates(trainer)
+        if self._installed is not None:
+            left = self._installed.policy.total_steps
+            _say(trainer, f"anneals the learning rate to zero over the remaining {left} steps{replaced}")
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps, as JSON-ready data."""
         installed = None if self._installed is None else self._installed.to_dict()
+        applied = None if self._applied is None else self._applied.to_dict()
+        state = {"detector": self.detector.state_dict(), "installed": installed, "applied": applied}
         settled = {name: getattr(self.detector, name) for name in ("unit", "min_steps")}
-        return {"detector": self.detector.state_dict(), **settled, "installed": installed, "per_step": self._per_step}
+        return {**state, **settled, "per_step": self._per_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
@@ -292,6 +319,8 @@ class PlateauDetector(Callback):
             self.detector.min_steps = state_dict["min_steps"]
         self._per_step, installed = state_dict["per_step"], state_dict["installed"]
         self._installed = None if installed is None else InstalledSchedule.from_dict(installed)
+        applied = state_dict.get("applied")
+        self._applied = None if applied is None else AppliedRates.from_dict(applied)
 
 
 def _say(trainer: Any, text: str) -> None:
@@ -300,15 +329,6 @@ def _say(trainer: Any, text: str) -> None:
 
 def _warn(trainer: Any, text: str) -> None:
     warn(trainer, text, "PlateauDetector")
-
-
-def _check_annealing(trainer: Any) -> None:
-    """Refuse where the rate could not be annealed: no known end, or no single optimizer that Lightning steps."""
-    rule = "factor must be given with on_plateau decay, since annealing needs"
-    if not trainer.lightning_module.automatic_optimization or len(trainer.optimizers) != 1:
-        raise InputError(f"{rule} one optimizer and automatic optimization, got factor = None")
-    if not math.isfinite(steps_to_come(trainer)):
-        raise InputError(f"{rule} a training of known length (max_epochs, max_steps), got factor = None")
 
 
 def _once_in_an_epoch(trainer: Any) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.errors import InputError
+from lrfinder.errors import InputError, UnsupportedError
 from lrfinder.lightning.internals import Callback, has_started, horizon, internals, say, schedulers_of, warn
+from lrfinder.lightning.look_ahead import rates_ahead
 from lrfinder.probing.options import PolicyRequest
 from lrfinder.schedules.optimizer_lr import configured_lrs, scheduled
 from lrfinder.schedules.policy import ENDLESS, Policy
@@ -17,9 +20,13 @@ if TYPE_CHECKING:
     from lrfinder.answer.suggestion import Suggestion
     from lrfinder.lightning.training import LightningTraining
 
+_LOOKED_AT = 20
+"""Number of steps at which the rates of a schedule are checked once it is installed."""
+
 __all__ = [
     "InstalledSchedule",
     "PolicyCallback",
+    "check_installed",
     "check_plateau_metric",
     "describe_schedule_change",
     "install",
@@ -202,6 +209,29 @@ def install(trainer: Any, installed: InstalledSchedule, step: int) -> None:
         follows = {"frequency": every, "reduce_on_plateau": True, "monitor": installed.monitor, "strict": False}
     config = internals(trainer, "utilities.types").LRSchedulerConfig(scheduler, **follows)
     trainer.strategy.lr_scheduler_configs[:] = [config]
+
+
+def check_installed(trainer: Any, installed: InstalledSchedule, in_epoch: bool = False) -> None:
+    """Check that training will follow a schedule that has been installed.
+
+    Args:
+        trainer: with the schedule in place.
+        installed: the schedule, which begins now.
+        in_epoch: whether an epoch is under way.
+
+    Raises:
+        UnsupportedError: training would not follow it; the caller puts the schedulers back.
+    """
+    if installed.policy.name == "plateau":
+        return
+    ahead = rates_ahead(trainer, _LOOKED_AT, in_epoch)
+    expected = [[peak * installed.policy(int(step)) for peak in installed.peaks] for step in ahead.steps]
+    pairs = zip(itertools.chain(*ahead.rates), itertools.chain(*expected), strict=True)
+    if ahead.hidden or not all(math.isclose(got, rate, rel_tol=1e-6, abs_tol=1e-30) for got, rate in pairs):
+        raise UnsupportedError(
+            f"policy {installed.policy.name} cannot be installed in {type(trainer.lightning_module).__name__}, whose"
+            " lr_scheduler_step does not step torch's schedulers as Lightning does: use policy='keep'"
+        )
 
 
 class PolicyCallback(Callback):

@@ -6,8 +6,6 @@ clipping, accumulation and the module's hooks act as in training, and everything
 
 from __future__ import annotations
 
-import copy
-import itertools
 import math
 import time
 from collections import OrderedDict
@@ -25,20 +23,15 @@ from lrfinder.lightning.internals import (
     check_supported,
     has_started,
     hook,
-    internals,
-    is_own,
-    live_data,
     on_device,
-    probe_loader,
     schedulers_of,
     unwrapped,
-    validation_loaders,
 )
+from lrfinder.lightning.isolation import Epochs, mute, no_profiler, not_rewound, side_loaders, snapshot_of
 from lrfinder.lightning.look_ahead import rates_ahead
-from lrfinder.lightning.muting import MutedCallbacks, do_nothing, logged_metrics, muted_logger, silence
 from lrfinder.lightning.processes import TrainerProcesses
 from lrfinder.probing.batch_cache import ProbeBatches
-from lrfinder.probing.batches import data_of, endless, loaders_in
+from lrfinder.probing.batches import endless
 from lrfinder.probing.runner import all_finite
 from lrfinder.schedules.optimizer_lr import configured_lrs, own_lrs, reference_lr, set_lr
 from lrfinder.snapshot.snapshot import Snapshot, interrupts_deferred
@@ -140,7 +133,7 @@ class LightningTraining:
         one = ("Every step saw the same batch: the curve shows how fast that batch is learnt.",) if single else ()
         text = "of training: how the best rate drifts is known from untrained models only."
         late = () if self.fresh else (f"Searched at step {self._begun_at} {text}",)
-        return (*one, *late, *self._more, *self._kept.caveats)
+        return (*one, *late, *self._more, *self._judge.caveats, *self._kept.caveats)
 
     def step(self) -> Tensor:
         """Take one optimizer step, over as many batches as the trainer accumulates; return their mean loss."""
@@ -175,17 +168,14 @@ class LightningTraining:
             reason = "in another process" if error is None else f"({str(error)[:80]})"
             self._more += (f"training_step could not take a validation batch {reason}: not judged by those.",)
             error = self._keep(steps, None)
+        self._judge.in_train_mode = not self.processes.all(not self._judge.in_train_mode)
         with self.processes.together():
             if error is not None:
-                remedy = "give monitor=, or method='range'"
-                if isinstance(error, InputError):
-                    raise UnsupportedError(
-                        "training_step must return a loss for every held-out batch in eval mode too, to be judged by"
-                        f" it: {remedy} ({str(error)[:80]})"
-                    ) from error
+                returned = isinstance(error, InputError)
+                what = "returned no loss" if returned else f"raised {type(error).__name__}"
                 raise UnsupportedError(
-                    f"training_step raised {type(error).__name__} for a held-out batch in eval mode"
-                    f" ({str(error)[:80]}); if it can only run in training mode, {remedy}"
+                    f"training_step {what} for a held-out batch in eval mode, and has none for it in train mode either:"
+                    f" pass monitor=, or method='range' ({str(error)[:80]})"
                 ) from error
         for replay in (self._kept.training, self._kept.held_out):
             replay.shorten(self.processes.least(len(replay)))
@@ -228,11 +218,13 @@ class LightningTraining:
         """Isolate the module, run the hooks that open an epoch, and put everything back in the end."""
         trainer, started = self.trainer, time.monotonic()
         snapshot = self._snapshot = self.snapshot()
-        self._more += self._not_rewound(snapshot)
+        self._more += not_rewound(trainer, snapshot)
         try:
             with self.processes.second_wrapper():
                 self._isolate()
-                self._batches = endless(self._side(), least=1 if trainer.num_training_batches == 1 else 2)
+                self._batches = endless(
+                    side_loaders(trainer, self._exact), least=1 if trainer.num_training_batches == 1 else 2
+                )
                 # Opening an epoch draws a seed, which the run, its first epoch open already, will not draw again:
                 # rewound, a probe sees the batches and the dropout that training will see (unless its first batches
                 # are fetched, by workers or for data without length).
@@ -257,7 +249,7 @@ class LightningTraining:
         Args:
             keep: whether to put everything back only after an error.
         """
-        profiler, self.trainer.profiler = self.trainer.profiler, self._no_profiler()
+        profiler, self.trainer.profiler = self.trainer.profiler, no_profiler(self.trainer)
         snapshot = self.snapshot()
         done = False
         try:
@@ -271,30 +263,7 @@ class LightningTraining:
 
     def snapshot(self) -> Snapshot:
         """Record everything that a step, a hook or a write-back may change."""
-        trainer, strategy = self.trainer, self.trainer.strategy
-        loaders = [*trainer.fit_loop._combined_loader.flattened, *validation_loaders(trainer)]
-        wrapper = [] if strategy.model is self.module else [strategy.model]
-        bar = trainer.progress_bar_callback  # a thread of its own may draw it
-        theirs = [callback for callback in trainer.callbacks if callback is not bar and not is_own(callback)]
-        snapshot = Snapshot(
-            self.module, trainer.datamodule, trainer.fit_loop, trainer._logger_connector, strategy._optimizers,
-            strategy._lightning_optimizers, strategy.lr_scheduler_configs, strategy.precision_plugin,
-            data=[state for loader in loaders for state in data_of(loader)],
-            lenient=theirs,
-            leave=[trainer, strategy, *wrapper, *live_data(trainer), *loaders_in(loaders), *trainer.loggers,
-                   *(callback for callback in trainer.callbacks if callback not in theirs)],
-            exact_data=self._exact,
-        )  # fmt: skip
-        snapshot.keep_attributes(trainer)
-        return snapshot
-
-    def _not_rewound(self, snapshot: Snapshot) -> tuple[str, ...]:
-        loaders = self.trainer.fit_loop._combined_loader.flattened
-        left = {*snapshot.left, *(type(loader).__name__ for loader in loaders if isinstance(loader, Iterator))}
-        if not left:
-            return ()
-        names = ", ".join(sorted(left))
-        return (f"The data hold a {names}, which cannot be rewound: training begins where the search left the data.",)
+        return snapshot_of(self.trainer, self._exact)
 
     def _restore(self) -> None:
         self._judge.restore()
@@ -308,41 +277,25 @@ class LightningTraining:
         hook(self.trainer, "on_train_epoch_start")
 
     def _isolate(self) -> None:
-        """Mute callbacks, loggers, profiler, checkpoints and metrics, until the snapshot is restored."""
+        """Mute what surrounds the module, until the snapshot is restored."""
         trainer, loop = self.trainer, self.trainer.fit_loop
         self._accumulate = trainer.accumulate_grad_batches = batches_per_step(trainer)
-        trainer.callbacks = MutedCallbacks(trainer.callbacks)
-        trainer._loggers = [muted_logger(trainer, logger) for logger in trainer.loggers]
-        trainer.profiler = self._no_profiler()
-        vars(trainer)["save_checkpoint"] = do_nothing
-        for scheduler in self.schedulers():  # under manual optimization, the module steps them itself
-            vars(scheduler)["step"] = do_nothing
-        silence(self.module, *logged_metrics(trainer))
+        mute(trainer)
         self._batch_idx = 0
         # Lightning steps early at the end of an epoch; a probe has no epochs.
         vars(loop)["_should_accumulate"] = lambda: self._accumulating
-
-    def _no_profiler(self) -> Any:
-        return internals(self.trainer, "profilers.base").PassThroughProfiler()
 
     def _keep(self, steps: int, validation: Iterable[Any] | None) -> Exception | None:
         """Keep batches; return what goes wrong when `training_step` is given those held out, if it is to judge."""
         batches = self.trainer.num_training_batches
         epoch = int(batches) if math.isfinite(batches) else None
         with self.processes.together():
-            side = _Epochs(self._side(), epoch)
+            side = Epochs(side_loaders(self.trainer, self._exact), epoch)
             self._kept = ProbeBatches.of(side, steps * self._accumulate, validation, epoch=epoch)
         if self._judge.monitor is not None:
             return None
         with unwrapped(self.trainer.strategy):
             return self._judge.trial(self._kept)
-
-    def _side(self) -> Any:
-        """Return the training loaders combined as the trainer does it, drawing apart from it."""
-        side = copy.copy(self.trainer.fit_loop._combined_loader)
-        side._iterator = None
-        side.flattened = [probe_loader(loader, self._exact) for loader in side.flattened]
-        return side
 
     def _losses_of_step(self) -> list[Tensor]:
         """Train on the batches of one optimizer step; return the losses there were: None skips a batch."""
@@ -395,18 +348,3 @@ class LightningTraining:
 
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.trainer.optimizers for group in optimizer.param_groups]
-
-
-class _Epochs:
-    """A combined loader whose epochs end where the trainer's do (`limit_train_batches`)."""
-
-    def __init__(self, combined: Any, most: int | None) -> None:
-        self._combined, self._most = combined, most
-
-    def __iter__(self) -> Iterator[Any]:
-        epoch = iter(self._combined)
-        for _ in itertools.count() if self._most is None else range(self._most):
-            try:
-                yield next(epoch)
-            except StopIteration:
-                return

@@ -29,16 +29,18 @@ class RateWatch:
         expected: the rates to come, after the write-back.
         old: those before it.
         since: the optimizer step of the trainer at which the rates were written.
+        name: the callback that wrote them.
     """
 
     expected: RatesAhead
     old: RatesAhead
     since: int
+    name: str = "LRFinder"
 
     @classmethod
-    def of(cls, trainer: Any, old: RatesAhead) -> RateWatch:
+    def of(cls, trainer: Any, old: RatesAhead, name: str = "LRFinder", in_epoch: bool = False) -> RateWatch:
         """Watch the steps to come, at which the rates are as written now."""
-        return cls(rates_ahead(trainer, _STEPS), old, int(trainer.global_step))
+        return cls(rates_ahead(trainer, _STEPS, in_epoch), old, int(trainer.global_step), name)
 
     def look(self, trainer: Any, optimizer: Any) -> bool:
         """Compare the rates of a step that is about to be taken; return whether to look at the next step too."""
@@ -57,21 +59,19 @@ class RateWatch:
 
     def _as_expected(self, trainer: Any, index: int, group: Any, step: int) -> bool:
         got, expected = float(group["lr"]), self.expected.after(step)[index]
-        if (
-            self.expected.hidden or not self.expected.in_steps
-        ) and step > 0:  # only a return to the old rate is recognised
-            expected = self.expected.rates[0][index]
-            old = self.old.rates[0][index]
-            unchanged = math.isclose(got, old, rel_tol=1e-6) and not math.isclose(expected, old, rel_tol=1e-6)
-            wrong = unchanged
-        else:
+        known = self.expected.in_steps and not self.expected.hidden and not self.expected.by_metric
+        if known or step == 0:
             wrong = not math.isclose(got, expected, rel_tol=1e-3, abs_tol=1e-30)
+        else:  # only a return to the old rate is recognised
+            expected, old = self.expected.rates[0][index], self.old.rates[0][index]
+            wrong = math.isclose(got, old, rel_tol=1e-6) and not math.isclose(expected, old, rel_tol=1e-6)
         if wrong:
             warn(
                 trainer,
                 f"wrote a learning rate with which step {trainer.global_step} should be at {expected:.3g}, but it is at"
                 f" {got:.3g}: something else sets the rate (a callback, a hook, a scheduler), so that training"
-                " does not follow the suggestion. Let it start from the optimizer's lr",
+                " does not follow. Let it start from the optimizer's lr",
+                self.name,
             )
         return not wrong
 

@@ -13,6 +13,7 @@ from lrfinder.errors import InputError, UnsupportedError
 from lrfinder.lightning.internals import configure_again, say, schedulers_of
 from lrfinder.lightning.look_ahead import RatesAhead, rates_ahead
 from lrfinder.lightning.module_lr import Path, number_at, put_numbers, settable
+from lrfinder.lightning.muting import do_nothing
 from lrfinder.lightning.training import LightningTraining
 from lrfinder.schedules import configuration
 from lrfinder.schedules.optimizer_lr import apply_lr, configured_lrs, scaled_lrs
@@ -225,7 +226,8 @@ def scale_rates(
     reference: float,
     holds: Callable[[], bool],
     own: Own = (),
-    also: Callable[[], None] = lambda: None,
+    also: Callable[[], None] = do_nothing,
+    in_epoch: bool = False,
 ) -> Own:
     """Scale everything in units of the learning rate in live optimizers and schedulers, until it has an effect.
 
@@ -240,6 +242,7 @@ def scale_rates(
         holds: whether training would now follow the new rates.
         own: the schedulers' own values that are known to be needed.
         also: what else to set, each time.
+        in_epoch: whether an epoch is under way.
 
     Returns:
         The schedulers' own values that were scaled too.
@@ -248,7 +251,7 @@ def scale_rates(
         UnsupportedError: training would not follow; the snapshot has been restored.
     """
     schedulers = schedulers_of(trainer)
-    course = {rate for row in rates_ahead(trainer, _MARGIN).rates for rate in row} | {reference}
+    course = {rate for row in rates_ahead(trainer, _MARGIN, in_epoch).rates for rate in row} | {reference}
     for paths in (own,) if own else _combinations(schedulers, course):
         exact = _apply(trainer, lr, reference)
         for path in paths:
@@ -260,7 +263,7 @@ def scale_rates(
     names = " and ".join(type(scheduler).__name__ for scheduler in schedulers)
     raise UnsupportedError(
         f"the learning rate cannot be changed here: {names} takes it from where it cannot be reached, so that training"
-        " would go on at the old rate. Let it start from the optimizer's lr, or from a number of the module that"
+        " would go on at the old rate: let it start from the optimizer's lr, or from a number of the module that"
         " attribute= names"
     )
 

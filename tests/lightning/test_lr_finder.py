@@ -338,9 +338,15 @@ def test_a_training_step_that_cannot_be_judged_says_what_to_do(tmp_path):
         def training_step(self, batch, batch_idx):
             if not self.training:
                 raise ValueError("train mode only")
+            if not torch.is_grad_enabled():
+                raise ValueError("training only")
             return super().training_step(batch, batch_idx)
 
-    with pytest.raises(UnsupportedError, match=r"give monitor=, or method='range' \(ValueError: train mode only\)"):
+    with pytest.raises(
+        UnsupportedError,
+        match=r"training_step raised ValueError for a held-out batch in eval mode, and has none for it in train mode"
+        r" either: pass monitor=, or method='range' \(train mode only\)",
+    ):
         fit(tmp_path, [finder()], module=Strict)
     fit(tmp_path / "monitored", [callback := finder(monitor="val_loss")], module=Net)
     assert callback.suggestion.method == "probe"

@@ -367,9 +367,9 @@ def test_annealing_needs_an_end_and_one_optimizer(tmp_path):
     with pytest.raises(
         InputError, match=r"factor must be given with on_plateau decay, since annealing needs a training"
     ):
-        train(Scripted(), PlateauDetector("decay"), steps=-1)
+        train(Scripted(), PlateauDetector("decay", on_failure="raise"), steps=-1)
     with pytest.raises(InputError, match="annealing needs one optimizer and automatic optimization"):
-        fit(tmp_path, [PlateauDetector("decay")], module=Manual)
+        fit(tmp_path, [PlateauDetector("decay", on_failure="raise")], module=Manual)
 
 
 def test_lrfinder_checks_its_argument():
@@ -422,9 +422,10 @@ def test_annealing_needs_data_of_known_length():
         def __iter__(self):
             return iter(torch.zeros(20, 1))
 
+    watcher = PlateauDetector("decay", latest=0.5, on_failure="raise")
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=3, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, limit_val_batches=0, callbacks=[PlateauDetector("decay", latest=0.5)],
+        enable_model_summary=False, limit_val_batches=0, callbacks=[watcher],
     )  # fmt: skip
     with pytest.raises(InputError, match="annealing needs a training of known length"):
         trainer.fit(Scripted(), DataLoader(Endless()))

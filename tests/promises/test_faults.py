@@ -100,11 +100,12 @@ def fails(tmp_path, kind, error, where="training_step", at=25, **options):
     return callback
 
 
-# Of training steps, the first dozen are of the range test; batches are evaluated before it and after every probe.
+# The first 24 training steps and 40 evaluations find out how to judge, and what they raise is no reason to stop; the
+# next dozen steps are of the range test; batches are evaluated before it and after every probe.
 PLACES = [
-    ("training_step", 1), ("training_step", 25), ("training_step", 60), ("evaluation", 60),
+    ("training_step", 26), ("training_step", 40), ("training_step", 60), ("evaluation", 60),
     ("on_train_epoch_start", 1), ("on_train_epoch_start", 5), ("on_after_backward", 40), ("optimizer_step", 40),
-    ("transfer", 50),
+    ("transfer", 75),
 ]  # fmt: skip
 
 
@@ -220,6 +221,8 @@ def test_after_a_failed_test_the_same_module_trains_as_if_it_had_never_been(tmp_
 
     class Failing(Bomb):
         """Fails once."""
+
+        at = 30
 
     def failing(lr):
         models.append(Failing(lr))
@@ -415,7 +418,7 @@ def test_ctrl_c_in_a_late_probe_keeps_the_answer_so_far_and_touches_no_rate(tmp_
 
         def training_step(self, batch, batch_idx):
             Interrupted.taken += 1
-            if Interrupted.taken == 130:  # evaluations count too
+            if Interrupted.taken == 170:  # evaluations count too
                 raise KeyboardInterrupt
             return super().training_step(batch, batch_idx)
 
