@@ -21,7 +21,7 @@ from lrfinder.lightning.internals import (
     strategy_hook,
     validation_loaders,
 )
-from lrfinder.lightning.muting import logged_metrics, silence
+from lrfinder.lightning.isolation import logged_metrics, silence
 from lrfinder.probing.batch_cache import HELD_OUT, ProbeBatches, spread
 from lrfinder.probing.batches import data_of, loaders_in, prepare_for_evaluation, scalar
 from lrfinder.snapshot.snapshot import Snapshot

@@ -20,7 +20,7 @@ from lrfinder.lightning.internals import (
     steps_to_come,
     steps_to_epoch_end,
 )
-from lrfinder.lightning.muting import do_nothing, silence
+from lrfinder.lightning.isolation import do_nothing, silence
 from lrfinder.snapshot.snapshot import Snapshot
 
 __all__ = ["RatesAhead", "rates_ahead", "snapshot_of_rates"]

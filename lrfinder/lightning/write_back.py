@@ -11,9 +11,9 @@ from typing import Any
 
 from lrfinder.errors import InputError, UnsupportedError
 from lrfinder.lightning.internals import configure_again, say, schedulers_of
+from lrfinder.lightning.isolation import do_nothing
 from lrfinder.lightning.look_ahead import RatesAhead, rates_ahead
 from lrfinder.lightning.module_lr import Path, number_at, put_numbers, settable
-from lrfinder.lightning.muting import do_nothing
 from lrfinder.lightning.training import LightningTraining
 from lrfinder.schedules import configuration
 from lrfinder.schedules.optimizer_lr import apply_lr, configured_lrs, scaled_lrs

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lrfinder.answer.choose import choose
@@ -18,6 +19,7 @@ from lrfinder.errors import InputError
 from lrfinder.evidence.curve import Curve
 from lrfinder.evidence.range_test import Ladder
 from lrfinder.probing.batch_cache import ProbeBatches
+from lrfinder.probing.batch_loss import batch_loss, judged_loss, scalar_loss, takes_closure
 from lrfinder.probing.batches import (
     data_of,
     endless,
@@ -41,7 +43,7 @@ __all__ = ["TorchTraining", "find_lr", "range_test", "suggest_for"]
 def range_test(
     model: nn.Module,
     optimizer: Optimizer,
-    loss_fn: Callable[..., Tensor],
+    loss_fn: Callable[..., Tensor] | None,
     loader: Iterable[Any],
     *,
     min_lr: float = 1e-7,
@@ -61,7 +63,8 @@ def range_test(
         model: the network, as it is when training starts.
         optimizer: over the model's parameters; all its param groups are scaled together.
         loss_fn: ``loss_fn(model(inputs), targets)`` for batches ``(inputs, targets)``, ``loss_fn(model(batch))`` for
-            any other; returns a scalar.
+            any other; returns a scalar. Mappings are passed to the model by name if it has such arguments. None if the
+            model's output is the loss or holds one, as those of Hugging Face's models.
         loader: yields batches; iterable more than once, at least two batches.
         min_lr: first learning rate, of the groups at the optimizer's own ``lr`` (the first group where none is).
         max_lr: last learning rate.
@@ -87,7 +90,7 @@ def range_test(
 def find_lr(
     model: nn.Module,
     optimizer: Optimizer,
-    loss_fn: Callable[..., Tensor],
+    loss_fn: Callable[..., Tensor] | None,
     loader: Iterable[Any],
     val_loader: Iterable[Any] | None = None,
     *,
@@ -116,7 +119,8 @@ def find_lr(
         model: the network, as it is when training starts.
         optimizer: over the model's parameters; its param groups keep the ratios of their rates.
         loss_fn: ``loss_fn(model(inputs), targets)`` for batches ``(inputs, targets)``, ``loss_fn(model(batch))`` for
-            any other; returns a scalar.
+            any other; returns a scalar. Mappings are passed to the model by name if it has such arguments. None if the
+            model's output is the loss or holds one, as those of Hugging Face's models.
         loader: training batches; iterable more than once.
         val_loader: batches to judge by, at most 32 of them are kept; without, some training batches are held out.
         steps: optimizer steps you are going to train; None where unknown.
@@ -126,7 +130,7 @@ def find_lr(
         min_lr: lowest learning rate to try.
         max_lr: highest; by default 100, of a range test 10.
         train_step: replaces forward, backward and `optimizer.step` with your own; takes a batch on the model's device,
-            returns the loss. Without ``val_step``, ``loss_fn`` still judges.
+            returns the loss. Without ``val_step``, ``loss_fn`` still judges, and must then be able to.
         val_step: replaces ``loss_fn`` in evaluation: takes a batch, returns one number, in eval mode without gradients.
             With ``train_step`` and batch normalisation it sees training batches too, to renew running statistics.
         mode: "min" or "max", of what ``val_step`` returns.
@@ -194,7 +198,7 @@ class TorchTraining:
         self,
         model: nn.Module,
         optimizer: Optimizer,
-        loss_fn: Callable[..., Tensor],
+        loss_fn: Callable[..., Tensor] | None,
         loader: Iterable[Any],
         train_step: Callable[[Any], Tensor] | None = None,
         accumulate: int = 1,
@@ -209,7 +213,10 @@ class TorchTraining:
         if mode == "max" and val_step is None:
             raise InputError("mode may be max with val_step only: a loss is to be minimised, got val_step = None")
         self.accumulate = accumulate
-        self.device = trainable(model)[0].device
+        parameters = trainable(model)
+        if any(not is_lazy(parameter) and parameter.is_inference() for parameter in parameters):
+            raise InputError("model must have been built outside torch.inference_mode, in which nothing can be trained")
+        self.device = parameters[0].device
         self.model, self.optimizer, self.loss_fn, self.loader = model, optimizer, loss_fn, loader
         self.train_step, self.val_loader, self.val_step = train_step, val_loader, val_step
         self.sign = 1 if mode == "min" else -1
@@ -237,7 +244,7 @@ class TorchTraining:
     def step(self) -> Tensor:
         """Take one optimizer step; return the mean loss of its batches."""
         if self.train_step is not None:
-            return _scalar(self.train_step(to_device(next(self.batches), self.device)), "train_step")
+            return scalar_loss(self.train_step(to_device(next(self.batches), self.device)), "train_step")
         batches = [next(self.batches) for _ in range(self.accumulate)]
         losses: list[Tensor] = []
 
@@ -246,13 +253,13 @@ class TorchTraining:
             parts: list[Tensor] = []
             for batch in batches:
                 loss = self._loss(to_device(batch, self.device))
-                parts.append(_scalar(loss, "loss_fn"))  # a copy: a loss may share memory with a parameter
+                parts.append(scalar_loss(loss, "loss_fn"))  # a copy: a loss may share memory with a parameter
                 (loss / self.accumulate).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             losses.append(torch.stack(parts).mean())
             return losses[-1]
 
-        if isinstance(self.optimizer, torch.optim.LBFGS):  # evaluates the closure several times per step
-            self.optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        if takes_closure(self.optimizer):  # such as L-BFGS, which evaluates it several times per step
+            self.optimizer.step(closure)  # type: ignore[arg-type]  # a tensor will do
         else:
             closure()
             self.optimizer.step()
@@ -277,7 +284,10 @@ class TorchTraining:
         """Return what is minimised, of each held-out batch."""
 
         def forward(batch: Any) -> Any:
-            return (self.val_step or self._loss)(to_device(batch, self.device))
+            batch = to_device(batch, self.device)
+            if self.val_step is not None or self.train_step is None:
+                return (self.val_step or self._loss)(batch)
+            return judged_loss(self.model, self.loss_fn, batch)
 
         def training(batch: Any) -> Any:
             return self._loss(to_device(batch, self.device)) if self.train_step is None else forward(batch)
@@ -320,9 +330,10 @@ class TorchTraining:
         self.snapshot = Snapshot(*roots, data=data, leave=loaders_in(loaders))
         grad_mode = torch.is_grad_enabled()
         try:
-            self.batches = endless(self.side_loader)
-            self._start()
-            yield
+            with torch.inference_mode(False):
+                self.batches = endless(self.side_loader)
+                self._start()
+                yield
         finally:
             with interrupts_deferred():
                 self._fresh()  # ends the workers before the random state goes back
@@ -335,13 +346,5 @@ class TorchTraining:
         self.model.train()
 
     def _loss(self, batch: Any) -> Tensor:
-        if isinstance(batch, (list, tuple)) and len(batch) == 2:
-            return self.loss_fn(self.model(batch[0]), batch[1])
-        return self.loss_fn(self.model(batch))
-
-
-def _scalar(loss: Any, source: str) -> Tensor:
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise InputError(f"{source} must return one scalar tensor, got {got}")
-    return loss.detach().clone().reshape(())
+        loss: Tensor = batch_loss(self.model, self.loss_fn, batch)
+        return loss
