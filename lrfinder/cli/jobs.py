@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
 
 from lrfinder.cli.code_ref import user_code_errors
 from lrfinder.cli.optimizer_choice import OptimizerChoice
@@ -212,6 +213,8 @@ class LightningJob:
 
         def within(trainer: Any, module: Any) -> Answer:
             search = FitSearch.prepare(trainer, module, options)
+            if options.policy in (None, "keep"):
+                _check_one_cycle(trainer, search.options.steps)
             notes = () if self.choice is None else (*self.choice.notes, *dropped)
 
             def suggest(progress: Progress | None, open_journal: OpenJournal | None) -> Suggestion:
@@ -235,6 +238,19 @@ class LightningJob:
 def _finished(suggestion: Suggestion, options: SearchOptions, device: Any, notes: Iterable[str]) -> Suggestion:
     suggestion = with_requested_policy(suggestion.with_environment(device=str(device)), options)
     return dataclasses.replace(suggestion, caveats=(*suggestion.caveats, *notes))
+
+
+def _check_one_cycle(trainer: Any, steps: int | None) -> None:
+    """Raise `InputError` if a one-cycle schedule that is kept ends before training, since torch then raises."""
+    for config in trainer.lr_scheduler_configs:
+        scheduler = config.scheduler
+        if steps is None or config.interval != "step" or not isinstance(scheduler, OneCycleLR):
+            continue
+        if scheduler.last_epoch + steps // config.frequency > scheduler.total_steps:
+            raise InputError(
+                f"the OneCycleLR of configure_optimizers must last as long as training, {steps} steps, got"
+                f" total_steps = {scheduler.total_steps}: make it as long, or give --policy auto"
+            )
 
 
 def loaders_of(data: Any, name: str) -> dict[str, Any]:

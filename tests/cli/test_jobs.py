@@ -273,3 +273,30 @@ def several(job, suggest):
 
     job.trainer.__class__ = Several
     return suggest(None, pytest.fail)
+
+
+def one_cycle(total_steps):
+    module = Net()
+
+    def configure_optimizers():
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    module.configure_optimizers = configure_optimizers
+    return module
+
+
+def asked_of(module, **options):
+    return lightning_job(module, steps=100).ask(lit_search(steps=100, **options), lambda asked, suggest: asked)
+
+
+@pytest.mark.parametrize("policy", [None, "keep"])
+def test_a_one_cycle_schedule_that_is_kept_lasts_as_long_as_training(policy):
+    asked_of(one_cycle(100), policy=policy)
+    with pytest.raises(InputError, match=r"OneCycleLR .* must last .* 100 steps, got total_steps = 99"):
+        asked_of(one_cycle(99), policy=policy)
+
+
+def test_a_one_cycle_schedule_that_is_replaced_may_be_short():
+    asked_of(one_cycle(99), policy="auto")
