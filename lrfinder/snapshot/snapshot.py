@@ -5,13 +5,15 @@
 graph once, records the items of every mutable container and the values of every tensor, and restores the same objects,
 so identities and outside references survive.
 
-By design it does not see class attributes, globals that no function on the walk names, the inside of C objects (caches
-of `functools.lru_cache`, attributes of scripted modules), files, loggers, threads and other processes.
+By design it does not see class attributes, globals that no function on the walk names, the inside of C objects that
+cannot be described (caches of `functools.lru_cache`, attributes of scripted modules), what is written to files,
+loggers, threads and other processes.
 """
 
 from __future__ import annotations
 
 import functools
+import io
 import itertools
 import signal
 import threading
@@ -29,6 +31,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, Dataset
 
 from lrfinder.errors import UnsupportedError
+from lrfinder.snapshot.content import content_undo, process_modes, shared_memory, unchanged
 from lrfinder.snapshot.undo import (
     EMPTY,
     GENERATORS,
@@ -89,7 +92,7 @@ class Snapshot:
     ) -> None:
         self.left: set[str] = set()
         self._random: list[Undo] = random_state()
-        self._undos: list[Undo] = []
+        self._undos: list[Undo] = process_modes()
         self._alive: dict[int, object] = {id(obj): obj for obj in leave}  # a reference keeps each id unique
         self._storages: set[int] = set()
         self._contents: list[StorageContent] = []
@@ -145,7 +148,7 @@ class Snapshot:
             kind = "lenient data" if kind.startswith("lenient") else "data"
         data = kind.endswith("data")
         self._alive[id(obj)] = obj
-        if is_one_shot(obj, data):
+        if is_one_shot(obj, data) and not isinstance(obj, (io.StringIO, io.BytesIO)):
             if kind == "state" or (kind == "data" and exact_data):
                 holder, remedy = (
                     ("the data holds", "build it inside __iter__ or __getitem__ instead")
@@ -157,6 +160,10 @@ class Snapshot:
                 )
             if kind == "data":
                 self.left.add(type(obj).__name__)
+        elif (shared := shared_memory(obj)) is not None:
+            queues[kind].append(shared)
+        elif (undo := content_undo(obj, data)) is not None:
+            self._undos.append(undo)
         elif not is_foreign(obj):
             queues[kind].extend(self._record(obj, data))
 
@@ -169,25 +176,7 @@ class Snapshot:
         if isinstance(obj, GENERATORS):
             self._random.append(generator_state(obj))
             return ()
-        children: list[object] = []
-        if isinstance(obj, (dict, list, deque, set, bytearray)):
-            self._undos.append(refill(obj))
-        if isinstance(obj, (dict, types.MappingProxyType)):
-            items = dict.items(obj) if isinstance(obj, dict) else obj.items()
-            children += _descend(itertools.chain(*items), len(items), data)
-        elif isinstance(obj, (list, tuple, deque, set, frozenset)):
-            children += _descend(obj, len(obj), data)
-        elif isinstance(obj, types.FunctionType):
-            children += self._function(obj)
-        elif isinstance(obj, types.MethodType):
-            children += (obj.__self__, obj.__func__)
-        elif isinstance(obj, types.BuiltinMethodType):
-            children.append(obj.__self__)
-        elif isinstance(obj, functools.partial):
-            children += (obj.func, obj.args, obj.keywords)
-        elif isinstance(obj, weakref.ref):
-            children.append(obj())
-        children += self._slots(obj)
+        children = [*self._members(obj, data), *self._slots(obj)]
         if isinstance(attributes := getattr(obj, "__dict__", None), dict):
             if isinstance(obj, DataLoader):  # its live iterator is full of queues and processes
                 self._alive.setdefault(id(attributes.get("_iterator")), attributes.get("_iterator"))
@@ -196,6 +185,30 @@ class Snapshot:
             self._undos.append(functools.partial(setattr, obj, "training", obj.training))
             children += [*obj.children(), *obj.parameters(recurse=False), *obj.buffers(recurse=False)]
         return children
+
+    def _members(self, obj: Any, data: bool) -> Iterable[object]:
+        """Record what ``obj`` holds beside its attributes; return the objects among it."""
+        if isinstance(obj, (dict, list, deque, set, bytearray)):
+            self._undos.append(refill(obj))
+        if isinstance(obj, (dict, types.MappingProxyType)):
+            items = dict.items(obj) if isinstance(obj, dict) else obj.items()
+            return _descend(itertools.chain(*items), len(items), data)
+        if isinstance(obj, (list, tuple, deque, set, frozenset)):
+            return _descend(obj, len(obj), data)
+        if isinstance(obj, types.FunctionType):
+            return self._function(obj)
+        if isinstance(obj, types.MethodType):
+            return (obj.__self__, obj.__func__)
+        if isinstance(obj, types.BuiltinMethodType):
+            return (obj.__self__,)
+        if isinstance(obj, functools.partial):
+            return (obj.func, obj.args, obj.keywords)
+        if isinstance(obj, weakref.ref):
+            return (obj(),)
+        kind: Any = type(obj)
+        if not data and not hasattr(obj, "__dict__") and not slot_names(kind) and (check := unchanged(obj)) is not None:
+            self._undos.append(check)
+        return ()
 
     def _tensor(self, tensor: Tensor, data: bool) -> Iterable[object]:
         if is_lazy(tensor):
