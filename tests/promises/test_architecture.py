@@ -17,8 +17,11 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.parent == PACKAGE)
 """Every module; the one-line faces of the rooms are none."""
 
-IN_REVISION = {"answer", "evidence", "probing", "lightning"}
+IN_REVISION = {"answer", "evidence", "probing"}
 """Rooms whose modules are about to change: their sizes, and their modules without a test, are not judged yet."""
+
+TOO_LONG = {"lightning/plateau_detector.py"}
+"""Modules still to be shortened."""
 
 ANYWHERE = {"errors", "files", "__init__"}
 UPWARDS = {("answer/suggestion.py", "report")}
@@ -96,7 +99,7 @@ def test_only_two_rooms_know_lightning():
 
 def test_modules_are_few_and_short():
     lines = {short(path): len(path.read_text(encoding="utf-8").splitlines()) for path in settled()}
-    assert {name: count for name, count in lines.items() if count > 350} == {}
+    assert {name for name, count in lines.items() if count > 350} <= TOO_LONG
     assert len(MODULES) <= 86
 
 
