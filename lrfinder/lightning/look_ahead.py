@@ -14,6 +14,7 @@ from lrfinder.lightning.internals import (
     batches_per_step,
     epochs_left,
     hook,
+    internals,
     live_data,
     steps_left,
     steps_of_epoch,
@@ -85,12 +86,14 @@ def rates_ahead(trainer: Any, limit: int = _LIMIT, in_epoch: bool = False) -> Ra
     complete = True
     if not configs:
         return RatesAhead(tuple(rates), tuple(steps), complete)
-    calendar = _Calendar.of(trainer, in_epoch)
+    calendar, module = _Calendar.of(trainer, in_epoch), trainer.lightning_module
+    overridden = internals(trainer, "utilities.model_helpers").is_overridden
+    by_module = module.automatic_optimization and overridden("lr_scheduler_step", module)
     snapshot = snapshot_of_rates(trainer)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, that no optimizer has stepped
-            silence(trainer.lightning_module, do_nothing, do_nothing)
+            silence(module, do_nothing, do_nothing)
             for then, epoch, config in _times(trainer, configs, calendar):
                 if len(rates) > limit:
                     complete = False
@@ -98,7 +101,10 @@ def rates_ahead(trainer: Any, limit: int = _LIMIT, in_epoch: bool = False) -> Ra
                 if id(config) in ended:
                     continue
                 try:
-                    _step(trainer, config, then, epoch)
+                    if by_module:
+                        _step(trainer, config, then, epoch)
+                    else:
+                        config.scheduler.step()
                 except ValueError:  # one-cycle refuses to go on past its end
                     ended.add(id(config))
                 except Exception:  # it needs an argument, such as the metric
@@ -199,11 +205,8 @@ class _Calendar:
 
 
 def _step(trainer: Any, config: Any, then: float, epoch: int) -> None:
-    """Step one scheduler, as the trainer does at that time."""
+    """Let the module step one scheduler, with the trainer's counters as they will be at that time."""
     loop = trainer.fit_loop
-    if not trainer.lightning_module.automatic_optimization:  # the module steps it itself
-        config.scheduler.step()
-        return
     progress = loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total
     held = progress.completed, loop.epoch_progress.current.completed, loop.epoch_progress.current.processed
     progress.completed += int(then)

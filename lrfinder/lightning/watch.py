@@ -69,8 +69,9 @@ class RateWatch:
             warn(
                 trainer,
                 f"wrote a learning rate with which step {trainer.global_step} should be at {expected:.3g}, but it is at"
-                f" {got:.3g}: something else sets the rate (a callback, a hook, a scheduler), so that training"
-                " does not follow. Let it start from the optimizer's lr",
+                f" {got:.3g}: something else sets the rate too (a callback, a hook, a scheduler). Training follows only"
+                " if that starts from the rate that was written: check it, and let it read the optimizer's lr in"
+                " on_train_start",
                 self.name,
             )
         return not wrong

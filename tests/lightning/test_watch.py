@@ -36,7 +36,7 @@ def test_a_callback_that_sets_its_own_rate_is_noticed_once(tmp_path, steps):
     ours = [str(warning.message) for warning in caught if "LRFinder" in str(warning.message)]
     assert len(ours) == 1
     assert f"step {steps} should be at" in ours[0]
-    assert "but it is at 0.01: something else sets the rate" in ours[0]
+    assert "but it is at 0.01: something else sets the rate too" in ours[0]
 
 
 def test_the_hyperparameters_that_loggers_get_hold_nested_rates(tmp_path):
