@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -251,7 +252,7 @@ def _write_config(suggestion: Suggestion, options: argparse.Namespace) -> None:
 def _print(found: Found, comparison: Comparison | None, options: argparse.Namespace) -> None:
     best = found[0][1]
     if options.json:
-        print(_document(found, comparison), end="")
+        print(_document(found, comparison).decode(), end="")
     elif comparison is not None:
         best = comparison.first.suggestion
         if not options.code:
@@ -285,9 +286,14 @@ def _print_code(suggestion: Suggestion, options: argparse.Namespace) -> None:
         print(suggestion.code(), end="")
 
 
-def _document(found: Found, comparison: Comparison | None) -> str:
+def _document(found: Found, comparison: Comparison | None) -> bytes:
     document = found[0][1].to_dict() if comparison is None else comparison.to_dict()
-    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+    text = io.BytesIO()  # a long curve as one str, and the pieces it is joined from, would take five times the memory
+    with io.TextIOWrapper(text, "utf-8", newline="") as file:
+        json.dump(document, file, indent=2, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        return text.getvalue()
 
 
 def _paths(path: str, options: argparse.Namespace) -> list[str]:
