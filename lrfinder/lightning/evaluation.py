@@ -204,10 +204,11 @@ _COMPARED = 8
 
 
 def _differ(training: Sequence[float], evaluated: Sequence[float]) -> bool:
-    """Whether losses are of another size in eval mode: by more than a factor of three, and than their spread."""
+    """Whether losses are of another sign or size in eval mode: by more than a factor of three and their spread."""
     first, second = (math.fsum(losses) / len(losses) for losses in (training, evaluated))
     spread = math.sqrt(math.fsum((loss - first) ** 2 for loss in training) / len(training))
-    return abs(first - second) > 2 * min(abs(first), abs(second)) + 4 * spread
+    tolerated = 2 * min(abs(first), abs(second)) if first * second > 0 else 0.0
+    return abs(first - second) > tolerated + 4 * spread
 
 
 class _ValidationBatches:

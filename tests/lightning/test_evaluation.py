@@ -52,9 +52,18 @@ def test_the_mode_of_validation_is_the_modules_own(tmp_path):
     assert Hooked.opened == 1  # by the trial of the judge alone
 
 
-def test_a_step_that_means_something_else_in_eval_mode_is_judged_in_train_mode(tmp_path):
-    _, callback = by_hand(tmp_path, module=Scaled)
-    assert callback.suggestion.probes[0].loss.max() < 10
+class Negated(Net):
+    """Returns a score in eval mode, of which more is better."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return loss if self.training else -loss
+
+
+@pytest.mark.parametrize("module", [Scaled, Negated])
+def test_a_step_that_means_something_else_in_eval_mode_is_judged_in_train_mode(tmp_path, module):
+    _, callback = by_hand(tmp_path, module=module)
+    assert 0 < callback.suggestion.probes[0].loss.max() < 10
     (caveat,) = [caveat for caveat in callback.suggestion.caveats if "eval mode" in caveat]
     assert "judged in train mode" in caveat
     assert "pass monitor=" in caveat
