@@ -90,6 +90,8 @@ def ablated(logs: dict[str, TrainingLog]) -> None:
     for name, value, what in (
         ("_SPREAD", lawfit._SPREAD * 100, "without prior"),
         ("_SPREAD", lawfit._SPREAD / 2, "prior half as wide"),
+        ("_TYPICAL", lawfit._TYPICAL * [1, 1, 1, 0.5], "d ~ N(0.05, 0.05)"),
+        ("_TYPICAL", lawfit._TYPICAL * [1, 1, 1, 1.5], "d ~ N(0.15, 0.05)"),
         ("_TIMES_NOISE", 2.0, "soft-L1 at 2 standard deviations"),
         ("_TIMES_NOISE", 8.0, "soft-L1 at 8 standard deviations"),
         ("_MAX_POINTS", 100, "at most 100 points a log"),

@@ -10,25 +10,21 @@ from numpy.typing import NDArray
 
 from lrfinder.logs.loss_law import MIN_LR, LossLaw, spent
 
-__all__ = ["best_decay", "loss_after_lines", "loss_after_stairs"]
+__all__ = ["best_decay", "loss_after_lines"]
 
 Array = NDArray[np.float64]
 
-_KNOTS = 48
-"""Maximum number of knots; they are denser towards the end, where the rate falls."""
-
-_LOWEST_STAIR = 0.1
-"""Minimum rate after a jump, as a share of the peak. With γ > 1 the law predicts that a jump to almost 0 gains
-everything at once, which no log supports; in the curves that the law was found on, the deepest jumps go to a tenth."""
+_KNOTS = 11
+"""Maximum number of knots, evenly spaced. No fall is then shorter than a tenth of the training: the law would let the
+rate fall at once and at the very end, which no log supports."""
 
 
 def best_decay(law: LossLaw, lr: Array, warmup_steps: int, end_lr: float, starts: Sequence[Array]) -> Array:
     """Minimise the predicted final loss over decays from the peak that never rise, with SciPy's L-BFGS-B.
 
     The falls between knots are a softmax of the unknowns, the last of which is the share that never falls. So the rate
-    starts at the peak, never rises and stays at or above ``end_lr``. The search is made twice, for lines between the
-    knots and for stairs at them, because under the law a jump gains sooner than the same fall along a line. The law
-    does not know that a rate can be too high, so the peak is given and not sought.
+    starts at the peak, never rises and stays at or above ``end_lr``. Between the knots it falls along lines of at least
+    a tenth of the training. The law does not know that a rate can be too high, so the peak is given and not sought.
 
     Args:
         law: fitted to falls.
@@ -49,9 +45,6 @@ def best_decay(law: LossLaw, lr: Array, warmup_steps: int, end_lr: float, starts
     def lines(heights: Array) -> Array:
         return np.concatenate([warmup, np.interp(steps, knots, heights)])
 
-    def stairs(heights: Array) -> Array:
-        return np.concatenate([warmup, heights[np.searchsorted(knots, steps, "right") - 1]])
-
     found = [start for start in starts if _never_rises(start[warmup_steps:]) and start[-1] >= end_lr * (1 - 1e-9)]
     nearby = [np.interp(knots, np.arange(last + 1), start) for start in starts[:3]]
     if peak > end_lr:
@@ -59,16 +52,6 @@ def best_decay(law: LossLaw, lr: Array, warmup_steps: int, end_lr: float, starts
             lines(_descended(lambda h: loss_after_lines(law, knots, h, before), heights, peak, end_lr))
             for heights in nearby
         ]
-    floor = max(end_lr, _LOWEST_STAIR * peak)
-    if peak > floor:
-
-        def objective(heights: Array) -> tuple[float, Array]:
-            return loss_after_stairs(law, knots, heights, before)
-
-        drops = [np.where(knots < knot, peak, low) for knot in knots[1:] for low in np.linspace(floor, peak, 6)[:-1]]
-        drops.sort(key=lambda heights: objective(heights)[0])
-        found += [stairs(drops[0])]
-        found += [stairs(_descended(objective, heights, peak, floor)) for heights in (drops[0], *nearby)]
     return min(found, key=lambda one: float(law(one, np.array([last])).loss[0]))
 
 
@@ -93,9 +76,8 @@ def _descended(objective: Callable[[Array], tuple[float, Array]], heights: Array
 
 
 def _knots(first: int, last: int) -> Array:
-    """Return knots whose distance to the end falls as a square: whole steps, all different."""
-    share = 1 - np.linspace(1, 0, min(_KNOTS, last - first + 1)) ** 2
-    return np.unique(np.round(first + (last - first) * share))
+    """Return whole steps, all different."""
+    return np.unique(np.round(np.linspace(first, last, min(_KNOTS, last - first + 1))))
 
 
 def _softmax(x: Array) -> Array:
@@ -118,15 +100,19 @@ class _Terms(NamedTuple):
 
 
 def _terms(law: LossLaw, travelled: float, fall: Array, lr: Array, since: Array) -> _Terms:
-    a, alpha, b, _, _, gamma = np.exp(law.parameters[1:])
+    a, alpha, b, _, _, gamma = np.exp(law.parameters[1:7])
+    d = float(law.parameters[7])
     since = np.maximum(since, 1e-300)
     _, _, left, slope = spent(law.parameters, lr, since)
+    way = np.maximum(travelled - since, 1e-12)
+    scaled = way**-d
+    gained, by_way = scaled * (1 - left), d * scaled * (1 - left) * fall / way
     return _Terms(
-        float(law.parameters[0] + a * travelled**-alpha - b * float((1 - left) @ fall)),
-        float(-alpha * a * travelled ** (-alpha - 1)),
-        -b * (1 - left),
-        b * gamma * slope * fall * (lr > MIN_LR) / np.maximum(lr, MIN_LR),  # the law is flat below
-        -b * slope * fall / since,
+        float(law.parameters[0] + a * travelled**-alpha - b * float(gained @ fall)),
+        float(-alpha * a * travelled ** (-alpha - 1) + b * by_way.sum()),
+        -b * gained,
+        b * gamma * scaled * slope * fall * (lr > MIN_LR) / np.maximum(lr, MIN_LR),  # the law is flat below
+        -b * (scaled * slope * fall / since + by_way),
     )
 
 
@@ -155,15 +141,4 @@ def loss_after_lines(law: LossLaw, knots: Array, heights: Array, before: float) 
     by_height = np.zeros(h.size)
     by_height[:-1] += by_middle / 2 + t.by_fall + t.by_since * width / 8
     by_height[1:] += by_middle / 2 - t.by_fall + t.by_since * width * 3 / 8
-    return t.value * law.loss_unit, by_height * law.loss_unit / law.lr_unit
-
-
-def loss_after_stairs(law: LossLaw, knots: Array, heights: Array, before: float) -> tuple[float, Array]:
-    """Return the same for rates that stay from each knot until the step before the next, for which it is exact."""
-    h, width = heights / law.lr_unit, np.diff(knots, append=knots[-1] + 1) / law.sum_unit
-    since = np.cumsum((width * h)[::-1])[::-1]
-    t = _terms(law, before / law.lr_unit / law.sum_unit + float(since[0]), h[:-1] - h[1:], h[1:], since[1:])
-    by_height = width * t.by_travelled
-    by_height[:-1] += t.by_fall
-    by_height[1:] += t.by_lr - t.by_fall + width[1:] * np.cumsum(t.by_since)
     return t.value * law.loss_unit, by_height * law.loss_unit / law.lr_unit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,60 +13,25 @@ from lrfinder.errors import InputError
 from lrfinder.files import SCHEMA_VERSION
 from lrfinder.logs.best_decay import best_decay
 from lrfinder.logs.law_fit import NO_FALLS, fit_law
-from lrfinder.logs.log import MAX_STEPS, TrainingLog, end_of_warmup
+from lrfinder.logs.log import TrainingLog, end_of_warmup
 from lrfinder.logs.loss_law import LossLaw
-from lrfinder.schedules.policy import POLICIES, RANKED, UNWARMED, Policy
+from lrfinder.logs.scenario import Scenario, lowest_lr, make_scenario
+from lrfinder.schedules.policy import RANKED
 
-__all__ = ["Forecast", "Scenario", "Scheduled", "ScoredLog", "forecast"]
+__all__ = ["Forecast", "Scheduled", "ScoredLog", "forecast"]
 
 Array = NDArray[np.float64]
 
 Steps = NDArray[np.int64]
 
-_NODES = 50_000
-"""Maximum number of steps at which a policy is evaluated; between them its rate is a line, which blurs jumps."""
-
-_FAR = 1e4
-"""Maximum factor between a given peak and those logged; a larger one must be a typing error."""
+IMPOSSIBLE = (
+    "The law predicts losses of at most 0, although all logged losses are positive: the training is too far from what"
+    " was logged. Ask for fewer steps or a lower peak."
+)
+"""The reason why some schedules are left out, with the remedy."""
 
 _POINTS = 500
 """Number of steps at which a predicted curve is given."""
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """The training for which schedules are compared.
-
-    Attributes:
-        total: T, steps.
-        peak_lr: highest learning rate.
-        warmup: W, steps, below T.
-        end_lr: minimum learning rate of every decay, from 0 to ``peak_lr``.
-        caveats: where it leaves what was logged, in sentences.
-    """
-
-    total: int
-    peak_lr: float
-    warmup: int
-    end_lr: float
-    caveats: tuple[str, ...] = ()
-
-    def warmup_of(self, name: str) -> int:
-        """Return the number of warmup steps of a policy."""
-        return 0 if name in UNWARMED else self.warmup
-
-    def every_lr(self, name: str) -> Array:
-        """Return the learning rate of every step, (T + 1,), of a policy that ends at ``end_lr``."""
-        ends = "end" in POLICIES[name].parameters and (name != "exponential" or self.end_lr > 0)
-        params = {"end": self.end_lr / self.peak_lr} if ends else {}
-        policy = Policy(name, self.total, self.warmup_of(name), params)
-        nodes = np.unique(np.linspace(0, self.total, min(_NODES, self.total) + 1).round().astype(np.int64))
-        nodes = np.union1d(nodes, [policy.warmup_steps])
-        multiplier = [policy(step) for step in nodes.tolist()]
-        lr = self.peak_lr * np.interp(np.arange(self.total + 1), nodes, multiplier)
-        falling = end_of_warmup(lr)
-        lr[falling:] = np.maximum(lr[falling:], self.end_lr)
-        return lr
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,10 +191,12 @@ def forecast(
     if not runs:
         raise InputError("runs must hold at least one log, got none")
     law = fit_law(runs)  # first: it says what is wrong with a log, before the scenario is made from it
-    scenario = _scenario(runs, steps, peak_lr, warmup_steps, end_lr) if names or optimal else None
-    refused = None
-    if not law.knows_falls:
-        known = [log for log in targets if _lowest_lr(log) >= 0.98 * log.every_lr()[log.warmup_steps]]
+    scenario = make_scenario(runs, steps, peak_lr, warmup_steps, end_lr) if names or optimal else None
+    refused = law.refused
+    if refused is not None:
+        names, targets, optimal = [], (), False
+    elif not law.knows_falls:
+        known = [log for log in targets if lowest_lr(log) >= 0.98 * log.every_lr()[log.warmup_steps]]
         if optimal or len(known) < len(targets) or any(name != "constant" for name in names):
             refused = NO_FALLS
         names, targets, optimal = [name for name in names if name == "constant"], known, False
@@ -241,8 +207,12 @@ def forecast(
         rates = {name: scenario.every_lr(name) for name in names}
         if optimal:
             rates["optimal"] = _optimal_lr(law, scenario, rates)
-        ranked = _rank(law, scenario, rates, min(map(_lowest_lr, runs)))
+        ranked = _rank(law, scenario, rates, min(map(lowest_lr, runs)))
         caveats += scenario.caveats
+        possible = [schedule for schedule in ranked if schedule.final_loss > 0 or not _are_positive(runs)]
+        if len(possible) < len(ranked):
+            ranked, refused = possible, IMPOSSIBLE
+        caveats += _as_good_as_wsd(ranked)
     return Forecast(
         tuple(runs),
         law,
@@ -254,46 +224,16 @@ def forecast(
     )
 
 
-def _scenario(
-    runs: Sequence[TrainingLog],
-    steps: int | None,
-    peak_lr: float | None,
-    warmup_steps: int | None,
-    end_lr: float | None,
-) -> Scenario:
-    """Return what schedules have in common; what is None is taken from the logs."""
-    total = max(run.last_step for run in runs) if steps is None else steps
-    if not 1 <= total <= MAX_STEPS:
-        raise InputError(f"steps must be from 1 to {MAX_STEPS}, got steps = {total}")
-    low, high = min(run.peak_lr for run in runs), max(run.peak_lr for run in runs)
-    peak = high if peak_lr is None else peak_lr
-    if not 0 < peak < math.inf:
-        raise InputError(f"peak_lr must be positive and finite, got peak_lr = {peak:g}")
-    if not low / _FAR <= peak <= high * _FAR:
-        raise InputError(
-            f"peak_lr must be within a factor of {_FAR:g} of the peaks logged ({low:.3g} to {high:.3g}),"
-            f" got peak_lr = {peak:g}"
-        )
-    # A log that begins at its peak hides where warmup ended: the shortest is the closest.
-    warmup = min(run.warmup_steps for run in runs) if warmup_steps is None else warmup_steps
-    if not 0 <= warmup < total:
-        source = " (as in the logs)" if warmup_steps is None else ""
-        raise InputError(
-            f"warmup_steps must be at least 0 and below steps, got warmup_steps = {warmup}{source}, steps = {total}"
-        )
-    end = min(min(map(_lowest_lr, runs)), peak) if end_lr is None else end_lr
-    if not 0 <= end <= peak:
-        raise InputError(f"end_lr must be from 0 to peak_lr, got end_lr = {end:g}, peak_lr = {peak:g}")
-    caveats, longest = [], max(run.last_step for run in runs)
-    if not low / 1.1 < peak < high * 1.1:
-        logged = f"{low:.3g} to {high:.3g}" if low < high else f"{low:.3g}"
-        caveats.append(
-            f"No log has the peak {peak:.3g} (the logs have {logged}): the law does not know that a rate can be too"
-            " high, and predicts a lower loss for every higher peak."
-        )
-    if total > 1.5 * longest:
-        caveats.append(f"{total} steps are {total / longest:.1f} times the longest log: an extrapolation.")
-    return Scenario(total, peak, warmup, end, tuple(caveats))
+def _are_positive(runs: Sequence[TrainingLog]) -> bool:
+    return all(float(run.value[run.has_loss].min()) > 0 for run in runs)
+
+
+def _as_good_as_wsd(ranked: Sequence[Scheduled]) -> list[str]:
+    """Return the advice to prefer wsd to the optimum if the law cannot tell them apart."""
+    tied = {schedule.name for schedule in ranked if schedule.tied}
+    if {"optimal", "wsd"} <= tied:
+        return ["wsd is as good as the optimal schedule within the error of the law. Use wsd: it is simpler."]
+    return []
 
 
 def _rank(law: LossLaw, scenario: Scenario, rates: Mapping[str, Array], lowest: float) -> list[Scheduled]:
@@ -329,11 +269,6 @@ def _optimal_lr(law: LossLaw, scenario: Scenario, rates: Mapping[str, Array]) ->
     starts = [lr for lr in (*rates.values(), *others) if end_of_warmup(lr) <= scenario.warmup]  # not one-cycle
     starts.sort(key=lambda lr: float(law(lr, end).loss[0]))
     return best_decay(law, scenario.every_lr("constant"), scenario.warmup, scenario.end_lr, starts)
-
-
-def _lowest_lr(log: TrainingLog) -> float:
-    """Return the lowest learning rate logged after warmup."""
-    return float(log.every_lr()[log.warmup_steps :].min())
 
 
 def _score(law: LossLaw, log: TrainingLog) -> ScoredLog:

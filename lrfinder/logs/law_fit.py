@@ -37,14 +37,25 @@ exceed it."""
 _MIN_SCALE = 1e-4
 """Minimum of that scale, in units of the fall of the loss."""
 
+_MIN_EXPLAINED = 0.5
+"""Minimum share of the variance of the losses that the law must explain."""
+
+_PARTS = 10
+"""Number of parts of a log whose means show whether the loss rises in the end."""
+
+_MIN_RISE = 0.03
+"""Minimum rise from the lowest part to the last, as a share of the fall of the loss, to count; also five standard
+errors."""
+
 _BLOCKS_OF_ROWS = 6
 """Number of blocks of neighbouring losses of each log; within a block, residuals may be correlated in any way."""
 
-_TYPICAL = np.log([100.0, 0.5, 1.0])
+_TYPICAL = np.array([*np.log([100.0, 0.5, 1.0]), 0.1])
 
-_SPREAD = np.array([3.0, 1.0, 1.0])
-"""Mean and standard deviation of the prior of log C, log β, log γ. The prior decides if the logs do not: from falls to
-a single rate only the number C·η^-γ can be known. benchmarks/forecast.py fits with and without it."""
+_SPREAD = np.array([3.0, 1.0, 1.0, 0.05])
+"""Mean and standard deviation of the prior of log C, log β, log γ, d. The prior decides if the logs do not: from falls
+to a single rate only the number C·η^-γ can be known, and from falls at one place nothing about d.
+benchmarks/forecast.py fits with and without it."""
 
 _STARTS = ((0.13, 20.0, 0.5, 0.5), (0.13, 400.0, 0.5, 2.5))
 """Start values (B, C, β, γ): with a small γ, as published, and with a large γ, as fitted to the curves of the 25M
@@ -109,7 +120,31 @@ def fit_law(logs: Sequence[TrainingLog]) -> LossLaw:
             f"The law leaves {residual:.2g} of the loss unexplained (root mean square): the losses are noisy, or the"
             " law does not fit this training."
         )
-    return LossLaw(parameters, covariance, unit, lr_unit, sum_unit, residual, knows, tuple(caveats))
+    explained = 1 - residual**2 / float(np.var(losses))
+    refused = next(filter(None, map(_rise, logs, rates, points)), None)
+    if refused is None and explained < _MIN_EXPLAINED:
+        refused = (
+            f"The law explains only {max(explained, 0.0):.0%} of the variance of the losses, which are flat or mostly"
+            " noise. Use logs of the validation loss, of a smoothed loss, or of the whole training."
+        )
+    return LossLaw(parameters, covariance, unit, lr_unit, sum_unit, residual, knows, tuple(caveats), refused)
+
+
+def _rise(log: TrainingLog, rate: Array, points: tuple[NDArray[np.int64], Array]) -> str | None:
+    """Return why a log whose loss rises in the end cannot be used, although the rate does not rise; else None."""
+    step, loss = points
+    if (np.diff(rate[log.warmup_steps :]) > _MIN_FALL * log.peak_lr).any() or loss.size < 2 * _PARTS:
+        return None
+    means = np.array([part.mean() for part in np.array_split(loss, _PARTS)])
+    lowest = int(means.argmin())
+    noise = float(np.median(np.abs(np.diff(loss)))) / NormalDist().inv_cdf(0.75) / 2**0.5
+    if means[-1] - means[lowest] < max(_MIN_RISE * np.ptp(means), 5 * noise * (_PARTS / loss.size) ** 0.5):
+        return None
+    since = int(np.array_split(step, _PARTS)[lowest][-1])
+    return (
+        f"{log.name}: the loss rises from about step {since} on, as in overfitting or divergence, for which the law has"
+        " no term. Use the training loss, or the rows up to that step."
+    )
 
 
 def _points(log: TrainingLog) -> tuple[NDArray[np.int64], Array]:
@@ -144,7 +179,7 @@ def _best(data: Sequence[_Data], knows: bool) -> tuple[Array, float]:
     from scipy.optimize import least_squares
 
     def fitted(start: Array, scale: float) -> tuple[float, Array]:
-        free = 7 if knows else 3
+        free = 8 if knows else 3
 
         def full(p: Array) -> Array:
             return np.concatenate([p, start[free:]])
@@ -155,7 +190,7 @@ def _best(data: Sequence[_Data], knows: bool) -> tuple[Array, float]:
 
         def jacobian(p: Array) -> Array:
             rows = [one.weight * law_and_gradient(full(p), one.exposure)[1][:, :free] for one in data]
-            prior = np.hstack([np.zeros((3, 4)), np.diag(scale / _SPREAD)]) if knows else np.empty((0, 3))
+            prior = np.hstack([np.zeros((4, 4)), np.diag(scale / _SPREAD)]) if knows else np.empty((0, 3))
             return np.concatenate([*rows, prior])
 
         low, high = np.full(free, -12.0), np.full(free, 12.0)
@@ -167,7 +202,7 @@ def _best(data: Sequence[_Data], knows: bool) -> tuple[Array, float]:
         return float(found.cost), full(found.x)
 
     first = [-0.3, np.log(0.3), np.log(0.5)]
-    starts = [np.array([*first, *np.log(start)]) for start in _STARTS]
+    starts = [np.array([*first, *np.log(start), _TYPICAL[3]]) for start in _STARTS]
     if not knows:
         starts = [np.array([*first, -np.inf, *_TYPICAL])]
     _, best = min((fitted(start, _FIRST_SCALE) for start in starts), key=lambda found: found[0])
@@ -177,7 +212,7 @@ def _best(data: Sequence[_Data], knows: bool) -> tuple[Array, float]:
 
 
 def _covariance(parameters: Array, data: Sequence[_Data], knows: bool, scale: float) -> Array:
-    free = 7 if knows else 3
+    free = 8 if knows else 3
     bread, meat = np.zeros((free, free)), np.zeros((free, free))
     if knows:
         prior = np.diag(np.concatenate([np.zeros(4), (scale / _SPREAD) ** 2]))
@@ -192,7 +227,7 @@ def _covariance(parameters: Array, data: Sequence[_Data], knows: bool, scale: fl
             meat += np.outer(score, score)
     units = len(data) * _BLOCKS_OF_ROWS
     inverse = np.linalg.pinv(bread, rcond=1e-14, hermitian=True)
-    covariance = np.zeros((7, 7))
+    covariance = np.zeros((8, 8))
     covariance[:free, :free] = inverse @ meat @ inverse * units / max(units - free, 1)
     return covariance
 

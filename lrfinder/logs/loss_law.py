@@ -1,11 +1,12 @@
 """The loss-curve law: how the loss of a training follows from the learning rate of every step.
 
-    L(t) = L0 + A·S1(t)^-α - B·Σ_k (η_{k-1} - η_k)·(1 - (1 + C·η_k^-γ·S_k(t))^-β)
+    L(t) = L0 + A·S1(t)^-α - B·Σ_k (η_{k-1} - η_k)·S1(k)^-d·(1 - (1 + C·η_k^-γ·S_k(t))^-β)
 
 with η_k the learning rate of step k, S1(t) = Σ_{τ<=t} η_τ, warmup included, and S_k(t) = Σ_{k<=τ<=t} η_τ; the sum runs
 over the steps k <= t after warmup. Under a constant rate the loss follows a power law in the distance travelled, S1.
 Every fall of the rate gains at most B times that fall, and the gain grows with the distance travelled after it.
-Source: Luo et al., ICLR 2025 (arXiv 2503.12811).
+Source: Luo et al., ICLR 2025 (arXiv 2503.12811), where d = 0. With d > 0 the same fall gains less after a longer way:
+without it, the law predicts the ends of late decays too low (docs/forecast.md).
 
 Here learning rates are in units of the highest one logged and their sums in units of the largest one logged. Then the
 parameters are of the order of one and the scale of the learning rate drops out.
@@ -36,10 +37,10 @@ _CHUNK = 500
 MIN_LR = 1e-6
 """Minimum rate, in units of the peak: below it η^-γ would only overflow, and the rest of the fall is spent."""
 
-_TO_90 = NormalDist().inv_cdf(0.95) * 2.8
+_TO_90 = NormalDist().inv_cdf(0.95) * 2.1
 """Half a 90% interval, in standard errors. The quantile alone would do for a law without error of its own.
-With the factor of 2.8 the intervals hold nine in ten of the ends of curves not fitted, over all pairs and triples of
-nine (benchmarks/forecast.py)."""
+With the factor of 2.1 the intervals hold 87 to 94% of the ends of curves not fitted, over pairs and triples of nine
+(benchmarks/forecast.py)."""
 
 
 class Exposure(NamedTuple):
@@ -49,12 +50,14 @@ class Exposure(NamedTuple):
         travelled: (n,) S1, > 0.
         fall: (m,) η_{k-1} - η_k, negative where the rate rises after warmup.
         lr: (m,) η_k.
+        before: (m,) S1 at the fall, > 0.
         since: (n, m) S_k; 0 if the fall is still to come.
     """
 
     travelled: Array
     fall: Array
     lr: Array
+    before: Array
     since: Array
 
 
@@ -63,7 +66,7 @@ class Predicted(NamedTuple):
 
     Attributes:
         loss: (n,) the law's values.
-        gradient: (n, 7) their derivatives by the parameters, see `LossLaw.parameters`.
+        gradient: (n, 8) their derivatives by the parameters, see `LossLaw.parameters`.
     """
 
     loss: Array
@@ -75,14 +78,15 @@ class LossLaw:
     """A fitted law.
 
     Attributes:
-        parameters: (7,) L0 and the logarithms of A, α, B, C, β, γ, for losses in units of ``loss_unit``.
-        covariance: (7, 7) covariance of the parameters.
+        parameters: (8,) L0, the logarithms of A, α, B, C, β, γ, and d, for losses in units of ``loss_unit``.
+        covariance: (8, 8) covariance of the parameters.
         loss_unit: the fall of the losses logged.
         lr_unit: the highest learning rate logged.
         sum_unit: the largest S1 logged, in units of ``lr_unit``.
         residual: root mean square difference between the law and the losses logged, in units of the loss.
         knows_falls: whether the rate fell in a log; if not, B is 0 and only constant rates can be predicted.
         caveats: what cannot be known from the logs, in sentences.
+        refused: why nothing can be predicted from these logs, with the remedy; None if something can.
     """
 
     parameters: Array
@@ -93,6 +97,7 @@ class LossLaw:
     residual: float
     knows_falls: bool
     caveats: tuple[str, ...] = ()
+    refused: str | None = None
 
     def exposure(self, lr: Array, steps: NDArray[np.int64]) -> Exposure:
         """Return the exposure to a schedule at ``steps``, in the law's units; see `exposure`."""
@@ -106,7 +111,7 @@ class LossLaw:
             steps: (n,) steps at which to predict, each at most T.
 
         Returns:
-            (n,) losses and their (n, 7) gradient; infinite at steps before which the rate was 0.
+            (n,) losses and their (n, 8) gradient; infinite at steps before which the rate was 0.
         """
         parts = [
             law_and_gradient(self.parameters, self.exposure(lr, steps[i : i + _CHUNK]))
@@ -117,7 +122,7 @@ class LossLaw:
         return Predicted(self.loss_unit * loss, self.loss_unit * gradient)
 
     def half_width(self, gradient: Array) -> float:
-        """Return half the 90% interval, due to the fit alone, of a quantity with this (7,) gradient."""
+        """Return half the 90% interval, due to the fit alone, of a quantity with this (8,) gradient."""
         variance = float(gradient @ self.covariance @ gradient)
         return _TO_90 * math.sqrt(max(variance, 0.0))
 
@@ -128,11 +133,12 @@ class LossLaw:
     def to_dict(self) -> dict[str, Any]:
         """Return the parameters as JSON-ready data, in units of the loss, of ``lr_unit`` and of ``sum_unit``."""
         floor = float(self.parameters[0])
-        others = [float(value) for value in np.exp(self.parameters[1:])]
+        others = [float(value) for value in np.exp(self.parameters[1:7])]
         values = dict(zip(("A", "alpha", "B", "C", "beta", "gamma"), others, strict=True))
         return {
             "L0": self.loss_unit * floor,
             **{name: self.loss_unit * value if name in ("A", "B") else value for name, value in values.items()},
+            "d": float(self.parameters[7]),
             "lr_unit": self.lr_unit,
             "sum_unit": self.sum_unit,
             "residual": self.residual,
@@ -158,19 +164,20 @@ def exposure(lr: Array, steps: NDArray[np.int64], lr_unit: float, sum_unit: floa
     fall[: end_of_warmup(lr) + 1] = 0
     k = np.flatnonzero(np.abs(fall) > 1e-12)
     if not k.size:
-        return Exposure(travelled, np.empty(0), np.empty(0), np.empty((steps.size, 0)))
+        return Exposure(travelled, np.empty(0), np.empty(0), np.empty(0), np.empty((steps.size, 0)))
     size = np.abs(fall[k])
     middle = np.cumsum(size) - size / 2
     share = (middle / size.sum() * _BLOCKS).astype(int)
     block = np.cumsum(np.diff(share, prepend=share[0]) > 0)
     weight = np.bincount(block, size)
     at = np.bincount(block, size * k) / weight
-    since = travelled[:, None] - np.interp(at, np.arange(before.size), before)
+    way = np.interp(at, np.arange(before.size), before)
     return Exposure(
         travelled,
         np.bincount(block, fall[k]).astype(np.float64),
         np.bincount(block, size * eta[k]) / weight,
-        np.maximum(since, 0.0),
+        np.maximum(way, 1e-12),
+        np.maximum(travelled[:, None] - way, 0.0),
     )
 
 
@@ -178,7 +185,7 @@ def spent(parameters: Array, lr: Array, since: Array) -> tuple[Array, Array, Arr
     """Return how much of its gain each fall has brought, computed in logarithms, which never overflow.
 
     Args:
-        parameters: (7,) see `LossLaw.parameters`.
+        parameters: (8,) see `LossLaw.parameters`.
         lr: (m,) η_k, the rate after each fall.
         since: (..., m) S_k.
 
@@ -186,7 +193,7 @@ def spent(parameters: Array, lr: Array, since: Array) -> tuple[Array, Array, Arr
         With x = C·η_k^-γ·S_k: log η_k, (m,), at least that of `MIN_LR`; and, (..., m) each, log(1 + x), which is 0 if
         the fall is still to come; the share of the gain still to come, (1 + x)^-β; the derivative of the rest by log x.
     """
-    log_c, beta, gamma = parameters[4], *np.exp(parameters[5:])
+    log_c, beta, gamma = parameters[4], *np.exp(parameters[5:7])
     log_lr = np.log(np.maximum(lr, MIN_LR))
     with np.errstate(divide="ignore"):
         log_x = log_c - gamma * log_lr + np.log(since)
@@ -196,14 +203,16 @@ def spent(parameters: Array, lr: Array, since: Array) -> tuple[Array, Array, Arr
 
 
 def law_and_gradient(parameters: Array, e: Exposure) -> tuple[Array, Array]:
-    """Return the law's (n,) values and their (n, 7) derivatives by the parameters."""
+    """Return the law's (n,) values and their (n, 8) derivatives by the parameters."""
     floor = parameters[0]
-    a, alpha, b, _, beta, gamma = np.exp(parameters[1:])
+    a, alpha, b, _, beta, gamma = np.exp(parameters[1:7])
+    log_way = np.log(e.before)
+    fall = e.fall * np.exp(-parameters[7] * log_way)
     with np.errstate(divide="ignore", over="ignore"):
         log_travelled = np.log(e.travelled)
         power = a * np.exp(-alpha * log_travelled)
     log_lr, log_1x, left, slope = spent(parameters, e.lr, e.since)
-    gained = b * ((1 - left) @ e.fall)
+    gained = b * ((1 - left) @ fall)
     with np.errstate(invalid="ignore"):
         gradient = np.stack(
             [
@@ -211,9 +220,10 @@ def law_and_gradient(parameters: Array, e: Exposure) -> tuple[Array, Array]:
                 power,
                 -power * alpha * log_travelled,
                 -gained,
-                -b * (slope @ e.fall),
-                -b * ((beta * log_1x * left) @ e.fall),
-                b * gamma * (slope @ (e.fall * log_lr)),
+                -b * (slope @ fall),
+                -b * ((beta * log_1x * left) @ fall),
+                b * gamma * (slope @ (fall * log_lr)),
+                b * ((1 - left) @ (fall * log_way)),
             ],
             axis=1,
         )

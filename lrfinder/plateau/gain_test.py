@@ -30,7 +30,7 @@ _PER_DOUBLING = 16
 _FIRST = 5
 """Looks are made from 2**5 steps on."""
 
-_FAMILY = 12.0
+_FAMILY = 16.0
 """Tests that share the rate of false alarms, per doubling of the steps. Found by simulation (docs/plateau.md)."""
 
 _STILL = 0.5
@@ -111,7 +111,7 @@ def run_gain_test(
     """Return what the ``ahead`` coming steps are expected to gain if the loss goes on as in the blocks before.
 
     The slope of every window of 24 to 272 blocks up to now, times the coming steps, is tested against ``delta`` by
-    Student's t, with the noise of the last half of the record, each at ``alpha / (12 log2(step))``. Where progress
+    Student's t, with the noise of the last half of the record, each at ``alpha / (16 log2(step))``. Where progress
     slows down, as it does at a constant rate, the slope behind bounds the slope ahead, so that what is shown for
     the one holds for the other.
 

@@ -171,8 +171,11 @@ def test_a_constant_run_can_be_continued():
         ({"warmup_steps": 4000}, "below steps, got warmup_steps = 4000, steps = 4000"),
         ({"warmup_steps": -1}, "at least 0 and below steps, got warmup_steps = -1"),
         ({"peak_lr": 0.0}, "peak_lr must be positive and finite, got peak_lr = 0"),
-        ({"peak_lr": 11.0}, "peak_lr must be within a factor of 10000 of the peaks logged (0.001 to 0.001), got"),
-        ({"peak_lr": 0.9e-7}, "got peak_lr = 9e-08"),
+        (
+            {"peak_lr": 1.0},
+            "peak_lr must be within a factor of 4 of the peaks logged (0.001 to 0.001), got peak_lr = 1",
+        ),
+        ({"peak_lr": 2e-4}, "got peak_lr = 0.0002"),
         ({"peak_lr": float("nan")}, "peak_lr must be positive and finite, got peak_lr = nan"),
         ({"end_lr": 1.0}, "end_lr must be from 0 to peak_lr, got end_lr = 1, peak_lr = 0.001"),
     ],
@@ -197,3 +200,23 @@ def test_public_curves_are_predicted_as_well_as_published(fitted, mean, end):
     assert len(targets) == 9 - len(fitted)
     assert np.mean([target.mae for target in targets]) <= mean
     assert max(target.end_rel_error for target in targets) <= end
+
+
+def test_losses_that_rise_in_the_end_are_refused():
+    log = made("cosine")
+    rising = TrainingLog("val", log.step, log.value + np.maximum(log.step - 2000, 0) * 5e-4, log.lr)
+    found = forecast([rising, made("two-stage")])
+    assert found.refused is not None
+    assert found.refused.startswith("val: the loss rises from about step")
+    assert (found.schedules, found.targets) == ((), ())
+
+
+def test_noise_is_refused():
+    log = made("cosine")
+    noise = TrainingLog("noise", log.step, np.random.default_rng(0).normal(3, 1, log.step.size), log.lr)
+    assert "of the variance of the losses, which are flat or mostly noise" in str(forecast([noise]).refused)
+
+
+def test_where_wsd_is_as_good_as_the_optimum_that_is_said(ranked):
+    wsd = next(schedule for schedule in ranked.schedules if schedule.name == "wsd")
+    assert any("wsd is as good" in caveat for caveat in ranked.caveats) == wsd.tied

@@ -12,7 +12,7 @@ from lrfinder.logs.loss_law import exposure, law_and_gradient
 CURVES = Path(__file__).parents[3] / "shared" / "data" / "llm_curves" / "25M"
 FITTED = ("cosine_24000", "constant_24000", "wsdcon_9")
 
-TRUTH = np.array([2.0, *np.log([0.8, 0.5, 0.4, 60.0, 0.6, 0.8])])
+TRUTH = np.array([2.0, *np.log([0.8, 0.5, 0.4, 60.0, 0.6, 0.8]), 0.1])
 PEAK, WARMUP, STEPS = 1e-3, 100, 4000
 
 
