@@ -30,8 +30,9 @@ _PER_DOUBLING = 16
 _FIRST = 5
 """Looks are made from 2**5 steps on."""
 
-_FAMILY = 16.0
-"""Tests that share the rate of false alarms, per doubling of the steps. Found by simulation (docs/plateau.md)."""
+_FAMILY, _FAMILY_OF_VALUES = 16.0, 12.0
+"""Tests that share the rate of false alarms, per doubling of the steps, of means and of single values. They were found
+by simulation (docs/plateau.md)."""
 
 _STILL = 0.5
 """Share of neighbours that are equal to the last digit from which on values are taken to be rounded."""
@@ -111,7 +112,8 @@ def run_gain_test(
     """Return what the ``ahead`` coming steps are expected to gain if the loss goes on as in the blocks before.
 
     The slope of every window of 24 to 272 blocks up to now, times the coming steps, is tested against ``delta`` by
-    Student's t, with the noise of the last half of the record, each at ``alpha / (16 log2(step))``. Where progress
+    Student's t, with the noise of the last half of the record, each at ``alpha / (16 log2(step))``,
+    or 12 in place of 16 for single values. Where progress
     slows down, as it does at a constant rate, the slope behind bounds the slope ahead, so that what is shown for
     the one holds for the other.
 
@@ -126,7 +128,7 @@ def run_gain_test(
     shape, total = record.mean.shape[:-1], record.mean.shape[-1]
     unknown = np.full(shape, np.nan)
     best = GainTest(unknown, unknown, np.ones(shape), np.zeros(shape, dtype=np.int64), unknown, unknown)
-    family = _FAMILY * math.log2(step)
+    family = (_FAMILY_OF_VALUES if record.length == 1 else _FAMILY) * math.log2(step)
     allowed = np.asarray(delta, dtype=np.float64)
     for blocks in _windows(total, record.length, shortest):
         count = max(total // 2 // blocks, 1)
