@@ -246,7 +246,7 @@ def test_whatever_is_missing_there_is_a_page(change):
 
 def test_a_page_shows_the_plateaus_of_the_training():
     detector = Detector(min_steps=24)
-    for i in range(300):
+    for i in range(600):
         detector.update(3 - 2 * min(i / 60, 1) + 0.001 * (i % 7))
     (found,) = detector.events
     page = report_html(suggest(synthetic()), training=detector)
