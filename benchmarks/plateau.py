@@ -11,7 +11,7 @@ reports, for the others the larger of 0.05 and 0.3 standard deviations of the no
 `steps / 200` losses: ReduceLROnPlateau with its defaults (patience 10), the slope of a moving average over ten means
 (an alarm if it stops falling), and a t-test of the last ten means against the ten before (an alarm if p > 0.05).
 
-The constants of the detector were chosen on other seeds than those reported here.
+The constants of the detector were chosen on other seeds than those reported here (docs/plateau.md has the exception).
 """
 
 from __future__ import annotations

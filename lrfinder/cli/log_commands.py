@@ -162,7 +162,7 @@ def add_plateau(commands: argparse._SubParsersAction[Any]) -> None:
         "--delta",
         type=float,
         metavar="D",
-        help="tolerance for that gain, in its units (default: 1%% of the gain so far)",
+        help="tolerance for that gain, in its units (default: from recent gain and noise)",
     )
     add("--alpha", type=float, default=0.05, metavar="A", help="maximum rate of false alarms (%(default)s)")
     add("--min-rows", type=count, default=24, metavar="N", help="rows needed at one rate, at least 24 (%(default)s)")

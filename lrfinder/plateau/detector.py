@@ -32,20 +32,20 @@ _CERTAIN = 4.0
 class Detector:
     """Find a plateau: evidence that half as many steps again would gain less than a tolerance.
 
-    Losses accumulate on their device. They are read at 32 steps and eight times per doubling from there on, at one
+    Losses accumulate on their device. They are read at 32 steps and 16 times per doubling from there on, at one
     transfer each; memory is constant. Values that are not finite are counted and left out. A change of the
     learning rate by more than 1% begins a new window, since it shifts the loss. There is one event per plateau: the
     next needs a new learning rate, or a loss that has fallen by more than the tolerance since.
 
     The probability that any event comes while the coming steps would in fact gain more than the tolerance is at most
-    ``alpha``, in the whole run. That assumes that progress does not accelerate at an unchanged rate, and that noise is
-    correlated over stretches much shorter than the window; docs/plateau.md has the simulations.
+    ``alpha``, in the whole run, by simulation (docs/plateau.md). That assumes that progress does not accelerate at an
+    unchanged rate, and that the noise has no period longer than about two thirds of ``min_steps``.
 
     Args:
-        delta: tolerance, in units of the loss; by default a hundredth of what training has gained since its start,
-            about what annealing the learning rate saves.
+        delta: tolerance, in units of the loss; by default what annealing the learning rate saves, as told from recent
+            progress and from the noise (`lrfinder.plateau.gain_test.tolerance`).
         alpha: highest rate of false alarms in the run, in (0, 0.5).
-        min_steps: fewest values since the learning rate last changed, at least 24.
+        min_steps: minimum number of values since the learning rate last changed, and in a window; at least 24.
         ahead: steps to come that are spoken of; by default half of those so far.
         mode: "min" where smaller values are better, or "max".
         unit: what to call what is counted.

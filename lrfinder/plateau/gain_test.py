@@ -112,10 +112,9 @@ def run_gain_test(
     """Return what the ``ahead`` coming steps are expected to gain if the loss goes on as in the blocks before.
 
     The slope of every window of 24 to 272 blocks up to now, times the coming steps, is tested against ``delta`` by
-    Student's t, with the noise of the last half of the record, each at ``alpha / (16 log2(step))``,
-    or 12 in place of 16 for single values. Where progress
-    slows down, as it does at a constant rate, the slope behind bounds the slope ahead, so that what is shown for
-    the one holds for the other.
+    Student's t, with the noise of the last half of the record, each at ``alpha / (16 log2(step))``, or 12 in place of
+    16 for single values. If progress slows down, as it does at a constant rate, the slope behind bounds the slope
+    ahead, so that what is shown for the one holds for the other.
 
     Args:
         record: since the learning rate last changed.

@@ -124,8 +124,8 @@ def find_plateaus(
         log: read with `read_log`; or (n,) values, whose steps are counted from 1.
         lr: (n,) learning rates, or a single one, in place of those of the log. A new window begins when the rate
             changes by more than 1%.
-        delta: tolerance, in units of the values: a smaller gain is not worth waiting for. By default it is a hundredth
-            of what training has gained since its start.
+        delta: tolerance, in units of the values: a smaller gain is not worth waiting for. By default it follows
+            from recent progress and from the noise, see docs/plateau.md.
         alpha: maximum rate of false alarms, in (0, 0.5).
         min_rows: minimum number of rows since the learning rate last changed, at least 24.
         ahead: number of coming steps, as the log counts them, that must gain less; by default half of those so far.
