@@ -1,388 +1,343 @@
-"""Regret of every way to pick a learning rate: loss of whole trainings at its pick over that at the oracle's pick.
+"""What each way of choosing a learning rate costs, by family of tasks, horizon and budget.
 
-    python benchmarks/oracle.py benchmarks/oracle.jsonl              # once, about an hour: stored
-    python benchmarks/regret.py run benchmarks/out/regret.jsonl      # searches and peers; about 20 minutes on two cores
-    python benchmarks/regret.py report benchmarks/out/regret.jsonl --plot docs/images/regret.png    # or --schedule wsd
+Regret is the loss of a whole training as recommended (rate, warmup, policy) over that of the best cell of the oracle
+(rate x policy x warmup), minus one. The families are `small` (benchmarks/tasks.py, trained in full on a CPU) and `mid`
+(two tasks of real scale in ../shared/mid, trained in full on a GPU).
 
-The law of the drift (`lrfinder.evidence.valley.Drift`) is fitted by least squares to all tasks but the one reported.
+    python benchmarks/oracle.py benchmarks/oracle.jsonl --schedules constant cosine wsd wsd+5   # stored
+    python benchmarks/regret.py run benchmarks/out/regret.jsonl                  # about two hours on two cores
+    python benchmarks/regret.py run benchmarks/out/regret.jsonl --family small   # twenty minutes
+    python benchmarks/regret.py report benchmarks/out/regret.jsonl
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import math
+import sys
 import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from oracle_grid import TEST_SEEDS, best_octave, cells, held_out_loss, place, regret
-from scipy.optimize import least_squares
-from tasks import TASKS, Task, build
-from torch.utils.data import DataLoader
+from oracle_grid import cells, mean_loss, seeds_of
+from tasks import TASKS, build
+from torch.utils.data import DataLoader, Subset
 
 import lrfinder
 from lrfinder.answer.choose import choose
 from lrfinder.answer.suggestion import Suggestion
-from lrfinder.evidence.curve import Stage
-from lrfinder.evidence.probe import Evidence
-from lrfinder.evidence.valley import DRIFT, Drift, fit_valley
-from lrfinder.probing import search as finder
-from lrfinder.probing.options import SearchOptions
-from lrfinder.probing.torch_loop import TorchTraining
+from lrfinder.evidence.curve import Curve
 from lrfinder.schedules.policy import Policy
 
-BUDGETS = {500: (60, 125, 300), 2500: (60, 125, 250)}
-DRAWS = 3
+MID = Path(__file__).parents[2] / "shared" / "mid"
+SEEDS = {"small": (10, 11), "mid": (0, 1)}
+BUDGETS = {500: (50, 100, 200), 2500: (50, 125, 250)}
+SHARES = (0.02, 0.05, 0.1)
 FIXED = (1e-2, 1e-3, 3e-4)
-NO_DRIFT = Drift(0.0, 0.0, 0.0, 0.0, 0.0)
+RULES = ("Lightning", "torch-lr-finder", "fastai minimum/10")
+FREE = ("prodigy", "schedule-free")
+
+
+# -- tasks and their oracles ------------------------------------------------------------------------------------------
+
+
+class Small:
+    """A task of benchmarks/tasks.py and a number of steps."""
+
+    def __init__(self, name: str, steps: int) -> None:
+        self.name, self.steps = name, steps
+        self.task = next(task for task in TASKS if task.name == name)
+
+    def oracle(self, schedule: str) -> tuple[np.ndarray, np.ndarray]:
+        seeds = tuple(seed for seed in SEEDS["small"] if seed in seeds_of(schedule)) or (10,)
+        return mean_loss(self.name, self.steps, schedule, seeds)
+
+    def schedules(self) -> tuple[str, str, list[str]]:
+        return "wsd+5", "wsd", ["wsd+5", "wsd", "cosine", "constant"]
+
+    def search(self, seed: int, budget: int | None) -> Suggestion:
+        run = build(self.task, seed)
+        return lrfinder.find_lr(
+            run.model, run.optimizer, self.task.loss, run.loader, DataLoader(run.validation, 64), steps=self.steps,
+            budget=budget, train_step=run.train_step,
+        )  # fmt: skip
+
+    def range_test(self, seed: int, max_lr: float) -> Curve:
+        run = build(self.task, seed)
+        return lrfinder.range_test(
+            run.model, run.optimizer, self.task.loss, run.loader, train_step=run.train_step, max_lr=max_lr
+        )
+
+    def free(self, seed: int, kind: str) -> float:
+        """Loss of a whole training with Prodigy (cosine decay) or schedule-free AdamW, at their defaults."""
+        import prodigyopt
+        import schedulefree
+
+        run = build(self.task, seed)
+        parameters = [p for p in run.model.parameters() if p.requires_grad]
+        if kind == "prodigy":
+            run.optimizer = prodigyopt.Prodigy(parameters)
+            return run.train(1.0, self.steps, Policy("cosine", self.steps))
+        optimizer = run.optimizer = schedulefree.AdamWScheduleFree(parameters)
+        optimizer.train()
+        validate = run.validate
+        run.validate = lambda: (optimizer.eval(), validate())[1]  # type: ignore[method-assign]
+        return run.train(optimizer.defaults["lr"], self.steps, Policy("constant"))
+
+
+class Mid:
+    """A task of ../shared/mid and a number of steps."""
+
+    def __init__(self, name: str, steps: int) -> None:
+        self.name, self.steps = name, steps
+        self.values = json.loads((MID / f"{name}_{steps}.json").read_text())["val"]
+
+    def oracle(self, schedule: str) -> tuple[np.ndarray, np.ndarray]:
+        name, _, warmup = schedule.partition("+")
+        found = defaultdict(list)
+        for key, value in self.values.items():
+            of, steps, octave, _ = key.split("|")
+            if (of, steps) == (name, warmup or "0"):
+                found[float(octave)].append(math.inf if value is None or not math.isfinite(value) else value)
+        octaves = sorted(found)
+        return np.array(octaves), np.array([np.mean(found[x]) for x in octaves])
+
+    def schedules(self) -> tuple[str, str, list[str]]:
+        known = {(key.split("|")[0], int(key.split("|")[1])) for key in self.values}
+        warm = max(warmup for name, warmup in known if name == "wsd")
+        plain = "wsd" if ("wsd", 0) in known else f"wsd+{warm}"
+        return f"wsd+{warm}" if warm else "wsd", plain, [f"{name}+{warmup}" for name, warmup in sorted(known)]
+
+    def _made(self, seed: int) -> tuple:
+        sys.path.insert(0, str(MID))
+        import target  # type: ignore[import-not-found]  # found there alone
+
+        torch.manual_seed(seed)
+        module = target.Mid("lm", "adamw", seed=seed) if "lm" in self.name else target.Mid("clf", "sgdm", 5e-4, 0.0)
+        data = module.train_dataloader()
+        generator = torch.Generator().manual_seed(seed)
+        loader = DataLoader(data.dataset, data.batch_size, shuffle=True, drop_last=True, generator=generator)
+        held = module.val_dataloader().dataset
+        val_loader = DataLoader(Subset(held, torch.randperm(len(held)).tolist()), 32 if "lm" in self.name else 128)
+        optimizer = module.configure_optimizers()
+
+        def train_step(batch):
+            optimizer.zero_grad()
+            loss = module.loss(batch).mean()
+            loss.backward()
+            module.configure_gradient_clipping(optimizer)
+            optimizer.step()
+            return loss.detach()
+
+        return module, optimizer, loader, val_loader, train_step
+
+    def search(self, seed: int, budget: int | None) -> Suggestion:
+        module, optimizer, loader, val_loader, train_step = self._made(seed)
+        return lrfinder.find_lr(
+            module, optimizer, module.loss, loader, val_loader, steps=self.steps, budget=budget,
+            train_step=train_step, val_step=lambda batch: module.loss(batch).mean(),
+        )  # fmt: skip
+
+    def range_test(self, seed: int, max_lr: float) -> Curve:
+        module, optimizer, loader, _, train_step = self._made(seed)
+        return lrfinder.range_test(module, optimizer, module.loss, loader, train_step=train_step, max_lr=max_lr)
+
+
+@cache
+def families() -> dict[str, list[Small | Mid]]:
+    mid: list[Small | Mid] = [] if not MID.exists() else [
+        *(Mid("clf_sgdm", steps) for steps in (1000, 4000)), *(Mid("lm_adamw", steps) for steps in (1000, 4000, 16000)),
+    ]  # fmt: skip
+    return {"small": [Small(*cell) for cell in cells()], "mid": mid}
+
+
+def loss_at(task: Small | Mid, schedule: str, lr: float) -> float:
+    """Loss of the oracle at a rate, its logarithm interpolated over log2(lr); inf beyond a cell that blew up."""
+    octaves, losses = task.oracle(schedule)
+    x = min(max(math.log2(lr), octaves[0]), octaves[-1])
+    i = min(int(np.searchsorted(octaves, x, "right")), len(octaves) - 1)
+    low, high = losses[i - 1], losses[i]
+    if not math.isfinite(high):
+        return low if x - octaves[i - 1] < 0.5 else math.inf
+    share = (x - octaves[i - 1]) / (octaves[i] - octaves[i - 1])
+    return float(np.exp((1 - share) * np.log(low) + share * np.log(high))) if math.isfinite(low) else math.inf
+
+
+def best_loss(task: Small | Mid) -> float:
+    return min(float(task.oracle(schedule)[1].min()) for schedule in task.schedules()[2])
+
+
+# -- the rules of others, each on a range test of 100 steps -----------------------------------------------------------
+
+
+def smoothed(losses: np.ndarray, keep: float, debias: bool) -> np.ndarray:
+    """Return the exponential moving average that a tool shows."""
+    average, found = (0.0 if debias else losses[0]), []
+    for i, loss in enumerate(losses):
+        average = keep * average + (1 - keep) * loss
+        found.append(average / (1 - keep ** (i + 1)) if debias else average)
+    return np.array(found)
+
+
+def rule(name: str, curve: Curve) -> float | None:
+    """Return what a tool suggests from a range test; None where it suggests nothing.
+
+    Lightning's `LearningRateFinder` and torch-lr-finder take the steepest descent of their average, the former without
+    the first ten points and the last; fastai's `minimum` is a tenth of where its average is lowest.
+    """
+    losses = curve.loss[np.isfinite(curve.loss)]
+    if name == "fastai minimum/10":
+        average = smoothed(losses, 0.98, True)
+        return float(curve.lr[int(np.argmin(average))]) / 10
+    if name == "Lightning":
+        average = smoothed(losses, 0.98, True)[10:-1]
+        return float(curve.lr[10 + int(np.argmin(np.gradient(average)))]) if average.size > 1 else None
+    average = smoothed(losses, 0.95, False)
+    return float(curve.lr[int(np.argmin(np.gradient(average)))]) if average.size > 1 else None
 
 
 # -- running ----------------------------------------------------------------------------------------------------------
 
 
-class Uncommon(TorchTraining):
-    """The ablation without common random numbers: every probe draws other batches and other random numbers."""
-
-    probes = 0
-
-    def rewind(self) -> None:
-        super().rewind()
-        self.probes += 1
-        torch.manual_seed(self.probes)
-        if not len(self.kept.training):  # the first time, nothing is kept yet
-            return
-        for _ in range(17 * self.probes):
-            next(self.kept.training)
-        held = self.kept.held_out._kept
-        held.append(held.pop(0))
-
-    def evaluate(self):
-        losses = super().evaluate()
-        chosen = torch.randperm(len(losses), generator=torch.Generator().manual_seed(self.probes))
-        return losses[chosen[: max(len(losses) // 2, 1)]]
-
-
-def search(
-    task: Task, steps: int, seed: int, budget: int, kind=TorchTraining, anneal: float = 1.0, draw: int = 0
-) -> Suggestion:
-    run = build(task, seed)
-    run.loader.generator.manual_seed(seed + 1000 * draw)  # other batches, for which chance decides much
-    held_out = DataLoader(run.validation, 64)
-    trainee = kind(run.model, run.optimizer, task.loss, run.loader, run.train_step, val_loader=held_out)
-    return choose(finder.search(trainee, SearchOptions("probe", steps, budget, anneal=anneal)), steps=steps)
-
-
-def range_test(task: Task, steps: int, seed: int) -> Suggestion:
-    run = build(task, seed)
-    curve = lrfinder.range_test(run.model, run.optimizer, task.loss, run.loader, train_step=run.train_step)
-    return lrfinder.suggest(curve, steps=steps)
-
-
-def lightning_finder(task: Task, steps: int, seed: int) -> float | None:
-    import lightning.pytorch as pl
-    from lightning.pytorch.tuner.tuning import Tuner
-
-    run = build(task, seed)
-
-    class Module(pl.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network, self.lr = run.model, 1e-3
-
-        def training_step(self, batch, batch_idx):
-            return task.loss(self.network(batch[0]), batch[1])
-
-        def configure_optimizers(self):
-            return task.optimizer(self.network, self.lr)
-
-    clip = task.clip if math.isfinite(task.clip) else None
-    trainer = pl.Trainer(
-        max_steps=steps, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, accelerator="cpu", gradient_clip_val=clip,
-    )  # fmt: skip
-    found = Tuner(trainer).lr_find(Module(), train_dataloaders=run.loader)
-    return found.suggestion() if found is not None else None
-
-
-def torch_lr_finder(task: Task, steps: int, seed: int) -> float | None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from torch_lr_finder import LRFinder
-
-    run = build(task, seed, lr=1e-7)
-    finder = LRFinder(run.model, run.optimizer, task.loss, device="cpu")
-    finder.range_test(run.loader, end_lr=100, num_iter=100)
-    figure, axes = pyplot.subplots()
-    _, lr = finder.plot(ax=axes, suggest_lr=True)
-    pyplot.close(figure)
-    return lr
-
-
-def random_search(task: Task, steps: int, seed: int, budget: int, trials: int = 6) -> float | None:
-    rates = 10 ** np.random.default_rng(seed).uniform(-5, 1, trials)
-    length = budget // trials
-    losses = [build(task, seed).train(float(lr), length, Policy("cosine", length)) for lr in rates]
-    return float(rates[int(np.argmin(losses))]) if np.isfinite(min(losses)) else None
-
-
-def parameter_free(task: Task, steps: int, seed: int, kind: str) -> float:
-    """Loss of a whole training with Prodigy (cosine decay) or schedule-free AdamW, at their defaults."""
-    import prodigyopt
-    import schedulefree
-
-    run = build(task, seed)
-    parameters = [p for p in run.model.parameters() if p.requires_grad]
-    if kind == "prodigy":
-        run.optimizer = prodigyopt.Prodigy(parameters)
-        return run.train(1.0, steps, Policy("cosine", steps))
-    optimizer = run.optimizer = schedulefree.AdamWScheduleFree(parameters)
-    optimizer.train()
-    validate = run.validate
-    run.validate = lambda: (optimizer.eval(), validate())[1]  # type: ignore[method-assign]
-    return run.train(optimizer.defaults["lr"], steps, Policy("constant"))
-
-
-def measure(job: tuple[int, int, int, str]) -> dict:
-    index, steps, seed, method = job
+def measure(job: tuple[str, int, int, str]) -> dict:
+    family, index, seed, method = job
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    task, most = TASKS[index], BUDGETS[steps][-1]
-    row: dict = {"task": task.name, "steps": steps, "seed": seed, "method": method}
+    task = families()[family][index]
+    row: dict = {"family": family, "task": task.name, "steps": task.steps, "seed": seed, "method": method}
     try:
-        name, _, detail = method.partition(" ")
-        if name == "probe":
-            budget, draw = detail.split(" draw ")
-            row["suggestion"] = search(task, steps, seed, int(budget), draw=int(draw)).to_dict()
-        elif method == "no common random numbers":
-            row["suggestion"] = search(task, steps, seed, most, Uncommon).to_dict()
-        elif method == "no anneal":
-            row["suggestion"] = search(task, steps, seed, most, anneal=0.0).to_dict()
-        elif method == "range test only":
-            row["suggestion"] = range_test(task, steps, seed).to_dict()
-        elif method == "random search":
-            row["lr"] = random_search(task, steps, seed, most)
-        elif method in ("prodigy", "schedule-free"):
-            loss = parameter_free(task, steps, seed, method)
+        if method.startswith("lrfinder"):
+            budget = method.partition(" ")[2]
+            row["suggestion"] = task.search(seed, int(budget) if budget else None).to_dict()
+        elif method in FREE and isinstance(task, Small):
+            loss = task.free(seed, method)
             row["loss"] = loss if math.isfinite(loss) else None
         else:
-            row["lr"] = {"Lightning": lightning_finder, "torch-lr-finder": torch_lr_finder}[method](task, steps, seed)
+            row["lr"] = rule(
+                method, task.range_test(seed, {"Lightning": 1.0, "torch-lr-finder": 100.0}.get(method, 10))
+            )
     except Exception as error:
         row["error"] = f"{type(error).__name__}: {error}"
     return row
 
 
-def run_all(path: Path) -> None:
-    done = set()
-    if path.exists():
-        done = {tuple(json.loads(line)[key] for key in ("task", "steps", "seed", "method")) for line in path.open()}
+def budgets(task: Small | Mid) -> tuple[int, ...]:
+    if isinstance(task, Small):
+        return BUDGETS[task.steps]
+    return tuple(max(round(share * task.steps), 20) for share in SHARES)
+
+
+def jobs(family: str) -> Iterator[tuple[str, int, int, str]]:
+    for index, task in enumerate(families()[family]):
+        for seed in SEEDS[family]:
+            methods = ["lrfinder", *(f"lrfinder {budget}" for budget in budgets(task)), *RULES]
+            yield from ((family, index, seed, method) for method in methods)
+            if family == "small":
+                yield from ((family, index, seed, method) for method in FREE)
+
+
+def run(path: Path, names: list[str], methods: str) -> None:
+    keys = ("family", "task", "steps", "seed", "method")
+    done = {tuple(json.loads(line)[key] for key in keys) for line in path.open()} if path.exists() else set()
     path.parent.mkdir(parents=True, exist_ok=True)
-    index = {task.name: i for i, task in enumerate(TASKS)}
-    jobs = []
-    for name, steps in cells():
-        for seed in TEST_SEEDS:
-            methods = [f"probe {BUDGETS[steps][-1]} draw {draw}" for draw in range(DRAWS)]
-            methods += [f"probe {budget} draw 0" for budget in BUDGETS[steps][:-1]]
-            methods += ["no common random numbers", "no anneal", "range test only", "Lightning", "torch-lr-finder"]
-            methods += ["random search", "prodigy", "schedule-free"]
-            jobs += [(index[name], steps, seed, method) for method in methods]
-    jobs = [job for job in jobs if (TASKS[job[0]].name, *job[1:]) not in done]
-    jobs.sort(key=lambda job: job[3] in ("prodigy", "schedule-free"))
+    wanted = []
+    for job in (job for family in names for job in jobs(family)):
+        task = families()[job[0]][job[1]]
+        if (job[0], task.name, task.steps, *job[2:]) not in done and methods in job[3]:
+            wanted.append(job)
     with path.open("a") as record, ProcessPoolExecutor(2) as pool:
-        for i, row in enumerate(pool.map(measure, jobs), start=1):
+        for i, row in enumerate(pool.map(measure, wanted), start=1):
             record.write(json.dumps(row) + "\n")
             record.flush()
-            print(f"{i}/{len(jobs)}", end="\r", flush=True)
+            print(f"{i}/{len(wanted)}", end="\r", flush=True)
 
 
 # -- reporting --------------------------------------------------------------------------------------------------------
 
 
-def fit_law(rows: list[dict]) -> Drift:
-    """Robust least squares on the octaves between the probes' place and the oracle's, drawn towards theory.
-
-    Theory: -0.15 octaves per doubling (a fair prior for language models), half of the drift seen goes on, and -1 where
-    memorising limits.
-    """
-    theory, cases = np.array([-0.15, 0.5, 1.0, 1.0]), []
+def entries(rows: list[dict], anew: bool) -> dict[tuple[str, int, str], list[dict]]:
+    """Per family, horizon and method, one entry a task and seed: regret, steps spent, whether the interval held."""
+    found = defaultdict(list)
+    by_name = {(family, task.name, task.steps): task for family, tasks in families().items() for task in tasks}
     for row in rows:
-        landscape = fit_valley(Suggestion.from_dict(row["suggestion"]).evidence)
-        if landscape is not None and row["lr"] is not None:
-            doublings = math.log2(row["steps"] / landscape.steps)
-            off = place(row["task"], row["steps"]) - float(landscape.weights @ landscape.place)
-            drift = float(landscape.weights @ landscape.drift)
-            cases.append((off, doublings, drift, *landscape.signs(row["steps"])))
+        if (row["family"], row["task"], row["steps"]) not in by_name:
+            continue
+        task = by_name[row["family"], row["task"], row["steps"]]
+        warm, plain, _ = task.schedules()
+        best = best_loss(task)
 
-    def misses(law: np.ndarray) -> np.ndarray:
-        drift = Drift(*law)
-        return np.array([off - doublings * drift.slope(np.asarray(p), v, s) for off, doublings, p, v, s in cases])
+        def add(method: str, loss: float | None, of: dict = row, best: float = best, **more) -> None:
+            regret = None if loss is None else min(loss / best - 1, 10.0)
+            entry = {"task": of["task"], "seed": of["seed"], "regret": regret, **more}
+            found[of["family"], of["steps"], method].append(entry)
 
-    law = least_squares(lambda law: np.append(misses(law), law - theory), theory, loss="soft_l1", f_scale=0.5).x
-    return dataclasses.replace(Drift(*map(float, law)), spread=DRIFT.spread, place=DRIFT.place)
-
-
-def without_warmup(evidence: Evidence) -> Evidence:
-    """Evidence that recommends no warmup: the whole trainings here have none."""
-    branches = tuple(o for o in evidence.branches if o.probe.stage != Stage.WARMUP)
-    return dataclasses.replace(evidence, branches=branches)
-
-
-def picks(rows: list[dict], schedule: str) -> dict[str, list[dict]]:
-    """Per method, one entry a cell and seed: regret, and whether the interval held the oracle's rate."""
-    longest = [r for r in rows if r["method"].startswith(f"probe {BUDGETS[r['steps']][-1]} ") and "suggestion" in r]
-    for row in longest:
-        row["lr"] = choose(Suggestion.from_dict(row["suggestion"]).evidence, steps=row["steps"]).lr  # for a refusal
-    laws = {name: fit_law([r for r in longest if r["task"] != name]) for name in {r["task"] for r in rows}}
-    print("law fitted to all tasks:", fit_law(longest), "\n")
-    found: dict[str, list[dict]] = {}
-
-    def add(method: str, row: dict, lr: float | None, interval=None, spent: int | None = None, loss=None) -> None:
-        task, steps = row["task"], row["steps"]
-        best = 2.0 ** best_octave(task, steps, schedule)
-        if loss is not None:
-            value = min(loss / held_out_loss(task, steps, best, schedule) - 1, 10.0)
-        else:
-            value = None if lr is None else regret(task, steps, lr, schedule)
-        held = interval[0] <= best <= interval[1] if interval else None
-        entry = {"task": task, "steps": steps, "seed": row["seed"], "lr": lr, "regret": value, "held": held}
-        found.setdefault(method, []).append({**entry, "spent": spent, "interval": interval})
-
-    def add_suggestion(method: str, row: dict, suggestion: Suggestion) -> None:
-        if suggestion.alternatives:  # at the peak that is best for the schedule of the whole trainings
-            suggestion = suggestion.with_policy(Policy(schedule, row["steps"]))
-        interval = (suggestion.lr_low, suggestion.lr_high) if suggestion.lr else None
-        add(method, row, suggestion.lr, interval, suggestion.steps_spent)
-
-    for row in rows:
-        method, steps = row["method"], row["steps"]
-        main = method.startswith(f"probe {BUDGETS[steps][-1]} ")
-        name = "lrfinder" if main else method.removesuffix(" draw 0")
-        if "error" in row:
-            add(name, row, None)
-        elif "suggestion" in row:
+        if "suggestion" in row:
             suggestion = Suggestion.from_dict(row["suggestion"])
-            evidence = without_warmup(suggestion.evidence)
-            if not evidence.probed:
-                add_suggestion(name, row, suggestion)
-                continue
-            add_suggestion(name, row, choose(evidence, steps=steps, law=laws[row["task"]]))
-            if main:
-                add_suggestion("lrfinder, law of all tasks", row, choose(evidence, steps=steps))
-                add_suggestion("no horizon drift", row, choose(evidence, steps=steps, law=NO_DRIFT))
-        elif method in ("prodigy", "schedule-free"):
-            add(method, row, None, loss=math.inf if row["loss"] is None else row["loss"])
+            if anew:
+                suggestion = choose(suggestion.evidence, steps=row["steps"])
+            octaves, losses = task.oracle(warm)
+            place = 2.0 ** octaves[int(np.argmin(losses))]
+            lr, low, high = suggestion.lr, suggestion.lr_low or 0.0, suggestion.lr_high or 0.0
+            held = None if lr is None else low <= place <= high
+            loss = None if lr is None else loss_at(task, warm, lr)
+            octave = None if lr is None else math.log2(lr)
+            add(row["method"], loss, held=held, spent=suggestion.steps_spent, octave=octave, truth=math.log2(place))
+        elif row["method"] in FREE:
+            add(row["method"], math.inf if row["loss"] is None else row["loss"])
         else:
-            add(method, row, row["lr"])
-    for name, steps in cells(schedule):
-        for seed in TEST_SEEDS:
-            for lr in FIXED:
-                add(f"fixed {lr:g}", {"task": name, "steps": steps, "seed": seed}, lr)
+            lr = None if "error" in row else row["lr"]
+            add(row["method"], None if lr is None else loss_at(task, plain, lr))
+            add(f"{row['method']}, with our warmup", None if lr is None else loss_at(task, warm, lr))
+    for (family, _, steps), task in by_name.items():
+        for lr in FIXED:
+            regret = min(loss_at(task, task.schedules()[1], lr) / best_loss(task) - 1, 10.0)
+            found[family, steps, f"fixed {lr:g}"].append({"task": task.name, "seed": 0, "regret": regret})
     return found
 
 
-def interval_of(entries: list[dict], share: float) -> tuple[float, float]:
-    """90% bootstrap interval of a percentile, resampling tasks."""
-    rng, tasks = np.random.default_rng(0), sorted({e["task"] for e in entries})
-    values = {task: [e["regret"] for e in entries if e["task"] == task] for task in tasks}
-    draws = [
-        np.percentile(np.concatenate([values[task] for task in rng.choice(tasks, len(tasks))]), share)
-        for _ in range(500)
-    ]
-    return tuple(np.percentile(draws, (5, 95)))
-
-
-def report(path: Path, schedule: str, plot: Path | None) -> None:
-    rows = [json.loads(line) for line in path.open()]
-    found = picks(rows, schedule)
-    order = ["lrfinder", "lrfinder, law of all tasks", "probe 125", "probe 60", "no horizon drift"]
-    order += [
-        "no common random numbers",
-        "no anneal",
-        "range test only",
-        "torch-lr-finder",
-        "Lightning",
-        "random search",
-    ]
-    order += [*(f"fixed {lr:g}" for lr in FIXED), "prodigy", "schedule-free"]
-    print("| method | runs | no answer | median (90% interval) | 90th percentile | 500 steps | 2500 steps | held |")
+def report(path: Path, anew: bool, details: int) -> None:
+    found = entries([json.loads(line) for line in path.open()], anew)
+    errors = [row for row in map(json.loads, path.open()) if "error" in row]
+    print("| family | steps | method | runs | no answer | median | 90th percentile | interval held |")
     print("|---|---|---|---|---|---|---|---|")
-    for method in order:
-        entries = found.get(method, [])
-        answered = [e for e in entries if e["regret"] is not None]
-        if not answered:
-            continue
-        columns = [method, len(answered), len(entries) - len(answered)]
-        for share in (50, 90):
-            low, high = interval_of(answered, share)
-            columns.append(f"{np.percentile([e['regret'] for e in answered], share):.1%} ({low:.1%} to {high:.1%})")
-        for steps in (500, 2500):
-            part = [e["regret"] for e in answered if e["steps"] == steps]
-            columns.append(f"{np.median(part):.1%}, {np.percentile(part, 90):.0%}" if part else "")
-        held = [e["held"] for e in answered if e["held"] is not None]
-        print("|", *[f"{column} |" for column in (*columns, f"{np.mean(held):.0%}" if held else "")])
-    print("\n| task | steps | best rate | suggested: median (lowest to highest) | regret: median, worst | none |")
-    print("|---|---|---|---|---|---|")
-    for name, steps in cells(schedule):
-        mine = [e for e in found["lrfinder"] if (e["task"], e["steps"]) == (name, steps)]
-        best = f"{2.0 ** best_octave(name, steps, schedule):.2g}"
-        lrs = sorted(e["lr"] for e in mine if e["lr"] is not None)
-        if not lrs:
-            print(f"| {name} | {steps} | {best} | | | {len(mine)} |")
-            continue
-        regrets = [e["regret"] for e in mine if e["lr"] is not None]
-        print(
-            f"| {name} | {steps} | {best} | {np.median(lrs):.2g} ({lrs[0]:.2g} to {lrs[-1]:.2g}) |"
-            f" {np.median(regrets):.1%}, {max(regrets):.0%} | {len(mine) - len(lrs)} of {len(mine)} |"
-        )
-    if plot:
-        draw(found, plot)
-
-
-def draw(found: dict[str, list[dict]], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for steps, colour in ((500, "#1f6f54"), (2500, "#c4532d")):
-        points = []
-        for budget in BUDGETS[steps]:
-            name = "lrfinder" if budget == BUDGETS[steps][-1] else f"probe {budget}"
-            values = [e["regret"] for e in found[name] if e["steps"] == steps and e["regret"] is not None]
-            spent = [e["spent"] for e in found[name] if e["steps"] == steps and e["regret"] is not None]
-            points.append((100 * np.mean(spent) / steps, *(100 * np.percentile(values, s) for s in (50, 25, 75))))
-        x, median, low, high = np.array(points).T
-        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(x, median, "o-", color=colour, label=f"lrfinder, {steps} steps (median, quartiles)")
-        for name, mark in (("torch-lr-finder", "s"), ("Lightning", "^"), ("range test only", "x")):
-            values = [e["regret"] for e in found[name] if e["steps"] == steps and e["regret"] is not None]
-            axes.plot(100 * 100 / steps, 100 * np.median(values), mark, color=colour, label=f"{name}, {steps} steps")
-    axes.set(xscale="log", yscale="log", xlabel="steps spent, % of the training", ylabel="regret, %")
-    axes.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"], minor=False)
-    axes.set_yticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"], minor=False)
-    axes.minorticks_off()
-    figure.legend(loc="outside lower center", frameon=False, fontsize="small", ncols=2)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    order: Callable[[tuple], tuple] = lambda key: (key[0], key[1], not key[2].startswith("lrfinder"), key[2])
+    for family, steps, method in sorted(found, key=order):
+        of = found[family, steps, method]
+        answered = [entry["regret"] for entry in of if entry["regret"] is not None]
+        held = [entry["held"] for entry in of if entry.get("held") is not None]
+        median, ninth = (f"{np.percentile(answered, share):.1%}" if answered else "" for share in (50, 90))
+        spent = {entry["spent"] for entry in of if "spent" in entry}
+        name = f"{method} ({min(spent)} to {max(spent)} steps)" if spent else method
+        share = f"{np.mean(held):.0%}" if held else ""
+        print(f"| {family} | {steps} | {name} | {len(of)} | {len(of) - len(answered)} | {median} | {ninth} | {share} |")
+    for row in errors:
+        print("error:", row["task"], row["steps"], row["method"], row["error"][:100])
+    columns = ("task", "seed", "octave", "truth", "regret", "held")
+    for (family, steps, method), of in sorted(found.items()) if details else ():
+        for entry in of if method.startswith("lrfinder") else ():
+            if entry["regret"] is None or entry["regret"] > 0.08 or details > 1:
+                print(family, steps, method, *(entry[name] for name in columns))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("run", "report"))
     parser.add_argument("record", type=Path)
-    parser.add_argument("--plot", type=Path)
-    parser.add_argument("--schedule", default="cosine", help="of the whole trainings (%(default)s)")
+    parser.add_argument("--family", choices=("small", "mid"), help="run this family only")
+    parser.add_argument("--methods", default="", help="run the methods whose name holds this only")
+    parser.add_argument("--anew", action="store_true", help="draw the conclusions anew from the recorded measurements")
+    parser.add_argument("--details", action="count", default=0, help="print the searches with large regret, twice: all")
     args = parser.parse_args()
     if args.command == "run":
-        run_all(args.record)
+        run(args.record, [args.family] if args.family else ["small", "mid"], args.methods)
     else:
-        report(args.record, args.schedule, args.plot)
+        report(args.record, args.anew, args.details)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from lrfinder.plateau.scan import find_plateaus as find_plateaus
     from lrfinder.probing.torch_loop import find_lr as find_lr
     from lrfinder.probing.torch_loop import range_test as range_test
-    from lrfinder.report.horizon_plots import plot_policies as plot_policies
     from lrfinder.report.log_plots import plot_forecast as plot_forecast
     from lrfinder.report.log_plots import plot_plateaus as plot_plateaus
     from lrfinder.report.page import report_html as report_html
@@ -66,7 +65,6 @@ _PUBLIC = {
     "plateau.gain_test": ("Plateau",),
     "plateau.scan": ("Scan", "find_plateaus"),
     "probing.torch_loop": ("find_lr", "range_test"),
-    "report.horizon_plots": ("plot_policies",),
     "report.log_plots": ("plot_forecast", "plot_plateaus"),
     "report.page": ("report_html",),
     "report.search_plots": ("plot_curve", "plot_probes"),

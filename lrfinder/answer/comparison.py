@@ -52,9 +52,8 @@ class Entry:
 
     @property
     def longest(self) -> tuple[Outcome, ...]:
-        """The longest probes that anneal from the first step on, by learning rate; empty without probes."""
-        rungs = self.suggestion.evidence.rungs
-        return rungs[-1] if rungs else ()
+        """The longest probes, by learning rate; empty without probes."""
+        return self.suggestion.evidence.rung
 
     @property
     def steps(self) -> int | None:

@@ -7,11 +7,10 @@ from enum import Enum
 
 import numpy as np
 
-from lrfinder.evidence.curve import MIN_POINTS
 from lrfinder.evidence.probe import Evidence, Outcome
-from lrfinder.evidence.range_test import blown_up
+from lrfinder.evidence.range_fit import CLEAR, FAINT, fit_range
 
-__all__ = ["Reason", "nothing_learnt"]
+__all__ = ["Reason", "refusal"]
 
 _SIGMAS = 3.0
 """Minimum size of a loss difference, in standard errors, to count as real."""
@@ -35,28 +34,20 @@ class Reason(Enum):
         member._value_, member.why, member.remedy = f"{why} {remedy}", why, remedy
         return member
 
+    @classmethod
+    def of_text(cls, text: str) -> Reason | None:
+        """Return the reason whose first sentence begins the text, since what to do may be worded anew; None if none."""
+        return next((reason for reason in cls if text.startswith(reason.why)), None)
+
     FLAT = (
         "The loss did not change with the learning rate by more than its noise.",
-        "Raise max_lr, take more steps or larger batches, and check that the optimizer holds the parameters that the"
-        " loss depends on.",
+        "Give more steps to spend (budget=200 or more has probes), larger batches or a higher max_lr, and check that"
+        " the optimizer holds the parameters that the loss depends on.",
     )
     RISING = (
         "The loss rose without having fallen first.",
-        "Lower min_lr or take more steps, and check the sign of the loss; a model that is trained already may have"
-        " nothing left to gain.",
-    )
-    NOISY = (
-        "The noise from batch to batch hides which learning rate is better.",
-        "Take more steps (a larger budget), larger batches, or more of them to judge by.",
-    )
-    EDGE = (
-        "The loss was still falling at the edge of the learning rates tried.",
-        "Raise max_lr (or lower min_lr, where the best rate was the lowest), or give more steps to spend.",
-    )
-    TRUNCATED = (
-        "There was too little to judge by.",
-        "Give more batches (a smaller batch size, a validation loader) or more steps to spend, and check that the first"
-        " loss is finite, or lower min_lr.",
+        "Give more steps to spend (budget=200 or more has probes) or lower min_lr, and check the sign of the loss; a"
+        " model that is trained already may have nothing left to gain.",
     )
     DIVERGED = (
         "Training blew up at every learning rate tried.",
@@ -64,19 +55,27 @@ class Reason(Enum):
     )
 
 
-def nothing_learnt(evidence: Evidence) -> Reason | None:
-    """Return why no fit of the probes could mean anything, before any is made; None if training lowered the loss."""
-    untrained, outcomes = evidence.untrained, evidence.outcomes
-    if len(outcomes) < 3:
-        return Reason.DIVERGED if blown_up(evidence.curve.loss[MIN_POINTS - 1]) else Reason.TRUNCATED
-    gains = [] if untrained.diverged else [_gain(o, untrained) for o in outcomes if not o.diverged]
+def refusal(evidence: Evidence) -> Reason | None:
+    """Return why these measurements have no answer; None if they have one, however weak.
+
+    Probes that lowered what they are judged by have an answer, and so has a range test that shows a descent of the same
+    loss. Without either training did nothing, did harm at every learning rate, or blew up at every one.
+    """
+    fit = fit_range(evidence.curve)
+    if fit is None:
+        return Reason.DIVERGED  # within the first ten steps
+    descends = fit.evidence >= (CLEAR if evidence.probed else FAINT)
+    if not evidence.probed:
+        if descends:
+            return None
+        return Reason.RISING if fit.evidence_of_rise >= CLEAR or fit.diverged else Reason.FLAT
+    untrained = evidence.untrained
+    gains = [_gain(outcome, untrained) for outcome in evidence.outcomes if not outcome.diverged]
+    if (descends and evidence.comparable) or max(gains, default=-math.inf) > _SIGMAS:
+        return None
     if not gains:
         return Reason.DIVERGED
-    if max(gains) > _SIGMAS:
-        return None
-    if min(gains) < -_SIGMAS:
-        return Reason.RISING
-    return Reason.FLAT if len(gains) == len(outcomes) else Reason.NOISY
+    return Reason.RISING if min(gains) < -_SIGMAS else Reason.FLAT
 
 
 def _gain(outcome: Outcome, untrained: Outcome) -> float:

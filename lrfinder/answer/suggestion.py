@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lrfinder.answer.ranking import Alternative, named_policy, peak_for, peak_for_schedule
-from lrfinder.answer.reason import Reason, nothing_learnt
+from lrfinder.answer.reason import Reason
 from lrfinder.answer.suggestion_document import read_document
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import Curve
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler
 
 __all__ = ["Suggestion"]
+
+_GRADES = ((2.0, "sharp"), (4.0, "fair"), (10.0, "rough"), (math.inf, "weak"))
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Suggestion:
         evidence: what the search measured, raw.
         cost_of_error: (factor, loss) pairs: how much higher the loss of the longest probes lies at the learning rate
             times that factor, inf if it blows up; empty if it was not measured.
-        alternatives: every policy considered, the one predicted to end lowest first; empty if none was compared.
+        alternatives: every policy at its own best peak, the one that did best on other trainings first; empty without a
+            horizon.
     """
 
     reason: Reason | None
@@ -101,11 +104,9 @@ class Suggestion:
         return self.evidence.interrupted
 
     @cached_property
-    def landscape(self) -> ValleyFit | None:
-        """The fit of the probes; None without probes, or if they support none."""
-        if not self.evidence.probed or nothing_learnt(self.evidence) is not None:
-            return None
-        return fit_valley(self.evidence)
+    def valley(self) -> ValleyFit | None:
+        """The fit of the probes; None without probes, or if the suggestion was refused."""
+        return fit_valley(self.evidence) if self.evidence.probed and self.reason is None else None
 
     @cached_property
     def range_fit(self) -> RangeFit | None:
@@ -116,10 +117,24 @@ class Suggestion:
     def fit(self) -> dict[str, Any] | None:
         """The fit that the suggestion rests on, that of the probes if there are any, as JSON-ready data."""
         if not self.evidence.probed:
-            return None if self.range_fit is None else self.range_fit.to_dict()
-        if self.landscape is None:
+            if self.range_fit is None:
+                return None
+            return {**self.range_fit.to_dict(), "epoch_steps": self.evidence.epoch_steps}
+        if self.valley is None:
             return None
-        return {**self.landscape.to_dict(), "comparable": self.evidence.comparable}
+        return {**self.valley.to_dict(), "comparable": self.evidence.comparable}
+
+    @property
+    def confidence(self) -> str:
+        """How sure the rate is: "sharp", "fair", "rough" or "weak"; empty if refused.
+
+        It goes by the factor, either way, within which the best rate lies nine times out of ten: at most 2, 4, 10, or
+        more.
+        """
+        if self.lr_low is None or self.lr_high is None:
+            return ""
+        either_way = math.sqrt(self.lr_high / self.lr_low)
+        return next(word for most, word in _GRADES if either_way <= most)
 
     @property
     def chosen(self) -> Alternative | None:
@@ -244,17 +259,11 @@ class Suggestion:
             rows.append(("Refused", self.reason.value if self.reason else ""))
         else:
             rows.append(("Peak LR", f"{self.lr:.3g}"))
-            rows.append(("Interval", f"{self.lr_low:.2g} to {self.lr_high:.2g} (90%)"))
+            rows.append(("Interval", f"{self.lr_low:.2g} to {self.lr_high:.2g} (90%), {self.confidence}"))
             if len(self.param_group_lrs) > 1:
                 rows.append(("Groups", ", ".join(f"{lr:.3g}" for lr in self.param_group_lrs)))
         if self.policy is not None:
             rows.append(("Policy", self.policy.text))
-        if (chosen := self.chosen) is not None:
-            if chosen.gain is not None and chosen.policy.name != "constant":
-                rows.append(("Gain", f"{_gain(chosen)} of the final loss over a constant rate"))
-            rows.append(("Because", chosen.reason))
-            others = [one for one in self.alternatives if one is not chosen and one.gain is not None]
-            rows.append(("Others", ", ".join(f"{one.policy.name} {one.gain:+.1%}" for one in others)))
         spent = f"{self.steps_spent} steps"
         if self.cost_of_error:
             costs = (f"{factor:g} x LR: {_cost(loss)}" for factor, loss in self.cost_of_error)
@@ -323,10 +332,6 @@ class Suggestion:
             InputError: another schema version, or a missing or malformed field; the text begins with ``name``.
         """
         return cls(**read_document(data, name))
-
-
-def _gain(one: Alternative) -> str:
-    return f"{one.gain:+.1%} ({one.gain_low:+.0%} to {one.gain_high:+.0%})"
 
 
 def _cost(loss: float) -> str:

@@ -83,10 +83,10 @@ def _read_fit(value: Any) -> dict[str, Any]:
 
 
 def _read_reason(value: Any) -> Reason:
-    try:
-        return Reason(value)  # type: ignore[call-arg]  # by its value
-    except ValueError:
-        raise InputError(f"must be the text of a refusal, got {excerpt(value)}") from None
+    reason = Reason.of_text(read_string(value))
+    if reason is None:
+        raise InputError(f"must be the text of a refusal, got {excerpt(value)}")
+    return reason
 
 
 def _read_curves(value: Any) -> list[Curve]:

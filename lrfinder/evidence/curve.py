@@ -50,14 +50,14 @@ class Stage(str, Enum):
     RANGE = "range"
     UNTRAINED = "untrained"
     PROBE = "probe"
-    SHORT = "rung 1"
-    LONG = "rung 2"
-    TRUNK = "trunk"
-    BRANCH = "branch"
-    WARMUP = "warmup"
 
     # Without it Python 3.12 formats a member as "Stage.RANGE", while 3.10 and 3.11 format it as "range".
     __str__ = str.__str__
+
+    @classmethod
+    def _missing_(cls, value: object) -> Stage | None:
+        """Read the stages of earlier versions, which told several kinds of probes apart."""
+        return cls.PROBE if value in ("rung 1", "rung 2", "trunk", "branch", "warmup") else None
 
 
 @dataclass(frozen=True, eq=False)

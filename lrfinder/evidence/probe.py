@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +14,13 @@ from lrfinder.errors import InputError
 from lrfinder.evidence.curve import Curve, Stage
 from lrfinder.files import list_reader, number_reader, number_to_json, read_any_number, read_record, whole_reader
 
-__all__ = ["ANNEALED", "NOT_EVALUATED", "Evidence", "Outcome", "Probe"]
+__all__ = ["COOLDOWN", "NOT_EVALUATED", "Evidence", "Outcome", "Probe"]
 
-ANNEALED = 0.4
-"""Share of a branch, its end, over which the rate falls to zero: what the policy "wsd" does by default."""
+COOLDOWN = 0.4
+"""Share of a probe, at its end, over which the rate falls to zero: what the policy "wsd" does by default."""
 
 _HUGE = 1e100
 """Squares and differences of larger losses overflow, so that they count as infinite."""
-
-_BRANCHES = (Stage.TRUNK, Stage.BRANCH, Stage.WARMUP)
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Probe:
 
     lr: float
     steps: int
-    anneal: float = 1.0
+    anneal: float = COOLDOWN
     stage: Stage = Stage.PROBE
     warmup: int = 0
 
@@ -149,7 +146,6 @@ class Evidence:
         range_steps: optimizer steps that the range test took, those past its end included.
         epoch_steps: optimizer steps of one pass over the training data; None if unknown.
         comparable: whether what is minimised on held-out batches is the training loss, so that the two compare.
-        branches: outcomes of the probes that measure the effect of annealing and warmup, in the order they were run.
         interrupted: whether Ctrl-C ended the search early.
     """
 
@@ -159,7 +155,6 @@ class Evidence:
     range_steps: int
     epoch_steps: float | None = None
     comparable: bool = True
-    branches: tuple[Outcome, ...] = ()
     interrupted: bool = False
 
     @classmethod
@@ -201,39 +196,39 @@ class Evidence:
         return cls(
             curve,
             untrained,
-            tuple(outcome for outcome in trained if outcome.probe.stage not in _BRANCHES),
+            tuple(trained),
             steps - sum(outcome.train_loss.size for outcome in trained),
             epoch_steps,
             comparable,
-            tuple(outcome for outcome in trained if outcome.probe.stage in _BRANCHES),
             interrupted,
         )
 
     @property
     def probed(self) -> bool:
-        """Whether anything was judged on held-out batches; a range test alone judges nothing."""
-        return self.untrained.loss.size > 0
+        """Whether a probe was run; a range test alone judges nothing on held-out batches."""
+        return bool(self.outcomes)
 
     @property
     def probes(self) -> tuple[Outcome, ...]:
         """The starting state and all that started from it, in the order they were run; empty for a range test alone."""
-        return (self.untrained, *self.outcomes, *self.branches) if self.probed else ()
+        return (self.untrained, *self.outcomes) if self.probed else ()
 
     @property
-    def rungs(self) -> tuple[tuple[Outcome, ...], ...]:
-        """The outcomes of each length, the shortest first, by learning rate."""
-        ordered = sorted(self.outcomes, key=lambda o: (o.probe.steps, o.probe.lr))
-        return tuple(tuple(rung) for _, rung in itertools.groupby(ordered, key=lambda o: o.probe.steps))
+    def rung(self) -> tuple[Outcome, ...]:
+        """The probes that are compared, by learning rate: all of the greatest length; empty without probes."""
+        longest = max((outcome.probe.steps for outcome in self.outcomes), default=0)
+        rung = (outcome for outcome in self.outcomes if outcome.probe.steps == longest)
+        return tuple(sorted(rung, key=lambda outcome: outcome.probe.lr))
 
     @property
     def steps(self) -> int:
         """Optimizer steps taken in all."""
-        return self.range_steps + sum(outcome.train_loss.size for outcome in (*self.outcomes, *self.branches))
+        return self.range_steps + sum(outcome.train_loss.size for outcome in self.outcomes)
 
     @property
     def seconds(self) -> float | None:
         """Wall time of all of it; None if that of a range test alone is unknown."""
         if not self.probed:
             return self.curve.seconds
-        trained = sum(outcome.seconds for outcome in (*self.outcomes, *self.branches))
+        trained = sum(outcome.seconds for outcome in self.outcomes)
         return (self.curve.seconds or 0.0) + self.untrained.seconds + trained

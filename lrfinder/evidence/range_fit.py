@@ -15,7 +15,7 @@ from scipy.special import expit
 from lrfinder.evidence.curve import MIN_POINTS, Curve
 from lrfinder.evidence.range_test import BlowUp, blow_up, blown_up, last_step, noise
 
-__all__ = ["PARAMETERS", "RangeFit", "fit_range"]
+__all__ = ["CLEAR", "FAINT", "PARAMETERS", "RangeFit", "expected_place", "fit_range"]
 
 Array = NDArray[np.float64]
 
@@ -148,6 +148,39 @@ class RangeFit:
         if last == xs.size - 1:
             return self.x_last
         return float(xs[last] + (xs[last + 1] - xs[last]) * surplus[last] / (surplus[last] - surplus[last + 1]))
+
+
+FAINT, CLEAR = 4.0, 9.5
+"""Log-likelihood ratios of a descent: from the first on there may be one, but noise alone gives as much now and then;
+the second it hardly reaches (docs/measured.md, "How much evidence")."""
+
+_BELOW = 1.0
+"""Octaves from the lowest place of a range test down to the best rate of a whole training, the mean over our tasks
+(docs/measured.md)."""
+
+_BELOW_END = 5.0
+"""Octaves from the end of a range test that shows no descent down to where its lowest place would lie."""
+
+_SMOOTHED = 7
+"""Points of the moving average of a test of 100 steps; longer tests average the same share."""
+
+
+def expected_place(curve: Curve) -> float:
+    """Return log2 of the learning rate at which a range test puts the best rate of a whole training.
+
+    It lies an octave below the lowest place of the moving average; where the curve shows no descent, below the place
+    five octaves below its end. The lowest place of the raw curve tells more than that of the fitted shape, which a
+    blow-up out of the range test's own speed pulls upwards.
+    """
+    fit, (lr, loss, _) = fit_range(curve), usable(curve)
+    if fit is None or fit.evidence < FAINT:
+        return math.log2(curve.lr[-1]) - _BELOW_END - _BELOW
+    width = min(max(_SMOOTHED, round(_SMOOTHED * loss.size / 100)), loss.size // 2) // 2 * 2 + 1
+    averages = np.convolve(loss, np.ones(width) / width, "valid")
+    lowest = math.log2(lr[int(np.argmin(averages)) + width // 2])
+    if fit.blow_up is not None:
+        lowest = min(lowest, math.log2(fit.blow_up.lr_limit))
+    return lowest - _BELOW
 
 
 def usable(curve: Curve) -> tuple[Array, Array, bool]:

@@ -1,14 +1,13 @@
-"""Where the best learning rate lies after so many steps, and how it moves with their number: a fit of the probes.
+"""Where the best learning rate lies: the range test as a prior, the probes as evidence, carried to the end of training.
 
-Near its lowest place the loss after ``n`` steps is a lopsided parabola in ``x = log2(lr)``:
+Near its lowest place the loss of probes of one length is a lopsided parabola in ``x = log2(lr)``:
 
-    loss_n(x) = level_n + sharpness_n * f(x - m - p * log2(n / N))
+    loss(x) = level + sharpness * f(x - place)
     f(d) = g / (1 + g / 9),  g = d**2 for d < 0, 1.2 d**2 for d > 0
 
-with one place ``m`` (at the longest probes, of ``N`` steps), one drift ``p`` (octaves per doubling of the steps), and a
-level and a sharpness of its own for every length. ``f`` saturates, for far below the best rate nothing is learnt.
-``m`` and ``p`` are read off a grid, level and sharpness solved for at each of its points. The law of the drift from the
-probes to the horizon was measured on whole trainings (`benchmarks/regret.py`, docs/measured.md).
+``f`` saturates, for far below the best rate nothing is learnt. The place is read off a grid, level and sharpness are
+solved for at each of its points. A range test alone leaves the prior as it is. docs/probes.md says how well each of
+these numbers is known.
 """
 
 from __future__ import annotations
@@ -22,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrfinder.evidence.probe import Evidence, Outcome
+from lrfinder.evidence.range_fit import expected_place
 
-__all__ = ["DRIFT", "Drift", "LRPosterior", "ValleyFit", "fit_valley", "paired_errors", "valley_shape"]
+__all__ = ["LRPosterior", "ValleyFit", "fit_valley", "memorises", "scores", "valley_shape"]
 
 Array = NDArray[np.float64]
 
@@ -33,66 +33,36 @@ _RIGHT = 1.2
 _SATURATION = 9.0
 
 _STEP = 0.1
-"""Grid spacing, octaves and octaves per doubling."""
+"""Grid spacing, octaves."""
+
+_PRIOR_ERROR = 2.0
+"""Standard deviation of the best rate about the place that the range test gives, octaves."""
 
 _LAW_ERROR = 0.3
 """Share of its rise by which the parabola misses the loss at a point: so far points count little."""
 
-_FLOOR = 0.2
-"""Least standard deviation of a probe's loss, in units of the rise one step from the best."""
+_FLOOR = 0.1
+"""Minimum standard deviation of a probe's loss, in units of the rise one probe from the best."""
 
 _FREEDOM = 4.0
 """Degrees of freedom of the residuals' Student t distribution."""
 
-_TEMPER = 0.6
-"""Exponent of the likelihood: probes of one length share their batches, so that they are not independent."""
+_TAIL = 0.2
+"""Share of a probe, at its end, whose training losses count: by then its learning rate is low."""
 
-_PRIOR_DRIFT, _PRIOR_SPREAD = -0.35, 0.5
+_SPREAD, _WANDER = 1.2, 0.12
+"""Standard deviation from the best rate of the probes to that of the whole training: a constant, and octaves per
+doubling of the steps. On average it does not move (docs/measured.md)."""
 
-_DECADE = math.log2(10)
+_FEW_BATCHES, _MANY_BATCHES = 16.0, 45.0
+"""Batches in a pass over the data. With as few as the first, the best rate halves with every doubling of the passes:
+the model memorises its data, and what counts is when. From the second on nothing of this was seen."""
+
+_MOST_FALL = 6.0
+"""Octaves that the rate falls at most for that."""
 
 _BLOWN_UP = -8.0
 """Log-likelihood of a best rate where a probe already blew up."""
-
-
-@dataclass(frozen=True)
-class Drift:
-    """How far the best rate moves per doubling of the steps, from the probes to the horizon, in octaves.
-
-    ``(1 - w) * (transient + carried * p) - w``, with ``p`` the drift between the probes. ``w`` in [0, 1] is how far
-    training is limited by memorising: then what counts is ``lr * steps``, the time until held-out loss turns, and the
-    best rate halves with every doubling. ``w = min(1, memorised * v + stalled * s)``: ``v`` is the share of the
-    improvement that training batches gained over held-out ones, at most 0.1, times the doublings of passes over the
-    data up to the horizon; ``s`` in [0, 1] the sign that longer probes gained nothing on held-out batches.
-
-    Attributes:
-        transient: constant part.
-        carried: share of the drift seen between probes that goes on.
-        memorised: weight of ``v``.
-        stalled: weight of ``s``.
-        spread: standard deviation of the drift about this law.
-        place: standard deviation of the place, octaves, whatever the horizon.
-    """
-
-    transient: float = -0.1
-    carried: float = 0.5
-    memorised: float = 1.4
-    stalled: float = 1.1
-    spread: float = 0.25
-    place: float = 0.3
-
-    def limited(self, memorised: float, stalled: float) -> float:
-        """Return ``w``, given ``v`` and ``s``."""
-        return min(1.0, max(0.0, self.memorised * memorised + self.stalled * stalled))
-
-    def slope(self, drift: Array, memorised: float, stalled: float) -> Array:
-        """Return octaves per doubling, given ``p`` (k,), ``v`` and ``s``."""
-        limited = self.limited(memorised, stalled)
-        return (1 - limited) * (self.transient + self.carried * drift) - limited
-
-
-DRIFT = Drift()
-"""As `benchmarks/regret.py` fits it to all its tasks, rounded; docs/measured.md says what leaving tasks out does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,154 +95,157 @@ class LRPosterior:
 
 @dataclass(frozen=True, eq=False)
 class ValleyFit:
-    """The fit of the probes.
+    """Where the best learning rate of the probes lies, or of the range test where there are none.
 
     Attributes:
-        place: (k,) candidate places m, octaves.
-        drift: (k,) candidate drifts p, octaves per doubling.
+        place: (k,) candidate places, octaves, equally spaced.
         weights: (k,) their probabilities.
-        steps: N, steps of the longest probes that say where the best rate lies.
-        sharpness: of the loss of those probes about its lowest place, in its units per octave squared.
+        steps: optimizer steps of a probe; of the range test where there are none.
+        sharpness: of the loss of the probes about its lowest place, in its units per octave squared; None where fewer
+            than two probes say where that is.
         ceiling: rise of their loss from the best to the untrained model.
-        blow_up: log2 of the lowest learning rate above the best at which a probe of any length blew up; inf for none.
-        order: rank correlation of the probes' losses with their distance from the best rate: 1 for a clean valley.
-        memorised: share of the improvement that training batches gained over held-out ones, from 0 to 0.1.
-        stalled: from 0 to 1, 1 where the longest probes gained nothing over the shortest on held-out batches.
+        blow_up: log2 of the lowest learning rate above the best at which a probe blew up; inf for none.
         epoch_steps: optimizer steps per pass over the data; None where unknown.
     """
 
     place: Array
-    drift: Array
     weights: Array
     steps: int
-    sharpness: float
+    sharpness: float | None
     ceiling: float
     blow_up: float
-    order: float
-    memorised: float
-    stalled: float
     epoch_steps: float | None
 
-    def belief(self, horizon: int | None = None, law: Drift = DRIFT) -> LRPosterior:
-        """Return where the best rate lies after ``horizon`` steps; after as many as the longest probes where None."""
-        doublings = max(math.log2(horizon / self.steps), 0.0) if horizon is not None else 0.0
-        memorised, stalled = self.signs(horizon)
-        centre = self.place + doublings * law.slope(self.drift, memorised, stalled)
-        width = math.hypot(law.place, law.spread * doublings)
-        low, high = centre.min() - 5 * width, centre.max() + 5 * width
-        octaves = np.arange(math.floor(low / _STEP), math.ceil(high / _STEP) + 1) * _STEP
-        counts = np.bincount(np.rint((centre - octaves[0]) / _STEP).astype(int), self.weights, octaves.size)
+    def belief(self, horizon: int | None = None) -> LRPosterior:
+        """Return where the best rate of a training of ``horizon`` steps lies; of one as short as a probe where None."""
+        shift, width = 0.0, _SPREAD
+        if horizon is not None:
+            doublings = max(math.log2(horizon / self.steps), 0.0)
+            shift = -fall_by_memorising(horizon, self.steps, self.epoch_steps)
+            width = math.hypot(_SPREAD, _WANDER * doublings)
         reach = math.ceil(5 * width / _STEP)
         kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * _STEP / width) ** 2)
-        spread = np.convolve(counts, kernel)[reach : reach + octaves.size]
-        return LRPosterior(octaves, spread / spread.sum())
+        weights = np.convolve(self.weights, kernel)
+        octaves = self.place[0] + shift + np.arange(-reach, self.place.size + reach) * _STEP
+        return LRPosterior(octaves, weights / weights.sum())
+
+    @property
+    def mean(self) -> float:
+        """Mean place, octaves."""
+        return float(self.weights @ self.place)
+
+    @property
+    def error(self) -> float:
+        """Standard deviation of the place, octaves."""
+        return math.sqrt(max(float(self.weights @ (self.place - self.mean) ** 2), 0.0))
 
     def valley(self, rung: Sequence[Outcome]) -> tuple[float, float, float] | None:
-        """Return centre (octaves), level and sharpness of probes of one length; None with too few, or no valley."""
-        centre = float(self.weights @ self.place)
-        centre += float(self.weights @ self.drift) * math.log2(rung[0].probe.steps / self.steps)
-        near = [o for o in rung if not o.diverged and abs(_octave(o) - centre) <= 2 * _DECADE]
-        if len(near) < 2:
+        """Return centre (octaves), level and sharpness of the fitted loss; None without a valley."""
+        if self.sharpness is None or self.sharpness <= 0:
             return None
-        level, sharpness = _level_and_sharpness(near, centre)
-        return (centre, level, sharpness) if sharpness > 0 else None
-
-    def signs(self, horizon: int | None) -> tuple[float, float]:
-        """Return ``v`` and ``s`` of the law of the drift; none within two passes over the data."""
-        passes = math.log2(max(horizon / self.epoch_steps, 1.0)) if horizon and self.epoch_steps else 0.0
-        return self.memorised * passes, self.stalled if passes > 1 else 0.0
+        near = [o for o in rung if not o.diverged and abs(_octave(o) - self.mean) <= 2 * math.log2(10)]
+        if not near:
+            return None
+        rises = self.sharpness * valley_shape(np.array([_octave(o) for o in near]) - self.mean)
+        levels = np.array([o.mean for o in near]) - rises
+        return self.mean, float(np.average(levels, weights=1 / (rises + self.sharpness))), self.sharpness
 
     def rise(self, octaves: float) -> float:
-        """Return how much higher the loss of the longest probes lies so far from its lowest place; inf: blown up."""
-        if float(self.weights @ self.place) + octaves >= self.blow_up:
+        """Return how much higher the loss of the probes lies so far from its lowest place; inf: blown up."""
+        if self.mean + octaves >= self.blow_up:
             return math.inf
-        return min(self.sharpness * float(valley_shape(np.array(octaves))), self.ceiling)
+        return min((self.sharpness or 0.0) * float(valley_shape(np.array(octaves))), self.ceiling)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fit as JSON-ready data."""
-        mean, drift = float(self.weights @ self.place), float(self.weights @ self.drift)
         return {
-            "shape": "level_n + sharpness * f(x - place - drift*log2(n/steps)), x = log2(lr)",
+            "shape": "level + sharpness * f(x - place), x = log2(lr)",
             "steps": self.steps,
-            "place": mean,
-            "place_error": math.sqrt(max(float(self.weights @ (self.place - mean) ** 2), 0.0)),
-            "drift": drift,
-            "drift_error": math.sqrt(max(float(self.weights @ (self.drift - drift) ** 2), 0.0)),
+            "place": self.mean,
+            "place_error": self.error,
             "sharpness": self.sharpness,
             "blow_up": self.blow_up if math.isfinite(self.blow_up) else None,
-            "order": self.order,
-            "memorised": self.memorised,
-            "stalled": self.stalled,
             "epoch_steps": self.epoch_steps,
         }
 
 
-def fit_valley(evidence: Evidence) -> ValleyFit | None:
-    """Fit the probes; None where no length has two probes that stayed within the untrained loss plus what was gained.
+def fall_by_memorising(horizon: int, steps: int, epoch_steps: float | None) -> float:
+    """Return the octaves by which the best rate falls because a training goes over few batches again and again.
+
+    Below the best rate the held-out loss depends on ``lr * steps`` alone. Where memorising ends the training, the best
+    rate therefore halves with every doubling of the passes.
+
+    Args:
+        horizon: optimizer steps of the training.
+        steps: optimizer steps of the probes.
+        epoch_steps: optimizer steps per pass over the data; None where unknown.
+    """
+    if epoch_steps is None:
+        return 0.0
+    span = math.log2(_MANY_BATCHES / _FEW_BATCHES)
+    share = min(max(math.log2(_MANY_BATCHES / max(epoch_steps, 1.0)) / span, 0.0), 1.0)
+    doublings = math.log2(max(horizon / epoch_steps, 1e-9) / max(steps / epoch_steps, 3.0))
+    return min(share * max(doublings, 0.0), _MOST_FALL)
+
+
+def memorises(horizon: int | None, epoch_steps: float | None) -> bool:
+    """Whether training goes over its data so often that the model is likely to memorise them: ten times or more."""
+    return horizon is not None and epoch_steps is not None and horizon >= 10 * epoch_steps
+
+
+def fit_valley(evidence: Evidence) -> ValleyFit:
+    """Fit the probes, with the range test as prior; without probes the prior is the fit.
 
     Shifting the loss, or scaling it, changes nothing; scaling the learning rates shifts the place.
     """
-    rungs = evidence.rungs
-    means = [outcome.mean for outcome in evidence.outcomes]
-    best, untrained = min(means, default=math.inf), evidence.untrained.mean
-    if not math.isfinite(best):
-        return None
+    expected = expected_place(evidence.curve)
+    rung = evidence.rung
+    octaves = [expected, *map(_octave, rung)]
+    first, last = math.floor((min(octaves) - expected - 8) / _STEP), math.ceil((max(octaves) - expected + 8) / _STEP)
+    place: Array = expected + np.arange(first, last + 1, dtype=np.float64) * _STEP
+    log_weight = -0.5 * ((place - expected) / _PRIOR_ERROR) ** 2
+    sharpness, ceiling, blow_up = None, 0.0, math.inf
+    best = min((outcome.mean for outcome in rung), default=math.inf)
+    untrained = evidence.untrained.mean
     limit = untrained + max(untrained - best, 0.0) if math.isfinite(untrained) else math.inf
-    kept = [[o for o in rung if o.mean < limit or o.mean == best] for rung in rungs]
-    used = [rung for rung in kept if len(rung) > 1]
-    if not used:
-        return None
-    reference = math.log2(used[-1][0].probe.steps)
-    xs = np.array([_octave(o) for rung in used for o in rung])
-    places = np.arange(math.floor((xs.min() - 3) / _STEP), math.ceil((xs.max() + 3) / _STEP) + 1) * _STEP
-    drifts = np.arange(-16, 7) * 0.1
-    place, drift = (grid.ravel() for grid in np.meshgrid(places, drifts, indexing="ij"))
-    log_weight = -0.5 * ((drift - _PRIOR_DRIFT) / _PRIOR_SPREAD) ** 2
-    sharpness = np.zeros_like(place)
-    blow_ups = [math.inf]
-    for rung, all_of_it in zip(kept, rungs, strict=True):
-        if not rung:
-            continue
-        shift = math.log2(rung[0].probe.steps) - reference
-        lowest = _octave(min(rung, key=lambda o: o.mean))
-        gone = [_octave(o) for o in all_of_it if o not in rung and _octave(o) > lowest]
-        if gone:
-            log_weight = log_weight + np.where(place + drift * shift > min(gone) - 0.3, _BLOWN_UP, 0.0)
-            blow_ups.append(min(gone))
-        if len(rung) > 1:
-            likelihood, sharpness = _likelihood(rung, place + drift * shift)
-            log_weight = log_weight + _TEMPER * likelihood
-    top = int(np.argmax(log_weight))
-    weights = np.exp(log_weight - log_weight[top])
-    keep = weights > 1e-6
-    weights = weights[keep] / weights[keep].sum()
-    longest = min(used[-1], key=lambda o: o.mean)
-    shortest = min(used[0], key=lambda o: o.mean)
+    survived = [o for o in rung if o.mean < limit or (o.mean == best and not o.diverged)]
+    lowest = min(survived, key=lambda o: o.mean, default=None)
+    gone = [_octave(o) for o in rung if o not in survived and (lowest is None or _octave(o) > _octave(lowest))]
+    if gone:
+        blow_up = min(gone)
+        log_weight = log_weight + np.where(place > blow_up - 0.3, _BLOWN_UP, 0.0)
+    likelihood = _likelihood(survived, evidence, place) if len(survived) > 1 else None
+    if likelihood is not None:
+        log_weight = log_weight + likelihood[0]
+    weights = np.exp(log_weight - log_weight.max())
+    weights /= weights.sum()
+    if likelihood is not None:
+        sharpness = float(weights @ likelihood[1])
+        ceiling = max(untrained - best, 0.0)
+    kept = np.flatnonzero(weights > 1e-9)
+    inside = slice(kept[0], kept[-1] + 1)
     return ValleyFit(
-        place=place[keep],
-        drift=drift[keep],
-        weights=weights,
-        steps=used[-1][0].probe.steps,
-        sharpness=float(weights @ sharpness[keep]),
-        ceiling=max(untrained - longest.mean, 0.0),
-        blow_up=min(blow_ups),
-        order=_rank_correlation(rungs, float(place[top]), float(drift[top]), reference),
-        memorised=_memorised(longest, untrained) if evidence.comparable else 0.0,
-        stalled=_stalled(shortest, longest, untrained) if len(used) > 1 else 0.0,
+        place=place[inside],
+        weights=weights[inside] / weights[inside].sum(),
+        steps=rung[0].probe.steps if rung else max(evidence.range_steps, 1),
+        sharpness=sharpness,
+        ceiling=ceiling,
+        blow_up=blow_up,
         epoch_steps=evidence.epoch_steps,
     )
 
 
-def _likelihood(rung: Sequence[Outcome], centre: Array) -> tuple[Array, Array]:
-    """Return log-likelihood and best sharpness of one length, for each candidate centre: two arrays (k,)."""
+def _likelihood(rung: Sequence[Outcome], evidence: Evidence, place: Array) -> tuple[Array, Array] | None:
+    """Return log-likelihood and best sharpness for each candidate place, two arrays (k,); None if all probes tie."""
     x = np.array([_octave(o) for o in rung])
-    rise = np.array([o.mean for o in rung]) - min(o.mean for o in rung)
+    loss, error = scores(rung, evidence)
+    rise = loss - loss.min()
     near = float(np.sort(rise)[1:3].mean())  # the rise one probe away from the best: the unit here
     if near <= 0:
-        return np.zeros_like(centre), np.zeros_like(centre)
-    error = np.sqrt(paired_errors(rung) ** 2 + (_LAW_ERROR * rise) ** 2 + (_FLOOR * near) ** 2)
+        return None
+    error = np.sqrt(error**2 + (_LAW_ERROR * rise) ** 2 + (_FLOOR * near) ** 2)
     rise, weight = rise / near, (near / np.maximum(error, 1e-6 * near)) ** 2
-    shape = valley_shape(x[None] - centre[:, None])
+    shape = valley_shape(x[None] - place[:, None])
     shape = shape - ((shape * weight).sum(1) / weight.sum())[:, None]
     rise = rise - (rise * weight).sum() / weight.sum()
     square = (shape**2 * weight).sum(1)
@@ -283,50 +256,35 @@ def _likelihood(rung: Sequence[Outcome], centre: Array) -> tuple[Array, Array]:
     return likelihood, sharpness * near
 
 
-def paired_errors(rung: Sequence[Outcome]) -> Array:
-    """Return the standard error of each mean's difference from the best one's, batch by batch; the least for that."""
-    best = min(rung, key=lambda o: o.mean)
-    count = best.loss.size
+def scores(rung: Sequence[Outcome], evidence: Evidence) -> tuple[Array, Array]:
+    """Return what each probe is judged by, and the standard error of its difference from the best, two arrays (k,).
+
+    That is the mean held-out loss. Where the probes saw every batch once, the training losses of their last fifth are
+    held-out losses, too, of nearly the final state: then it is the mean of both, which halves the noise. Errors are
+    paired batch by batch, since all probes see the same.
+
+    Args:
+        rung: probes of one length that did not blow up.
+        evidence: what they belong to.
+    """
+    steps = rung[0].probe.steps
+    fresh = evidence.comparable and evidence.epoch_steps is not None and steps <= evidence.epoch_steps
+    held_out = _mean_and_error([o.loss for o in rung])
+    if not fresh:
+        return held_out
+    last = max(round(_TAIL * steps), min(4, steps))
+    training = _mean_and_error([o.train_loss[-last:] for o in rung])
+    return (held_out[0] + training[0]) / 2, np.hypot(held_out[1], training[1]) / 2
+
+
+def _mean_and_error(losses: Sequence[Array]) -> tuple[Array, Array]:
+    means = np.array([float(loss.mean()) for loss in losses])
+    best, count = losses[int(np.argmin(means))], losses[0].size
     if count < 2:
-        return np.zeros(len(rung))
-    errors = np.array([float((o.loss - best.loss).std(ddof=1)) / math.sqrt(count) for o in rung])
-    others = [error for error, o in zip(errors, rung, strict=True) if o is not best]
-    return np.asarray(np.where([o is best for o in rung], min(others), errors))
-
-
-def _rank_correlation(rungs: Sequence[Sequence[Outcome]], place: float, drift: float, reference: float) -> float:
-    """Return Spearman's rank correlation of loss and distance from the place, over the lengths with three probes."""
-    from scipy.stats import rankdata
-
-    squares = pairs = 0.0
-    for rung in (rung for rung in rungs if len(rung) > 2):
-        centre = place + drift * (math.log2(rung[0].probe.steps) - reference)
-        losses = rankdata([o.mean for o in rung])  # those that blew up share the last rank
-        distances = rankdata([float(valley_shape(np.array(_octave(o) - centre))) for o in rung])
-        squares += float(((losses - distances) ** 2).sum())
-        pairs += len(rung) * (len(rung) ** 2 - 1) / 6
-    return 1 - squares / pairs if pairs else 1.0
-
-
-def _level_and_sharpness(rung: Sequence[Outcome], centre: float) -> tuple[float, float]:
-    """Fit one length by least squares about a given place."""
-    loss = np.array([o.mean for o in rung])
-    rise = loss - loss.min()
-    weights = 1 / np.maximum(_LAW_ERROR * rise + _FLOOR * float(np.sort(rise)[1:3].mean()), 1e-300)
-    shape = valley_shape(np.array([_octave(o) - centre for o in rung]))
-    columns = np.stack([np.ones_like(shape), shape], axis=1)
-    level, sharpness = np.linalg.lstsq(columns * weights[:, None], loss * weights, rcond=None)[0]
-    return float(level), float(sharpness)
-
-
-def _memorised(longest: Outcome, untrained: float) -> float:
-    training = float(longest.train_loss[-8:].mean())  # by then the rate is low: these are losses of the final state
-    return min(max(longest.mean - training, 0.0) / max(untrained - longest.mean, 1e-300), 0.1)
-
-
-def _stalled(shortest: Outcome, longest: Outcome, untrained: float) -> float:
-    gain = max(shortest.mean - longest.mean, 0.0) / max(untrained - longest.mean, 1e-300)
-    return max(0.0, 1.0 - gain / 0.1)
+        return means, np.zeros(len(losses))
+    errors = np.array([float((loss - best).std(ddof=1)) / math.sqrt(count) for loss in losses])
+    errors[np.argmin(means)] = np.delete(errors, np.argmin(means)).min(initial=math.inf) if len(losses) > 1 else 0.0
+    return means, errors
 
 
 def valley_shape(off: Array) -> Array:

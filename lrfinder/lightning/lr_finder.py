@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lrfinder.answer.ranking import MATERIAL
 from lrfinder.answer.suggestion import Suggestion
 from lrfinder.errors import InputError, LRFinderError, one_of
 from lrfinder.evidence.curve import Curve
@@ -71,8 +70,7 @@ class LRFinder(Callback):
             follows ``monitor``.
         at_epochs: before which epochs to search, 0 being the start of training.
         plateau: watch the run for plateaus too: a `PlateauDetector`, True for one that advises, or its ``on_plateau``.
-            Without a ``policy`` and a scheduler of the module, one that decays is given a constant rate to decay; one
-            without ``delta`` takes for its tolerance what annealing was measured to be worth.
+            Without a ``policy`` and a scheduler of the module, one that decays is given a constant rate to decay.
         progress: show a progress bar while testing, where the trainer shows one.
         on_failure: "warn" if training goes on, with one warning and everything as it was, when it cannot be probed;
             "raise" if that ends the fit. With several processes, an error in one of them alone ends the fit.
@@ -239,8 +237,6 @@ class LRFinder(Callback):
             own = trainee.schedulers()
             schedule = describe_schedule_change(suggestion, search.resolved, policy, own, self._installed)
             suggestion = self._write(search, suggestion, policy)
-            if self.plateau is not None:
-                self.plateau.detector.expected_annealing_gain = _worth(suggestion)
             say(trainer, f"{suggestion.headline()}; {schedule}")
         else:
             warn(trainer, f"left the learning rate as it was: {suggestion.headline()}")
@@ -306,12 +302,6 @@ def _checked_plateau(plateau: Any) -> PlateauDetector | None:
     if plateau is True or isinstance(plateau, str) or callable(plateau):
         return PlateauDetector("advise" if plateau is True else plateau)
     raise InputError(f"plateau must be True, an on_plateau or a PlateauDetector, got plateau = {plateau!r}")
-
-
-def _worth(suggestion: Suggestion) -> float | None:
-    """Return the share of the loss that the best policy saves over a constant rate; None where that cannot be told."""
-    best = max((one.gain for one in suggestion.alternatives if one.gain is not None), default=0.0)
-    return best if best >= MATERIAL else None
 
 
 def _checked_epochs(epochs: Any) -> frozenset[int]:

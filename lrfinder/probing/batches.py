@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any
 
@@ -163,15 +164,19 @@ def map_batch(batch: Any, change: Callable[[Any], Any]) -> Any:
 
 
 _STATISTICS = 16
-"""Training batches over which the running statistics are taken anew."""
+"""Training batches over which the statistics of batch normalisation are taken anew."""
+
+_AVERAGED = 24
+"""Further batches for running averages of another kind, which usually replace a tenth of themselves with each."""
 
 
 def prepare_for_evaluation(model: nn.Module, forward: Callable[[Any], Any], training: Iterable[Any]) -> None:
-    """Put the model in eval mode, with fresh statistics in every batch normalisation that was in train mode.
+    """Put the model in eval mode, with fresh running statistics in every module that was in train mode.
 
-    Running averages of batch normalisation trail the weights by some ten steps, which in a probe of thirty is a third
-    of it. The statistics are therefore taken anew, as plain averages over training batches; a layer frozen in eval mode
-    keeps its own. The model is left so: the next probe rewinds it.
+    Running averages trail the weights by some ten steps, which in a probe of thirty is a third of it. Those of batch
+    normalisation are therefore taken anew, as plain averages over training batches. A module that keeps running
+    averages in buffers of its own is told by what a forward pass in train mode changes, and sees more such passes. A
+    layer frozen in eval mode keeps its own. The model is left so: the next probe rewinds it.
 
     Args:
         model: as it is after the last training step, train/eval mode included.
@@ -181,23 +186,45 @@ def prepare_for_evaluation(model: nn.Module, forward: Callable[[Any], Any], trai
     Source: Izmailov et al. 2018, "Averaging weights leads to wider optima and better generalization", section 3.2
     (arXiv 1803.05407), takes the statistics of an averaged network anew in the same way.
     """
-    moving = [
-        layer
-        for layer in model.modules()
-        if isinstance(layer, _BatchNorm) and layer.training and layer.running_mean is not None
+    trained = [module for module in model.modules() if module.training]
+    layers = [module for module in trained if isinstance(module, _BatchNorm) and module.running_mean is not None]
+    others = [
+        buffer
+        for module in trained
+        if not isinstance(module, _BatchNorm)
+        for buffer in module.buffers(recurse=False)
+        if buffer.is_floating_point()
     ]
     model.eval()
-    if not moving:
-        return
-    for layer in moving:
-        layer.reset_running_stats()
-        layer.momentum = None  # a plain average over all batches seen
-        layer.train()
-    with torch.no_grad():
-        for _, batch in zip(range(_STATISTICS), training, strict=False):
-            forward(batch)
-    for layer in moving:
-        layer.eval()
+    batches = iter(training)
+    if others:
+        before = [buffer.clone() for buffer in others]
+        try:
+            _forward_in_train_mode(trained, forward, itertools.islice(batches, 1))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # it trains with gradients only; whether it can be evaluated shows next
+            before = others
+        if not all(map(torch.equal, before, others)):
+            _forward_in_train_mode(trained, forward, itertools.islice(batches, _AVERAGED))
+    if layers:
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # a plain average over all batches seen
+        _forward_in_train_mode(layers, forward, itertools.islice(batches, _STATISTICS))
+
+
+def _forward_in_train_mode(modules: Iterable[nn.Module], forward: Callable[[Any], Any], batches: Iterable[Any]) -> None:
+    modules = list(modules)
+    for module in modules:
+        module.training = True
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                forward(batch)
+    finally:
+        for module in modules:
+            module.training = False
 
 
 def scalar(value: Any, source: str) -> Tensor:

@@ -29,7 +29,7 @@ class DryRun:
         ladder, steps = options.ladder, options.planned_steps
         if options.method == "range":
             return cls(options, ProbePlan(steps, ladder.steps, 0, 0, ladder.min_lr, ladder.max_lr))
-        return cls(options, ProbePlan.of(steps, options.steps, ladder.min_lr, ladder.max_lr, options.anneal))
+        return cls(options, options.plan(steps))
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the plan as (label, text) pairs."""
@@ -40,11 +40,9 @@ class DryRun:
             ("Plan", f"{spent} for a training {length} (dry run: nothing was trained)"),
             ("Range", f"{plan.range_steps} steps, from {plan.min_lr:g} to {plan.max_lr:g}"),
         ]
-        if plan.long:
+        if plan.probes:
             more = "" if seconds is None else " (more, if the time allows)"
-            rows.append(("Probes", f"about 6 of {plan.short} steps and 4 of {plan.long}{more}"))
-        if plan.reserved:
-            rows.append(("Decay", f"{plan.reserved} steps reserved to measure what annealing and warmup gain"))
+            rows.append(("Probes", f"{plan.probes} of {plan.probe_steps} steps{more}"))
         return rows
 
     def to_dict(self) -> dict[str, Any]:
@@ -56,9 +54,8 @@ class DryRun:
             "budget_steps": budget.steps,
             "budget_seconds": budget.seconds,
             "range_steps": plan.range_steps,
-            "short": plan.short,
-            "long": plan.long,
-            "reserved": plan.reserved,
+            "probes": plan.probes,
+            "probe_steps": plan.probe_steps,
             "min_lr": plan.min_lr,
             "max_lr": plan.max_lr,
         }

@@ -5,21 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lrfinder.errors import InputError, checked_horizon
 from lrfinder.evidence.range_test import Ladder
+from lrfinder.probing.plan import ProbePlan
 from lrfinder.schedules.policy import POLICIES, Policy
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["METHODS", "MIN_BUDGET", "Budget", "PolicyRequest", "SearchOptions"]
 
 METHODS = ("probe", "range")
 
-MIN_BUDGET = 60
-"""Minimum steps of a search: ten for the range test, and probes of three steps and of ten."""
+MIN_BUDGET = 20
+"""Minimum steps of a search: a range test with as many learning rates."""
 
 PolicyRequest = str | Policy | None
 """What to do about the schedule: "keep", "auto", the name of a policy, a policy, or None for what fits best."""
@@ -50,8 +48,8 @@ class Budget:
     def parse(cls, budget: float | str | None, horizon: int | None = None) -> Budget:
         """Read a budget: a share of the horizon (0.05, "5%"), steps (300), or a time ("60s", "5min").
 
-        None stands for 5% of the horizon, but at least 250 steps, and for 300 steps if the horizon is at most 500. A
-        share comes to at least 60 steps; of an unknown horizon it is the default.
+        None stands for 5% of the horizon, but at least 100 steps and at most half of the horizon; for 200 steps if the
+        horizon is unknown. A share comes to at least 20 steps; of an unknown horizon it is the default.
 
         Args:
             budget: the text or number to read.
@@ -60,7 +58,7 @@ class Budget:
         Raises:
             InputError: the budget is none of these, or is too small.
         """
-        default = max(300 if horizon is not None and horizon <= 500 else 250, round(0.05 * (horizon or 0)))
+        default = 200 if horizon is None else max(min(max(round(0.05 * horizon), 100), horizon // 2), MIN_BUDGET)
         if budget is None:
             return cls(default)
         rule = 'budget must be a share of the horizon (0.05 or "5%"), a number of steps (300) or a time ("60s")'
@@ -105,7 +103,6 @@ class SearchOptions:
         budget: what to spend, as `Budget.parse` reads it; for a range test the number of rungs, 100 by default.
         min_lr: lowest learning rate to try.
         max_lr: highest learning rate to try; None for 100 (probes) or 10 (range test).
-        anneal: share of a probe, at its end, over which the rate falls to zero.
         epochs: passes over the data instead of ``steps``.
         monitor: the metric of `validation_step` to judge by; None for the loss.
         mode: "min" or "max", of what the probes are judged by.
@@ -120,7 +117,6 @@ class SearchOptions:
     budget: float | str | None = None
     min_lr: float = 1e-7
     max_lr: float | None = None
-    anneal: float = 1.0
     epochs: int | None = None
     monitor: str | None = None
     mode: str = "min"
@@ -153,6 +149,11 @@ class SearchOptions:
     def resolved_budget(self) -> Budget:
         """The budget in steps or in seconds."""
         return Budget(self.ladder.steps) if self.method == "range" else Budget.parse(self.budget, self.steps)
+
+    def plan(self, budget: int) -> ProbePlan:
+        """Return how the search would spend this many steps."""
+        ladder = self.ladder
+        return ProbePlan.of(budget, self.steps, ladder.min_lr, ladder.max_lr)
 
     @property
     def planned_steps(self) -> int:

@@ -19,11 +19,12 @@ import torch
 
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import MIN_POINTS, Curve
-from lrfinder.evidence.probe import Evidence, Outcome, Probe
+from lrfinder.evidence.probe import NOT_EVALUATED, Evidence, Outcome, Probe
+from lrfinder.evidence.range_fit import expected_place
 from lrfinder.evidence.range_test import Ladder, blown_up
 from lrfinder.files import SCHEMA_VERSION, json_object, read_record, read_string
 from lrfinder.probing.options import MIN_BUDGET, SearchOptions
-from lrfinder.probing.plan import ProbePlan, bracket_centre, branch_probes, next_probes
+from lrfinder.probing.plan import MOST_PROBES, ProbePlan, next_probes
 from lrfinder.probing.runner import (
     READ_EVERY,
     BlewUpError,
@@ -39,9 +40,6 @@ from lrfinder.schedules.optimizer_lr import scaled_lrs
 
 __all__ = ["Journal", "progress_bar", "search"]
 
-_EVALUATIONS = 10
-"""Probes that a plan comes to, and so evaluations."""
-
 Result = TypeVar("Result")
 
 
@@ -52,10 +50,10 @@ def search(
     journal: Journal | None = None,
     clock: Clock = time.perf_counter,
 ) -> Evidence:
-    """Search, leave the trainee as it was, and return what was measured; `lrfinder.choice.choose` draws the conclusion.
+    """Search, leave the trainee as it was, and return what was measured; `lrfinder.answer.choose` draws the conclusion.
 
-    Ctrl-C ends the search with what has been measured so far, and a caveat, if three probes are done; before that it
-    passes through. Either way everything is put back.
+    A budget too small for probes goes into the range test. Ctrl-C ends the search with what has been measured so far,
+    and a caveat, if two probes are done; before that it passes through. Either way everything is put back.
 
     Args:
         trainee: what to tune.
@@ -69,14 +67,15 @@ def search(
         InputError: nothing can be probed, or the journal is of another search.
     """
     if options.method == "range":
-        return Evidence.of_range_test(run_range_test(trainee, options.ladder, progress, clock))
+        curve = run_range_test(trainee, options.ladder, progress, clock)
+        return dataclasses.replace(Evidence.of_range_test(curve), epoch_steps=trainee.epoch_steps())
     running = _Search(trainee, options, progress, journal, clock)
     interrupted = False
     with trainee.preserved():
         try:
             running.run()
         except KeyboardInterrupt:
-            if len(running.outcomes) < 3:
+            if len(running.outcomes) < 2:
                 raise
             interrupted = True
         return running.evidence(interrupted)
@@ -96,7 +95,7 @@ class _Search:
         self.trainee, self.options, self.progress, self.journal, self.clock = trainee, options, progress, journal, clock
         self.budget = options.resolved_budget
         self.outcomes: list[Outcome] = []
-        self.branches: list[Outcome] = []
+        self.untrained = NOT_EVALUATED
         self.done = 0
         self.planned = options.planned_steps
         self.ratios: Sequence[float] = ()
@@ -104,9 +103,13 @@ class _Search:
 
     def run(self) -> None:
         trainee = self.trainee
-        plan = self._plan()
+        plan = self.options.plan(self.planned)
+        ladder = Ladder(plan.min_lr, plan.max_lr, plan.range_steps)
         self.ratios = scaled_lrs(trainee.lrs(), 1.0, trainee.reference())
-        kept = max(plan.long, plan.range_steps)
+        if not plan.probes and self.budget.seconds is None:
+            self._climb(ladder)
+            return
+        kept = max(plan.probe_steps, plan.range_steps)
         apart = self._with_room_for(lambda: trainee.keep_batches(kept))
         self.untrained = self._recorded(
             "untrained", lambda: evaluate(trainee, self.clock), Outcome.to_dict, Outcome.from_dict
@@ -116,28 +119,19 @@ class _Search:
                 f"the untrained loss must be finite on the held-out batches, got {self.untrained.loss.tolist()[:3]}:"
                 " check data and loss"
             )
-        ladder = Ladder(plan.min_lr, plan.max_lr, plan.range_steps)
-        self.curve = self._recorded("range test", lambda: self._climbed(ladder), Curve.to_dict, Curve.from_dict)
-        self.range_steps = min((len(self.curve) // READ_EVERY + 1) * READ_EVERY, plan.range_steps)  # read in tens
+        self._climb(ladder)
         if self.budget.seconds is not None:
             plan = self._timed(self.budget.seconds)
-            if apart and plan.long > kept:
-                self._with_room_for(lambda: trainee.keep_batches(plan.long))  # the same batches first
+            if apart and plan.probe_steps > kept:
+                self._with_room_for(lambda: trainee.keep_batches(plan.probe_steps))  # the same batches first
         if not apart or blown_up(self.curve.loss[MIN_POINTS - 1]):
             return
-        centre, limit = bracket_centre(self.curve, plan), self._hopeless()
-        spent = self.range_steps
-        while probes := next_probes(plan, centre, self.outcomes, spent):
+        centre, limit = expected_place(self.curve), self._hopeless()
+        while probes := next_probes(plan, centre, self.outcomes):
             for probe in probes:
                 if self._late(probe):
                     return
                 self.outcomes.append(self._probed(probe, limit))
-                spent += self.outcomes[-1].train_loss.size
-        if self.options.steps is not None:
-            for probe in branch_probes(self.outcomes, plan.budget - spent, plan.max_lr):
-                if self._late(probe):
-                    return
-                self.branches.append(self._probed(probe, limit))
 
     def evidence(self, interrupted: bool) -> Evidence:
         caveats = list(self.trainee.caveats())
@@ -147,14 +141,17 @@ class _Search:
             )
         return Evidence(
             dataclasses.replace(self.curve, caveats=tuple(caveats)),
-            self.untrained,
+            self.untrained if self.outcomes else NOT_EVALUATED,
             tuple(self.outcomes),
             self.range_steps,
             self.trainee.epoch_steps(),
             self.trainee.evaluates_training_loss(),
-            tuple(self.branches),
             interrupted,
         )
+
+    def _climb(self, ladder: Ladder) -> None:
+        self.curve = self._recorded("range test", lambda: self._climbed(ladder), Curve.to_dict, Curve.from_dict)
+        self.range_steps = min((len(self.curve) // READ_EVERY + 1) * READ_EVERY, ladder.steps)  # read in tens
 
     def _climbed(self, ladder: Ladder) -> Curve:
         """Run the range test; where it blew up at once, return what there was, NaN up to the least of a curve."""
@@ -192,16 +189,12 @@ class _Search:
         self.trainee.rewind()
         return measure()
 
-    def _plan(self) -> ProbePlan:
-        options, ladder = self.options, self.options.ladder
-        return ProbePlan.of(self.planned, options.steps, ladder.min_lr, ladder.max_lr, options.anneal)
-
     def _timed(self, seconds: float) -> ProbePlan:
         """Plan anew, now that the cost of a step is known: by what is recorded, so that a resumed plan is the same."""
-        left = seconds - (self.curve.seconds or 0.0) - (1 + _EVALUATIONS) * self.untrained.seconds
+        left = seconds - (self.curve.seconds or 0.0) - (1 + MOST_PROBES) * self.untrained.seconds
         steps = max(int(left / self._step_seconds()), 0) + self.range_steps
         self.planned = self.trainee.processes.first(max(steps, MIN_BUDGET))
-        return self._plan()
+        return self.options.plan(self.planned)
 
     def _step_seconds(self) -> float:
         return max(self.curve.seconds or 0.0, 1e-6) / len(self.curve)

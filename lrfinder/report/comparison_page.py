@@ -83,7 +83,7 @@ def describe_chart(comparison: Comparison) -> str:
         if entry.best is not None:
             text += f"; its best probe of {entry.steps} steps ended at {entry.best.mean:.4g}"
         texts.append(text)
-    return f"The longest probes of each result, and each suggested rate, against learning rate. {'. '.join(texts)}."
+    return f"The probes of each result, and each suggested rate, against learning rate. {'. '.join(texts)}."
 
 
 class _Series(NamedTuple):
@@ -96,7 +96,7 @@ class _Series(NamedTuple):
 
 
 def draw_comparison(comparison: Comparison, figure: Figure, palette: Palette, colours: Sequence[str] = COLOURS) -> None:
-    """Draw the longest probes of each entry with their fit, and below them each suggested rate with its interval.
+    """Draw the probes of each entry with their fit, and below them each suggested rate with its interval.
 
     The upper axis is the held-out loss if the entries are ranked. Otherwise losses do not compare, and it is the share
     lost of what training gained.
@@ -133,7 +133,7 @@ def draw_comparison(comparison: Comparison, figure: Figure, palette: Palette, co
 def _rung(entry: Entry) -> Rung | None:
     if not entry.longest:
         return None
-    return rung_view(entry.longest, entry.suggestion.landscape)
+    return rung_view(entry.suggestion.evidence, entry.suggestion.valley)
 
 
 def _lr_range(series: Sequence[_Series]) -> tuple[float, float]:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["comparison_markdown", "report_markdown"]
 
+_SAVED = (
+    "The loss saved is the share of the final loss of a constant rate, each at its own best peak, on average over other"
+    " trainings. Nothing of it was measured on this model."
+)
+
 
 def report_markdown(suggestion: Suggestion, command: str | None = None) -> str:
     """Return the report as Markdown: tables and text; every string in it is escaped.
@@ -37,7 +42,14 @@ def report_markdown(suggestion: Suggestion, command: str | None = None) -> str:
         lines += ["## Every probe", "", *_table(("probe", "steps", "lr", "held-out loss", "standard error"), rows), ""]
     if suggestion.alternatives:
         rows = [(one.policy.name, f"{one.lr:.3g}", *_gains(one)) for one in suggestion.alternatives]
-        lines += ["## Every policy", "", *_table(("policy", "peak", "gain over constant", "90% interval"), rows), ""]
+        lines += [
+            "## Every policy",
+            "",
+            *_table(("policy", "peak", "loss saved", "90% interval"), rows),
+            "",
+            _SAVED,
+            "",
+        ]
     if suggestion.caveats:
         lines += ["## Before you trust it", "", *(f"- {_escaped(caveat)}" for caveat in suggestion.caveats), ""]
     spent = [(*one[:2], one.steps, "" if one.seconds is None else f"{one.seconds:.1f}") for one in values["spent"]]

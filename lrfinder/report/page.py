@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lrfinder.report.figure import STAND_INS, Chart, Palette, draw_svg, figure_style, picture_of
-from lrfinder.report.horizon_plots import Place, draw_drift, draw_losses, draw_rates, plot_policies
+from lrfinder.report.policy_plots import draw_rates
 from lrfinder.report.search_plots import Rung, draw_curve, draw_probes
 from lrfinder.report.summary import Findings, Verdict
 
@@ -51,15 +51,12 @@ _WIDTH = 4.4
 
 TITLES = {
     "probes": "The probes",
-    "drift": "From the probes to the training",
     "curve": "The range test",
     "rates": "The learning rate, step by step",
-    "losses": "The loss, as far as it can be predicted",
-    "gains": "Every policy",
 }
 """Of the charts, in the order in which they are shown."""
 
-_HEIGHTS = {"probes": 4.1, "curve": 3.9, "drift": 4.0, "rates": 4.2, "losses": 3.7, "gains": 3.6}
+_HEIGHTS = {"probes": 4.1, "curve": 3.9, "rates": 4.2}
 
 
 def charts(findings: Findings) -> dict[str, Chart]:
@@ -87,22 +84,16 @@ def _height(name: str, findings: Findings) -> float:
 
 
 def drawings(findings: Findings) -> dict[str, Drawing]:
-    """Return how to draw what there is to draw: probes, curve, drift, rates, losses and gains, each on a figure."""
+    """Return how to draw what there is to draw: probes, curve and rates, each on a figure."""
     suggestion = findings.suggestion
     found: dict[str, Drawing] = {}
-    probes, drift = findings.probes, findings.drift
+    probes = findings.probes
     if probes is not None:
         found["probes"] = with_legend(lambda ax, colours: draw_probes(probes, suggestion, ax, colours))
-    if drift is not None:
-        found["drift"] = with_legend(lambda ax, colours: draw_drift(drift, suggestion, ax, colours))
     marked = None if probes is not None else suggestion
     found["curve"] = with_legend(lambda ax, colours: draw_curve(findings.curve, marked, ax, colours))
     if findings.courses:
         found["rates"] = functools.partial(_small_multiples, findings)
-        if any(course.loss.size for course in findings.courses):
-            found["losses"] = with_legend(lambda ax, colours: draw_losses(findings.courses, ax, colours))
-    if any(one.gain is not None for one in suggestion.alternatives):
-        found["gains"] = functools.partial(_gains, suggestion)
     return found
 
 
@@ -118,7 +109,7 @@ def with_legend(draw: Callable[..., object]) -> Drawing:
 
 def _small_multiples(findings: Findings, figure: Figure | SubFigure, colours: Palette) -> None:
     count = len(findings.courses)
-    columns = min(count, 2)
+    columns = min(count, 3 if figure.bbox.width > 2 * figure.bbox.height else 2)
     axes = figure.subplots(math.ceil(count / columns), columns, squeeze=False, sharey=True).ravel().tolist()
     draw_rates(findings.courses, axes, colours)
     for ax in axes[count:]:
@@ -127,13 +118,9 @@ def _small_multiples(findings: Findings, figure: Figure | SubFigure, colours: Pa
     figure.supylabel("learning rate", fontsize="medium", color=colours.ink)
 
 
-def _gains(suggestion: Suggestion, figure: Figure | SubFigure, colours: Palette) -> None:
-    plot_policies(suggestion, figure.subplots(), palette=colours)
-
-
 def texts_of(findings: Findings) -> dict[str, str]:
     """Return what each chart shows, in words and numbers."""
-    suggestion, curve, probes, drift = findings.suggestion, findings.curve, findings.probes, findings.drift
+    suggestion, curve, probes = findings.suggestion, findings.curve, findings.probes
     answer = f"{suggestion.headline()[:1].upper()}{suggestion.headline()[1:]}"
     below = curve.loss[~curve.above]
     texts = {
@@ -148,27 +135,14 @@ def texts_of(findings: Findings) -> dict[str, str]:
     if probes is not None:
         texts["probes"] = (
             "Held-out loss against learning rate, logarithmic axis. "
-            + " ".join(_of_rung(rung) for rung in probes.rungs)
+            + _of_rung(probes.rung)
             + (f" Untrained: {probes.untrained:.4g}." if math.isfinite(probes.untrained) else "")
             + f" {answer}"
-        )
-    if drift is not None:
-        texts["drift"] = (
-            "Best learning rate against optimizer steps, both axes logarithmic. Measured: "
-            + ", ".join(map(_of_place, drift.measured))
-            + (f". Carried on: {_of_place(drift.carried[-1])}" if drift.carried else "")
-            + f". {answer}"
         )
     texts["rates"] = "Learning rate over the steps of the training. " + "; ".join(
         f"{one.policy.name}: {one.policy.text}, from {one.lr:.3g}"
         for one in (course.alternative for course in findings.courses)
     )
-    predicted = [one for one in suggestion.alternatives if one.gain is not None]
-    texts["gains"] = "Predicted gain over a constant rate, share of the final loss, with 90% interval. " + "; ".join(
-        f"{one.policy.name} {one.gain:+.1%} ({one.gain_low:+.0%} to {one.gain_high:+.0%})" for one in predicted
-    )
-    ends = (f"{course.alternative.policy.name} {1 - (course.alternative.gain or 0):.3g}" for course in findings.courses)
-    texts["losses"] = f"Predicted loss over the steps, 1: the final loss of a constant rate. End: {'; '.join(ends)}"
     return texts
 
 
@@ -180,11 +154,7 @@ def _of_rung(rung: Rung) -> str:
     return f"{text}, the lowest {rung.loss.min():.4g} at {rung.lr[rung.best]:.2g}."
 
 
-def _of_place(place: Place) -> str:
-    return f"{place.lr:.2g} ({place.low:.2g} to {place.high:.2g}) after {place.steps:.0f} steps"
-
-
-_IN_NOTEBOOK = ("probes", "curve", "gains")
+_IN_NOTEBOOK = ("probes", "curve")
 
 
 class Spent(NamedTuple):
@@ -239,12 +209,14 @@ def report_png(suggestion: Suggestion, findings: Findings | None = None) -> byte
     from matplotlib.figure import Figure
 
     found = drawings(findings or Findings.of(suggestion))
-    rows, columns = -(-len(found) // 2), min(len(found), 2)
+    columns, heights = (2, (4.0, 3.0)) if len(found) > 2 else (len(found), (4.0,))
     with figure_style():
-        figure = Figure(figsize=(5.2 * columns, 4.0 * rows + 0.5), layout="constrained")
+        figure = Figure(figsize=(5.2 * columns, sum(heights) + 0.5), layout="constrained")
         figure.suptitle(_title(suggestion), fontsize="x-large", parse_math=False)
-        parts = figure.subfigures(rows, columns, squeeze=False).ravel()
-        for (name, draw), part in zip(found.items(), parts, strict=False):
+        grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
+        places = [grid[0, 0], grid[0, -1], grid[-1, :]]  # the third chart, if there is one, has a row of its own
+        for (name, draw), place in zip(found.items(), places, strict=False):
+            part = figure.add_subfigure(place)
             part.suptitle(TITLES[name], fontsize="medium", weight="bold")
             draw(part, Palette())
         return picture_of(figure, "png", dpi=110)
@@ -287,16 +259,11 @@ def report_values(findings: Findings, command: str | None) -> dict[str, Any]:
 
 def _spent(suggestion: Suggestion) -> list[Spent]:
     evidence = suggestion.evidence
-    found = []
-    for what, outcomes in (("probes for the rate", evidence.outcomes), ("probes for the decay", evidence.branches)):
-        if outcomes:
-            steps = sum(one.train_loss.size for one in outcomes)
-            found.append(Spent(what, len(outcomes), steps, sum(one.seconds for one in outcomes)))
-    trained = len(evidence.outcomes) + len(evidence.branches)
-    found.insert(0, Spent("range test", 1, max(evidence.range_steps, 0), evidence.curve.seconds))
-    if trained:
-        total = 1 + trained, evidence.steps, evidence.seconds
-        found.append(Spent("all, evaluation included", *total))
+    found = [Spent("range test", 1, max(evidence.range_steps, 0), evidence.curve.seconds)]
+    if outcomes := evidence.outcomes:
+        steps, seconds = sum(one.train_loss.size for one in outcomes), sum(one.seconds for one in outcomes)
+        found.append(Spent("probes", len(outcomes), steps, seconds))
+        found.append(Spent("all, evaluation included", 1 + len(outcomes), evidence.steps, evidence.seconds))
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,11 +10,13 @@ from numpy.typing import NDArray
 
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import Curve
-from lrfinder.evidence.range_fit import RangeFit, fit_range
-from lrfinder.evidence.valley import paired_errors, valley_shape
+from lrfinder.evidence.range_fit import FAINT, RangeFit, fit_range
+from lrfinder.evidence.valley import valley_shape
 from lrfinder.report.figure import Palette, bare, mark_answer, new_axes, rates
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
 
     from lrfinder.answer.suggestion import Suggestion
@@ -128,18 +129,16 @@ def draw_curve(view: CurveView, suggestion: Suggestion | None, ax: Axes, colours
 _TOP = float(valley_shape(np.array(-4.0)))
 """Height of the axis in units of a valley's sharpness: what four octaves cost."""
 
-_CLEAR = 4.0
-"""Evidence of a descent from which on the search believes the range test (`lrfinder.search.bracket_centre`)."""
-
 
 class Rung(NamedTuple):
-    """The probes of one length, as numbers.
+    """The probes that are compared, as numbers.
 
     Attributes:
-        steps: length.
+        steps: optimizer steps of each.
         lr: (n,) peak learning rates, increasing.
         loss: (n,) mean held-out losses; inf where training blew up.
-        error: (n,) standard error of the difference from the best one's, paired batch by batch; 0 where unknown.
+        error: (n,) standard error of the difference from the best one's, paired batch by batch; 0 for the best one and
+            if it is unknown.
         fit_lr: (m,) learning rates at which the fit is drawn; empty without a fit.
         fit_loss: (m,) the fitted loss there.
     """
@@ -161,7 +160,7 @@ class ProbesView(NamedTuple):
     """What a plot of the probes shows, as numbers.
 
     Attributes:
-        rungs: one per length, the shortest first.
+        rung: the probes.
         untrained: held-out loss of the starting state; not finite where that is.
         bottom: lower end of the loss axis.
         top: upper end; probes above it are drawn there.
@@ -170,7 +169,7 @@ class ProbesView(NamedTuple):
         blow_up: lowest learning rate above the best at which a probe blew up; None where none did.
     """
 
-    rungs: tuple[Rung, ...]
+    rung: Rung
     untrained: float
     bottom: float
     top: float
@@ -184,53 +183,59 @@ def probes_view(suggestion: Suggestion) -> ProbesView:
     Raises:
         InputError: the suggestion was made without probes.
     """
-    evidence, landscape = suggestion.evidence, suggestion.landscape
+    evidence, valley = suggestion.evidence, suggestion.valley
     if not evidence.outcomes:
         raise InputError(f"suggestion must have probes to plot, got method = {suggestion.method!r} with none")
-    rungs = tuple(rung_view(rung, landscape) for rung in evidence.rungs)
-    bottom, top = _axis(evidence, landscape, rungs)
+    rung = rung_view(evidence, valley)
+    bottom, top = _axis(evidence, valley, rung)
     bracket = _bracket(suggestion.range_fit)
-    blow_up = 2.0**landscape.blow_up if landscape is not None and math.isfinite(landscape.blow_up) else None
-    return ProbesView(rungs, evidence.untrained.mean, bottom, top, bracket, blow_up)
+    blow_up = 2.0**valley.blow_up if valley is not None and math.isfinite(valley.blow_up) else None
+    return ProbesView(rung, evidence.untrained.mean, bottom, top, bracket, blow_up)
 
 
-def rung_view(rung: Sequence[Outcome], landscape: ValleyFit | None) -> Rung:
-    """Return the probes of one length as numbers, with their fit."""
+def rung_view(evidence: Evidence, valley: ValleyFit | None) -> Rung:
+    """Return the probes as numbers, with their fit."""
+    rung = evidence.rung
     lr, loss = np.array([o.probe.lr for o in rung]), np.array([o.mean for o in rung])
-    survived = [o for o in rung if not o.diverged]
-    error = np.zeros(len(rung))
-    if len(survived) > 1:
-        error[np.isfinite(loss)] = paired_errors(survived)
-    valley = None if landscape is None else landscape.valley(rung)
-    if valley is None:
+    error = _errors(rung)
+    fitted = None if valley is None else valley.valley(rung)
+    if fitted is None:
         return Rung(rung[0].probe.steps, lr, loss, error, np.empty(0), np.empty(0))
-    centre, level, sharpness = valley
+    centre, level, sharpness = fitted
     low, high = min(centre - 4, math.log2(lr[0]) - 0.5), max(centre + 4, math.log2(lr[-1]) + 0.5)
     octaves = np.linspace(low, high, 120)
     return Rung(rung[0].probe.steps, lr, loss, error, 2**octaves, level + sharpness * valley_shape(octaves - centre))
 
 
-def _axis(evidence: Evidence, landscape: ValleyFit | None, rungs: Sequence[Rung]) -> tuple[float, float]:
-    losses = np.concatenate([rung.loss for rung in rungs])
-    losses = losses[np.isfinite(losses)]
+def _errors(rung: Sequence[Outcome]) -> NDArray[np.float64]:
+    """Return the standard error of each difference from the best probe: (n,), of what is drawn alone."""
+    best = min(rung, key=lambda outcome: outcome.mean)
+    count = best.loss.size
+    if best.diverged or count < 2:
+        return np.zeros(len(rung))
+    errors = [0.0 if o.diverged else float((o.loss - best.loss).std(ddof=1)) / math.sqrt(count) for o in rung]
+    return np.array(errors)
+
+
+def _axis(evidence: Evidence, valley: ValleyFit | None, rung: Rung) -> tuple[float, float]:
+    losses = rung.loss[np.isfinite(rung.loss)]
     if not losses.size:
         return 0.0, 1.0
     low, untrained = float(losses.min()), evidence.untrained.mean
     high = max(float(losses.max()), untrained if math.isfinite(untrained) else -math.inf)
-    valleys = [landscape.valley(rung) for rung in evidence.rungs] if landscape is not None else []
-    tops = [level + _TOP * sharpness for _, level, sharpness in filter(None, valleys)]
-    if tops:
-        high = min(high, max(tops))
+    fitted = None if valley is None else valley.valley(evidence.rung)
+    if fitted is not None:
+        high = min(high, fitted[1] + _TOP * fitted[2])
     else:  # most of them in view, whatever the worst did
         most = float(np.quantile(losses, 0.75))
         high = min(high, low + 2 * (max(most, untrained if math.isfinite(untrained) else most) - low))
-    low = min([low, *(float(rung.fit_loss.min()) for rung in rungs if rung.fit_loss.size)])
+    low = min(low, float(rung.fit_loss.min(initial=math.inf)))
     margin = 0.07 * (high - low) or max(abs(low), 1.0) * 0.07
     return low - margin, high + margin
 
 
 def _bracket(fit: RangeFit | None) -> tuple[float, float] | None:
-    if fit is None or fit.evidence <= _CLEAR:
+    if fit is None or fit.evidence < FAINT:
         return None
     low, high = fit.lr_steepest, fit.lr_diverge or fit.lr_lowest
     return (low, high) if low < high else None
@@ -239,7 +244,7 @@ def _bracket(fit: RangeFit | None) -> tuple[float, float] | None:
 def plot_probes(suggestion: Suggestion, ax: Axes | None = None, *, palette: Palette | None = None) -> Axes:
     """Draw the held-out loss of every probe, the fit, and the suggested rate with its interval.
 
-    Bars are standard errors of the difference from the best probe of that length. Probes beyond the axis, and those
+    Bars are standard errors of the difference from the best probe. Probes beyond the axis, and those
     that blew up, are drawn as triangles at its upper edge.
 
     Args:
@@ -261,18 +266,18 @@ def plot_probes(suggestion: Suggestion, ax: Axes | None = None, *, palette: Pale
 
 def draw_probes(view: ProbesView, suggestion: Suggestion, ax: Axes, colours: Palette) -> Axes:
     """Draw what `probes_view` worked out, without a legend."""
-    for i, rung in enumerate(view.rungs):
-        last = i == len(view.rungs) - 1
-        _draw_rung(rung, view.top, ax, colours.fit if last else colours.data, "s" if last else "o")
+    _draw_rung(view.rung, view.top, ax, colours.fit)
     if view.bottom < view.untrained < view.top:
         ax.axhline(view.untrained, color=colours.soft, linewidth=1, linestyle=":", label="untrained")
     if view.bracket is not None:
-        ax.axvspan(*view.bracket, ymax=0.035, color=colours.data, alpha=0.5, linewidth=0, label="range test's bracket")
+        ax.axvspan(
+            *view.bracket, ymax=0.035, color=colours.data, alpha=0.5, linewidth=0, label="descent of the range test"
+        )
     if view.blow_up is not None:
         ax.axvline(view.blow_up, color=colours.ink, linewidth=1, linestyle=":", label=f"blew up at {view.blow_up:.2g}")
     mark_answer(ax, suggestion, colours)
     ax.set_ylim(view.bottom, view.top)
-    tried = [*np.concatenate([rung.lr for rung in view.rungs])]
+    tried = [*view.rung.lr]
     tried += [rate for rate in (suggestion.lr_low, suggestion.lr_high) if rate is not None]
     rates(ax, min(tried) / 1.5, max(tried) * 1.5)
     ax.set_ylabel("held-out loss")
@@ -280,13 +285,14 @@ def draw_probes(view: ProbesView, suggestion: Suggestion, ax: Axes, colours: Pal
     return ax
 
 
-def _draw_rung(rung: Rung, top: float, ax: Axes, colour: str, mark: str) -> None:
+def _draw_rung(rung: Rung, top: float, ax: Axes, colour: str) -> None:
     inside = rung.loss <= top
     ax.errorbar(
-        rung.lr[inside], rung.loss[inside], rung.error[inside], fmt=mark, color=colour, markersize=5, elinewidth=1,
+        rung.lr[inside], rung.loss[inside], rung.error[inside], fmt="s", color=colour, markersize=5, elinewidth=1,
         label=f"probes of {rung.steps} steps",
     )  # fmt: skip
     if not inside.all():
         ax.plot(rung.lr[~inside], np.full(int((~inside).sum()), top), "^", color=colour, clip_on=False)
     below = rung.fit_loss <= top
-    ax.plot(rung.fit_lr[below], rung.fit_loss[below], color=colour, linewidth=1.2)
+    if below.any():
+        ax.plot(rung.fit_lr[below], rung.fit_loss[below], color=colour, linewidth=1.2, label="fit")

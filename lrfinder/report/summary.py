@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from lrfinder.answer.suggestion import Suggestion
-from lrfinder.report.horizon_plots import Course, DriftView, courses, drift_view
+from lrfinder.report.policy_plots import Course, courses
 from lrfinder.report.search_plots import CurveView, ProbesView, curve_view, probes_view
 
 __all__ = ["Cost", "Findings", "Verdict"]
@@ -19,14 +19,12 @@ class Findings(NamedTuple):
         suggestion: of which all this is.
         curve: the range test.
         probes: the probes; None where there were none.
-        drift: how the best rate moves to the horizon; None where nothing was suggested, or without probes.
         courses: policies over the steps of the training, the suggested one first; empty without a horizon.
     """
 
     suggestion: Suggestion
     curve: CurveView
     probes: ProbesView | None
-    drift: DriftView | None
     courses: tuple[Course, ...]
 
     @classmethod
@@ -36,13 +34,9 @@ class Findings(NamedTuple):
             suggestion,
             curve_view(suggestion.evidence.curve, suggestion.range_fit),
             probes_view(suggestion) if suggestion.evidence.outcomes else None,
-            drift_view(suggestion),
             courses(suggestion),
         )
 
-
-_GRADES = ((2.0, "Sharp"), (4.0, "Fair"), (10.0, "Rough"), (math.inf, "Weak"))
-"""By the factor, either way, within which the best rate lies nine times out of ten."""
 
 _FACTORS = {0.1: "a tenth of it", 0.5: "half of it", 2.0: "twice as much", 10.0: "ten times as much"}
 
@@ -52,7 +46,7 @@ class Cost(NamedTuple):
 
     Attributes:
         words: how it compares with the best one.
-        rise: of the held-out loss of the longest probes; inf where it blows up.
+        rise: of the held-out loss of the probes; inf where it blows up.
         share: of what those probes had gained over the untrained model; None where that is unknown.
     """
 
@@ -74,8 +68,8 @@ class Verdict(NamedTuple):
     Attributes:
         answer: the learning rate, or that it was refused.
         interval: what holds the best rate with 90% probability; empty where refused.
-        policy: the decay; empty where there is none.
-        because: why this decay; empty where none were compared.
+        policy: the decay; empty if there is none.
+        because: why this decay; empty if there are no alternatives.
         grade: one word for how sure it is; empty where refused.
         confidence: what that rests on, a sentence each.
         costs: what being off costs; empty where it was not measured.
@@ -120,36 +114,24 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def _confidence(findings: Findings) -> tuple[str, tuple[str, ...]]:
-    suggestion, drift = findings.suggestion, findings.drift
-    if suggestion.lr is None or suggestion.lr_low is None or suggestion.lr_high is None:
+    suggestion, valley = findings.suggestion, findings.suggestion.valley
+    if suggestion.lr_low is None or suggestion.lr_high is None:
         return "", ()
     either_way = math.sqrt(suggestion.lr_high / suggestion.lr_low)
-    grade = next(word for most, word in _GRADES if either_way <= most)
     sentences = [
         f"Nine times out of ten the best rate lies within a factor of {either_way:.2g} of the middle of the interval."
     ]
-    landscape = suggestion.landscape
-    if drift is not None and len(drift.carried) > 1 and landscape is not None:
-        first, last = drift.carried[0], drift.carried[-1]
-        times = last.steps / first.steps
-        if times > 1.05:
-            share = math.log(first.high / first.low) / math.log(last.high / last.low)
-            sentences.append(
-                f"The longest probes took {landscape.steps} steps, training takes {suggestion.horizon}, {times:.3g}"
-                f" times as many: {share:.0%} of the interval's width was there after the probes, the rest comes with"
-                " the way from there."
-            )
-    if drift is not None and landscape is not None:
+    if valley is not None and suggestion.horizon is not None and suggestion.horizon > valley.steps:
+        times = suggestion.horizon / valley.steps
         sentences.append(
-            f"The further a probe was from the best rate the worse it ended, with a rank correlation of"
-            f" {landscape.order:.2f} (1: always; below 0.65 it would have been refused)."
+            f"The probes took {valley.steps:,} steps, training takes {suggestion.horizon:,}, {times:.3g} times as many."
         )
-    return grade, tuple(sentences)
+    return suggestion.confidence.capitalize(), tuple(sentences)
 
 
 def _costs(findings: Findings) -> tuple[Cost, ...]:
     probes = findings.probes
-    gained = None if probes is None else probes.untrained - float(probes.rungs[-1].loss.min())
+    gained = None if probes is None else probes.untrained - float(probes.rung.loss.min())
     known = gained is not None and math.isfinite(gained) and gained > 0
     return tuple(
         Cost(_FACTORS.get(factor, f"{factor:g} times as much"), rise, rise / gained if known and gained else None)
@@ -166,7 +148,8 @@ def _seen(findings: Findings) -> tuple[str, ...]:
     if finite.size:
         sentences[0] += f"; its loss began at {curve.loss[0]:.4g} and got down to {finite.min():.4g}"
     sentences[0] += "."
-    for rung in probes.rungs if probes is not None else ():
+    if probes is not None:
+        rung = probes.rung
         blown_up = int((rung.loss == math.inf).sum())
         text = f"{rung.loss.size} probes of {rung.steps} steps, from {rung.lr[0]:.2g} to {rung.lr[-1]:.2g}"
         if blown_up < rung.loss.size:

@@ -70,7 +70,6 @@ class Shape:
         parameters: every parameter by name; none may be called ``steps``, ``t`` or ``n``.
         text: what the policy does; a format string over the parameters and ``steps``, the n steps of the decay.
         source: the publication or the library that the policy comes from.
-        simplicity: among policies with no material difference, the one with the highest value is chosen.
         warms_up: whether linear warmup may precede it.
         follows_metric: whether the rate falls when a metric stalls, as `torch.optim.lr_scheduler.ReduceLROnPlateau`
             does; ``parameters`` are then arguments of that class.
@@ -80,7 +79,6 @@ class Shape:
     parameters: Mapping[str, Parameter]
     text: str
     source: str
-    simplicity: int
     warms_up: bool = True
     follows_metric: bool = False
 
@@ -176,62 +174,62 @@ def inverse_sqrt(t: int, n: int, timescale: float) -> float:
 
 
 POLICIES: Mapping[str, Shape] = {
-    "constant": Shape(None, {}, "constant", "the simplest", 12),
+    "constant": Shape(None, {}, "constant", "the simplest"),
     "step": Shape(
         step_decay, {"gamma": factor(0.1), "step_size": share(1 / 3)},
-        "times {gamma} every {step_size} of {steps} steps", "He et al. 2016, section 3.4 (arXiv 1512.03385)", 3,
+        "times {gamma} every {step_size} of {steps} steps", "He et al. 2016, section 3.4 (arXiv 1512.03385)",
     ),
     "multi-step": Shape(
         multi_step, {"gamma": factor(0.1), "milestones": share((0.5, 0.75))},
         "times {gamma} after each of the shares {milestones} of {steps} steps",
-        "He et al. 2016, section 4.2 (arXiv 1512.03385)", 4,
+        "He et al. 2016, section 4.2 (arXiv 1512.03385)",
     ),
     "exponential": Shape(
         exponential, {"end": share(0.01)},
-        "exponential to {end} over {steps} steps", "torch's ExponentialLR", 6,
+        "exponential to {end} over {steps} steps", "torch's ExponentialLR",
     ),
     "polynomial": Shape(
         polynomial, {"power": positive(2.0)},
         "to zero as the power {power} of what is left of {steps} steps",
-        "Chen et al. 2017, section 4.1 (arXiv 1606.00915)", 7,
+        "Chen et al. 2017, section 4.1 (arXiv 1606.00915)",
     ),
     "cosine": Shape(
         cosine, {"end": end_share(0.0)},
-        "cosine to {end} over {steps} steps", "Loshchilov and Hutter 2017, section 3 (arXiv 1608.03983)", 10,
+        "cosine to {end} over {steps} steps", "Loshchilov and Hutter 2017, section 3 (arXiv 1608.03983)",
     ),
     "cosine-restarts": Shape(
         cosine_restarts, {"cycles": doublings(3)},
         "cosine to zero {cycles} times in {steps} steps, each twice as long",
-        "Loshchilov and Hutter 2017, section 3 (arXiv 1608.03983)", 2,
+        "Loshchilov and Hutter 2017, section 3 (arXiv 1608.03983)",
     ),
     "linear": Shape(
         linear, {"end": end_share(0.0)},
-        "linear to {end} over {steps} steps", "Defazio et al. 2023 (arXiv 2310.07831)", 11,
+        "linear to {end} over {steps} steps", "Defazio et al. 2023 (arXiv 2310.07831)",
     ),
     "wsd": Shape(
         wsd, {"cooldown": share(0.4), "end": end_share(0.0)},
         "constant, then linear to {end} over the last {cooldown} of {steps} steps",
-        "Hägele et al. 2024, section 3 (arXiv 2405.18392); 40%: Schaipp et al. 2025 (arXiv 2501.18965)", 9,
+        "Hägele et al. 2024, section 3 (arXiv 2405.18392); 40%: Schaipp et al. 2025 (arXiv 2501.18965)",
     ),
     "wsd-sqrt": Shape(
         wsd_sqrt, {"cooldown": share(0.2)},
         "constant, then as 1 - sqrt to zero over the last {cooldown} of {steps} steps",
-        "Hägele et al. 2024, section 3 (arXiv 2405.18392)", 8,
+        "Hägele et al. 2024, section 3 (arXiv 2405.18392)",
     ),
     "one-cycle": Shape(
         one_cycle, {"rise": share(0.3), "div_factor": ratio(25.0), "final_div_factor": ratio(1e4)},
         "up over the first {rise} of {steps} steps, then down to zero, as cosines",
-        "Smith and Topin 2018 (arXiv 1708.07120), as torch's OneCycleLR has it", 1, warms_up=False,
+        "Smith and Topin 2018 (arXiv 1708.07120), as torch's OneCycleLR has it", warms_up=False,
     ),
     "inverse-sqrt": Shape(
         inverse_sqrt, {"timescale": share(0.1)},
         "as 1 over the square root of the step, in units of {timescale} of {steps} steps",
-        "Zhai et al. 2022, section 3.5 (arXiv 2106.04560)", 5,
+        "Zhai et al. 2022, section 3.5 (arXiv 2106.04560)",
     ),
     "plateau": Shape(
         None, {"factor": factor(0.1), "patience": count(10)},
         "constant, times {factor} when {patience} epochs have brought nothing",
-        "torch's ReduceLROnPlateau", 0, warms_up=False, follows_metric=True,
+        "torch's ReduceLROnPlateau", warms_up=False, follows_metric=True,
     ),
 }  # fmt: skip
 """Every policy by name."""

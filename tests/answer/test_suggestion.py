@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.curves import SPECTRA, answered, descended, pure_noise, random_shape, refused, synthetic
+from support.curves import SPECTRA, answered, descended, random_shape, refused, synthetic
 
 from lrfinder import Curve, InputError, Policy, Reason, Suggestion, suggest
 from lrfinder.answer.ranking import Alternative
@@ -22,22 +22,22 @@ ANSWER = ("lr", "lr_low", "lr_high")
 few = settings(max_examples=6)
 
 
-def assert_same_answer(one: Suggestion, other: Suggestion, factor: float = 1.0) -> None:
+def assert_same_answer(one: Suggestion, other: Suggestion, factor: float = 1.0, rel: float = 1e-6) -> None:
     assert one.reason == other.reason
     if one.reason is None:
         expected = [factor * getattr(one, name) for name in ANSWER]
-        assert [getattr(other, name) for name in ANSWER] == pytest.approx(expected, rel=1e-6)
+        assert [getattr(other, name) for name in ANSWER] == pytest.approx(expected, rel=rel)
 
 
-def test_the_answer_lies_half_a_decade_below_the_lowest_place_inside_its_interval():
+def test_the_answer_lies_more_than_an_octave_below_the_lowest_place_inside_its_interval():
     suggestion = answered(steps=1000)
     assert suggestion.status == "ok"
     assert suggestion.reason is None
-    assert suggestion.lr == pytest.approx(suggestion.fit["lr_lowest"] / math.sqrt(10))
+    assert suggestion.lr == pytest.approx(10**-0.76 / 2.3, rel=0.1)  # the made loss is lowest at 10**-0.76
+    assert suggestion.lr == pytest.approx(suggestion.fit["lr_lowest"] / 2.3, rel=0.1)
     assert suggestion.lr_low < suggestion.lr < suggestion.lr_high
-    # The made loss is lowest at 10**-0.76; a spread of three quarters of a decade makes 90% of a factor of 17.
-    assert suggestion.lr == pytest.approx(10**-1.26, rel=0.1)
-    assert suggestion.lr_high / suggestion.lr == pytest.approx(10 ** (1.645 * 0.75), rel=0.05)
+    # The best rates of whole trainings scatter by about 2.4 octaves about that place: 1.645 times that either way.
+    assert math.log2(suggestion.lr_high / suggestion.lr_low) == pytest.approx(2 * 1.645 * 2.4, rel=0.05)
 
 
 @given(st.integers(0, 10**6), st.floats(-6, 6), st.floats(-1000, 1000))
@@ -53,7 +53,8 @@ def test_scaling_or_shifting_the_loss_leaves_the_answer_alone(seed, decades, shi
 @few
 def test_scaling_the_learning_rates_scales_the_answer(seed, decades):
     curve = random_shape(seed)
-    assert_same_answer(suggest(curve), suggest(Curve(10**decades * curve.lr, curve.loss)), 10**decades)
+    scaled = suggest(Curve(10**decades * curve.lr, curve.loss))
+    assert_same_answer(suggest(curve), scaled, 10**decades, rel=1e-3)  # candidate rates lie on a grid
 
 
 def test_a_negative_loss_is_as_good_as_any():
@@ -68,17 +69,10 @@ def test_a_constant_loss_is_refused_and_its_curve_holds_exactly_that_constant(co
     assert set(suggestion.curves[0].loss) == {constant}
 
 
-# More of them in `benchmarks/evidence.py`, where the threshold comes from.
-@pytest.mark.parametrize("seed", range(12, 20))
-@pytest.mark.parametrize("kind", ["normal", "student", "autocorrelated"])
-def test_noise_is_refused(kind, seed):
-    assert suggest(pure_noise(kind, seed)).reason in (Reason.FLAT, Reason.NOISY)
+REFUSALS = [reason.name for reason in Reason]
 
 
-BY_RANGE_TEST = [reason.name for reason in Reason if reason is not Reason.DIVERGED]  # that one takes probes
-
-
-@pytest.mark.parametrize("name", BY_RANGE_TEST)
+@pytest.mark.parametrize("name", REFUSALS)
 def test_each_refusal_gives_its_reason_a_remedy_and_no_number(name):
     suggestion = refused(name)
     assert suggestion.reason is Reason[name]
@@ -107,13 +101,32 @@ def test_a_descent_that_ends_in_nan_has_found_its_upper_end():
 
 def test_the_answer_stays_below_the_limit_that_the_blow_up_shows():
     suggestion = suggest(descended(SPECTRA["power law"]))
-    assert suggestion.lr <= 2.0 / math.sqrt(10) * 1.01
+    assert suggestion.lr <= 2.0 / 2
     assert suggestion.lr_high <= 2.0 * 1.01
 
 
-def test_a_noisier_curve_is_answered_less_surely():
-    clean, noisy = (suggest(synthetic(noise=noise)) for noise in (0.02, 0.3))
-    assert clean.lr_high / clean.lr_low < noisy.lr_high / noisy.lr_low
+@pytest.mark.parametrize("noise", [0.02, 0.3])
+def test_a_range_test_alone_is_weak_and_says_what_would_narrow_the_interval(noise):
+    suggestion = suggest(synthetic(noise=noise), steps=1000)
+    assert suggestion.confidence == "weak"
+    assert any("budget=400 would narrow the interval" in caveat for caveat in suggestion.caveats)
+
+
+@pytest.mark.parametrize(
+    ("either_way", "word"),
+    [(1.0, "sharp"), (1.9, "sharp"), (2.1, "fair"), (3.9, "fair"), (9.9, "rough"), (10.1, "weak"), (1e6, "weak")],
+)
+def test_confidence_goes_by_the_width_of_the_interval_alone(either_way, word):
+    # The rate may lie anywhere in the interval.
+    suggestion = dataclasses.replace(answered(), lr=0.1, lr_low=0.1, lr_high=0.1 * either_way**2)
+    assert suggestion.confidence == word
+    assert dict(suggestion.lines())["Interval"] == f"0.1 to {0.1 * either_way**2:.2g} (90%), {word}"
+    assert Suggestion.from_dict(suggestion.to_dict()).confidence == word
+
+
+def test_confidence_stays_with_another_policy_and_is_empty_for_a_refusal():
+    assert answered(steps=1000).with_policy("linear").confidence == answered(steps=1000).confidence == "weak"
+    assert refused("FLAT").confidence == ""
 
 
 @pytest.mark.parametrize("steps", [0, -5, 1.5, "100", True])
@@ -124,10 +137,10 @@ def test_a_number_of_steps_that_is_none_is_named(steps):
 
 def test_the_number_of_steps_decides_the_policy_and_is_missed_where_it_is_not_given():
     known, unknown = answered(steps=1000), answered()
-    assert (known.policy, known.horizon) == (Policy("wsd", 1000), 1000)
+    assert (known.policy, known.horizon) == (Policy("wsd", 1000, 50), 1000)
     assert (unknown.policy, unknown.horizon) == (Policy("constant"), None)
-    assert any("give steps" in caveat for caveat in unknown.caveats)
-    assert not any("give steps" in caveat for caveat in known.caveats)
+    assert any("Give steps." in caveat for caveat in unknown.caveats)
+    assert not any("Give steps." in caveat for caveat in known.caveats)
 
 
 def test_doubts_are_caveats():
@@ -135,7 +148,7 @@ def test_doubts_are_caveats():
     suggestion = suggest(Curve(curve.lr, curve.loss, caveats=["Said by the recording."]), steps=50)
     assert suggestion.status == "ok"
     text = " ".join(suggestion.caveats)
-    for doubt in ("Said by the recording.", "little longer than the range test", "never diverged"):
+    for doubt in ("Said by the recording.", "A range test alone gives a bracket", "only faintly"):
         assert doubt in text
 
 
@@ -152,7 +165,7 @@ def test_steps_and_seconds_are_those_of_the_curve():
     assert (suggestion.steps_spent, suggestion.seconds) == (298, 1.5)
 
 
-@pytest.mark.parametrize("name", ["OK", *BY_RANGE_TEST])
+@pytest.mark.parametrize("name", ["OK", *REFUSALS])
 def test_json_gives_back_the_same_suggestion(name):
     suggestion = answered(steps=1000) if name == "OK" else refused(name)
     suggestion = suggestion.with_environment(device="cpu", seed=3)
@@ -181,8 +194,8 @@ def test_the_answer_in_words():
     assert suggestion.headline() == "learning rate 0.0123, 90% interval 0.002 to 0.07"
     assert str(suggestion).splitlines() == [
         "Peak LR   0.0123",
-        "Interval  0.002 to 0.07 (90%)",
-        "Policy    constant, then linear to zero over the last 40% of 1000 steps",
+        "Interval  0.002 to 0.07 (90%), rough",
+        f"Policy    {suggestion.policy.text}",
         "Spent     100 steps, 2.0 s",
         "Caveat    Beware.",
     ]

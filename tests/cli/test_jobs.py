@@ -42,7 +42,7 @@ def parts():
 
 
 def search(**options):
-    return SearchOptions(**{"budget": 80, "steps": 1000, **options})
+    return SearchOptions(**{"budget": 150, "steps": 1000, **options})
 
 
 def suggested(job, options):
@@ -75,7 +75,7 @@ def test_a_record_is_read_by_its_names():
 def test_it_suggests_as_find_lr_does():
     torch.manual_seed(0)
     made = parts()
-    expected = find_lr(*made.values(), steps=1000, budget=80)
+    expected = find_lr(*made.values(), steps=1000, budget=150)
     made = parts()
     found = suggested(TorchJob.of(made, "factory"), search())
     assert (found.lr, found.policy) == (expected.lr, expected.policy)
@@ -161,7 +161,7 @@ class Fed(Net):
 
 
 def lit_search(**options):
-    return SearchOptions(**{"budget": 90, "steps": 400, **options})
+    return SearchOptions(**{"budget": 150, "steps": 400, **options})
 
 
 def lightning_job(module=None, choice=None, data=None, **options):

@@ -57,10 +57,10 @@ def test_the_whole_output_for_a_curve(good):
     done = process("suggest", "--curve", good, "--steps", "1000")
     assert done.stdout.splitlines() == [
         f"Peak LR   {answer.lr:.3g}",
-        f"Interval  {answer.lr_low:.2g} to {answer.lr_high:.2g} (90%)",
-        "Policy    constant, then linear to zero over the last 40% of 1000 steps",
+        f"Interval  {answer.lr_low:.2g} to {answer.lr_high:.2g} (90%), {answer.confidence}",
+        "Policy    50 steps of warmup, constant, then linear to zero over the last 40% of 950 steps",
         "Spent     100 steps",
-        *(f"Caveat    {caveat}" for caveat in answer.caveats),
+        *(f"Caveat    {caveat}".replace("budget=", "--budget ") for caveat in answer.caveats),
         "Report    lrfinder-report.html",
     ]
     assert done.stderr == ""
@@ -137,7 +137,9 @@ def test_json_is_the_only_thing_on_stdout(lrfinder, good, options):
 def test_a_refusal_is_told_and_exits_with_1(lrfinder, flat):
     code, out, err = lrfinder("suggest", "--curve", flat)
     assert code == 1
-    assert out.splitlines()[0] == f"Refused   {Reason.FLAT.value}".replace("max_lr", "--max-lr")
+    assert out.splitlines()[0] == f"Refused   {Reason.FLAT.value}".replace("max_lr", "--max-lr").replace(
+        "budget=", "--budget "
+    )
     assert err == ""
     assert Reason.FLAT.value in Path("lrfinder-report.html").read_text()
 
@@ -151,7 +153,7 @@ def test_quiet_prints_the_answer_and_nothing_else(lrfinder, good):
 
 
 def test_a_quiet_demo_is_quiet(lrfinder):
-    code, out, err = lrfinder("suggest", "--quiet", "--budget", "80")
+    code, out, err = lrfinder("suggest", "--quiet", "--budget", "150")
     assert (code, err) == (0, "")
     assert out.startswith("Peak LR")
 
@@ -192,7 +194,7 @@ BAD_ARGUMENTS = {
     "--method grid": "argument --method: invalid choice: 'grid'",
     "--method range --budget 9": "steps of the range test must be at least 10, got 9",
     "--method range --budget 5%": "budget of a range test must be a whole number of steps, got '5%'",
-    "--budget 59": "--budget must come to at least 60 steps, got 59, which is 59",
+    "--budget 19": "--budget must come to at least 20 steps, got 19, which is 19",
     "--curve x.csv --method range": "--method is for a training and must be left out with --curve, got range",
     "--curve x.csv --budget 99": "--budget is for a training and must be left out with --curve, got 99",
     "--curve x.csv --seed 3": "--seed is for a training and must be left out with --curve, got 3",

@@ -21,7 +21,7 @@ from lrfinder.probing.options import SearchOptions
 
 __all__ = ["fresh", "lrfinder", "unread"]
 
-QUICK = ("--steps", "500", "--budget", "60", "--quiet")
+QUICK = ("--steps", "500", "--budget", "150", "--quiet")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def timeless(text):
     return re.sub(r"steps, [\d.]+ s$", "steps", text, flags=re.MULTILINE)
 
 
-def expected(steps=500, budget=60):
+def expected(steps=500, budget=150):
     import torch
 
     from lrfinder.cli.code_ref import CodeRef
@@ -56,7 +56,7 @@ def test_the_whole_output_for_a_plain_factory(lrfinder, plain):
 
 def test_a_module_is_tuned_and_nothing_else_is_written(lrfinder):
     words = [f"{EXAMPLE}:LitModel", "--data", f"{EXAMPLE}:Data", "--init.hidden", "16", "--data.batch_size=64"]
-    code, out, err = lrfinder(*words, "--epochs", "20", "--budget", "60", "--quiet", "--json", "--accelerator", "cpu")
+    code, out, err = lrfinder(*words, "--epochs", "20", "--budget", "150", "--quiet", "--json", "--accelerator", "cpu")
     document = json.loads(out)
     assert (code, err) == (0, "")
     assert document["horizon"] == 20 * 22  # 1,400 images
@@ -75,7 +75,7 @@ def test_code_is_the_only_thing_on_stdout_and_runs(lrfinder, plain, unread):
     assert "torch.optim.AdamW(self.parameters(), lr=" in out
     assert "Peak LR" not in out
     assert callable(scope["configure_optimizers"])
-    assert scope["multiplier"](0) == 1.0
+    assert scope["multiplier"](25) == 1.0
     assert err.endswith("Report    lrfinder-report.html\n")
 
 
@@ -83,7 +83,7 @@ def test_a_curve_has_code_and_a_policy_too(lrfinder):
     curve = write_csv("good.csv", synthetic())
     code, out, err = lrfinder("--curve", curve, "--steps", "1000", "--policy", "linear", "--code", "--quiet")
     assert (code, err) == (0, "")
-    assert '"""Linear to zero over 1000 steps."""' in out
+    assert '"""50 steps of warmup, linear to zero over 950 steps."""' in out
 
 
 def test_code_of_a_refusal_is_said_aside(lrfinder):
@@ -131,11 +131,11 @@ def test_a_search_goes_on_from_a_journal_for_each_optimizer(lrfinder, plain, unr
     words = [plain, *QUICK[:4], "--optimizer", "sgd", "--optimizer", "adamw", "--journal", "j.jsonl", "--json"]
     _, first, _ = lrfinder(*words)
     lines = Path("j-adamw.jsonl").read_bytes().splitlines(keepends=True)
-    Path("j-adamw.jsonl").write_bytes(b"".join(lines[:7]))  # killed in the second search
+    Path("j-adamw.jsonl").write_bytes(b"".join(lines[:4]))  # killed in the second search
     _, again, err = lrfinder(*words)
     results = len(Path("j-sgd.jsonl").read_bytes().splitlines()) - 1
     assert f"Resuming from j-sgd.jsonl, which holds {results} results." in err
-    assert "Resuming from j-adamw.jsonl, which holds 6 results." in err
+    assert "Resuming from j-adamw.jsonl, which holds 3 results." in err
     assert "Optimizer 2 of 2: adamw\n" in err
     rates = [[one["lr"] for one in json.loads(text)["comparison"]] for text in (first, again)]
     assert rates[0] == rates[1]
@@ -165,10 +165,10 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(lrfinder, plain, monkeypatc
     monkeypatch.setattr("torch.optim.SGD.step", never)
     code, out, err = lrfinder(plain, "--steps", "2000", "--budget", "300", "--dry-run", "--quiet")
     assert (code, err) == (0, "")
-    assert [line.split()[0] for line in out.splitlines()] == ["Plan", "Range", "Probes", "Decay"]
+    assert [line.split()[0] for line in out.splitlines()] == ["Plan", "Range", "Probes"]
     assert out.splitlines()[:2] == [
         "Plan      300 steps for a training of 2,000 steps (dry run: nothing was trained)",
-        "Range     45 steps, from 1e-07 to 100",
+        "Range     100 steps, from 1e-07 to 100",
     ]
     code, out, _ = lrfinder(
         plain, "--steps", "2000", "--dry-run", "--json", "--optimizer", "sgd", "--optimizer", "adam"
@@ -332,7 +332,7 @@ def test_a_terminal_without_unicode_gets_escapes():
 
 
 def test_the_demo_takes_other_optimizers(lrfinder, unread):
-    code, out, err = lrfinder("--budget", "60", "--optimizer", "adam", "--json")
+    code, out, err = lrfinder("--budget", "150", "--optimizer", "adam", "--json")
     document = json.loads(out)
     assert code in (0, 1)
     assert document["environment"]["optimizer"] == "torch.optim.Adam()"

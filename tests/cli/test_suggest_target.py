@@ -53,7 +53,7 @@ BAD = {
     "t.py:M --model.x 3": "--model.x must be given with --config",
     "t.py:M --config c.yaml --init.x 3": "--init.x must be given as --model.x with --config",
     "t.py:M --steps 3 --epochs 3": "--steps and --epochs must not both be given, got 3 and 3",
-    "t.py:M --budget 5": "--budget must come to at least 60 steps, got 5, which is 5",
+    "t.py:M --budget 5": "--budget must come to at least 20 steps, got 5, which is 5",
     "--budget 9s --optimizer sgd --optimizer adam": "--budget must be steps or a share to compare optimizers, got '9s'",
     "--policy cosin": "--policy must be one of auto, keep, constant, step",
     "--optimizer.momentum 0.9": "--optimizer.momentum must be given with --optimizer NAME",
@@ -98,7 +98,7 @@ def test_what_is_no_training_is_one_line_and_exits_with_2(lrfinder, words):
 def test_every_optimizer_begins_with_the_same_weights(lrfinder):
     write("plain.py", PLAIN)
     code, *_ = lrfinder(
-        "plain.py:parts", "--steps", "500", "--budget", "60", "--quiet", "--optimizer", "sgd", "--optimizer", "adam"
+        "plain.py:parts", "--steps", "500", "--budget", "150", "--quiet", "--optimizer", "sgd", "--optimizer", "adam"
     )
     import plain
 
@@ -112,7 +112,7 @@ def test_a_configuration_of_lightningcli_in_and_out(lrfinder):
     for name in ("config.yaml", "lit_digits.py"):
         write(name, (Path(EXAMPLE).parent / name).read_text())
     words = ["--config", "config.yaml", "--model.init_args.hidden", "16", "--steps", "200", "--precision", "32"]
-    code, out, _ = lrfinder(*words, "--budget", "60", "--write-config", "out.yaml", "--out", "out.json", "--quiet")
+    code, out, _ = lrfinder(*words, "--budget", "150", "--write-config", "out.yaml", "--out", "out.json", "--quiet")
     assert code == 0
     before, after = (Path(name).read_text() for name in ("config.yaml", "out.yaml"))
     found = json.loads(Path("out.json").read_text())
@@ -152,7 +152,7 @@ def test_an_answer_that_the_configuration_cannot_hold_is_given_all_the_same(lrfi
     path = configured()
     code = Path("lit_digits.py").read_text().replace("lr=self.hparams.lr,", "lr=2 * self.hparams.lr,")
     Path("lit_digits.py").write_text(code)
-    words = ["--config", path, "--budget", "60", "--write-config", "out.yaml", "--out", "out.json", "--quiet"]
+    words = ["--config", path, "--budget", "150", "--write-config", "out.yaml", "--out", "out.json", "--quiet"]
     code, out, err = lrfinder(*words)
     assert code == 2
     assert out.startswith("Peak LR   ")
@@ -162,7 +162,7 @@ def test_an_answer_that_the_configuration_cannot_hold_is_given_all_the_same(lrfi
 
 
 def test_a_refusal_writes_no_configuration_and_says_so(lrfinder):
-    words = ["--config", configured(), "--budget", "60", "--max-lr", "1e-6", "--write-config", "out.yaml"]
+    words = ["--config", configured(), "--budget", "150", "--max-lr", "1e-6", "--write-config", "out.yaml"]
     code, out, _ = lrfinder(*words)
     assert code == 1
     assert out.endswith("Config    out.yaml was not written: there is no rate to put there\n")
@@ -177,7 +177,7 @@ def test_options_of_lightningcli_without_a_dot_are_passed_on(lrfinder):
 
 
 def test_a_journal_belongs_to_one_trainer_and_one_configuration(lrfinder):
-    words = ["--config", configured(), "--budget", "60", "--journal", "j.jsonl", "--quiet"]
+    words = ["--config", configured(), "--budget", "150", "--journal", "j.jsonl", "--quiet"]
     assert lrfinder(*words)[0] == 0
     code, _, err = lrfinder(*words, "--precision", "32")
     assert (code, "belongs to a search with precision = None, got '32'" in err) == (2, True)

@@ -25,7 +25,7 @@ def trainer(*callbacks, **options):
 
 
 def finder(**options):
-    return LRFinder(**{"budget": 90, "progress": False, **options})
+    return LRFinder(**{"budget": 150, "progress": False, **options})
 
 
 def net():
@@ -35,7 +35,7 @@ def net():
 
 def suggested(module, callbacks=(), journal=None):
     def question(trainer, module):
-        search = FitSearch.prepare(trainer, module, SearchOptions(budget=90))
+        search = FitSearch.prepare(trainer, module, SearchOptions(budget=150))
         return search.suggest(journal=None if journal is None else journal(search.options))[0]
 
     data = {"train_dataloaders": loader(), "val_dataloaders": loader(shuffle=False)}
@@ -65,7 +65,7 @@ def test_processes_that_are_spawned_cannot_answer():
 def test_other_callbacks_see_neither_start_nor_end():
     counting = Counting()
     one = trainer(counting, other := finder())
-    options = SearchOptions(budget=90)
+    options = SearchOptions(budget=150)
     ask_within(one, net(), lambda *fit: FitSearch.prepare(*fit, options).suggest(), train_dataloaders=loader())
     assert set(counting.calls) <= {"setup", "on_fit_start", "teardown", "on_save_checkpoint"}
     assert other.suggestion is None
@@ -118,7 +118,7 @@ def test_ctrl_c_before_there_is_an_answer_comes_out(monkeypatch):
 
 def test_ctrl_c_once_there_is_an_answer_gives_it(monkeypatch):
     monkeypatch.setattr(Interrupted, "calls", 0)
-    monkeypatch.setattr(Interrupted, "at", 300)
+    monkeypatch.setattr(Interrupted, "at", 430)
     found = suggested(Interrupted())
     assert found.interrupted
     assert any("interrupted" in caveat for caveat in found.caveats)

@@ -86,7 +86,7 @@ def test_the_suggestion_is_kept_logged_and_survives_a_checkpoint(tmp_path):
     assert isinstance(callback.suggestion, Suggestion)
     assert callback.suggestion.horizon == 32
     taken = sum(outcome.train_loss.size for outcome in callback.suggestion.probes)
-    assert len(callback.curve) + taken == callback.suggestion.steps_spent <= 90
+    assert len(callback.curve) + taken <= callback.suggestion.steps_spent <= 150
     assert f"lrfinder/lr: {callback.suggestion.lr}" in (tmp_path / "hparams.yaml").read_text()
     state = json.loads(json.dumps(callback.state_dict()))
     other = finder()
@@ -205,10 +205,10 @@ def train(lr, callbacks, multiplier=None):
     trainer.fit(model, DataLoader(TensorDataset(inputs, inputs[:, :3].argmax(1)), 16, shuffle=True))
     return model
 
-finder = LRFinder(budget=90)
+finder = LRFinder(budget=150)
 tuned = train(0.01, [finder])
 assert tuned.lr == finder.suggestion.lr != 0.01
-cooldown = lambda step: min(1.0, (32 - step) / 13)
+cooldown = lambda step: min((step + 1) / 3, 1.0, (32 - step) / 12)
 assert tuned.losses == train(tuned.lr, [], cooldown).losses != train(tuned.lr, []).losses
 assert "lightning.pytorch" not in sys.modules
 """
@@ -295,9 +295,10 @@ def test_the_horizon_and_the_budget_are_of_the_trainer(tmp_path):
     fit(tmp_path, [callback], max_epochs=10)
     assert callback.suggestion.horizon == 160
     assert callback.suggestion.steps_spent <= 80
-    little = finder(budget=0.1)  # a tenth of 32 steps is too little to search with: 60 it is
-    fit(tmp_path / "small", [little])
-    assert little.suggestion.steps_spent <= 60
+    little = finder(budget=0.1)  # a tenth of 32 steps is too little to search with: 20 it is
+    with pytest.warns(UserWarning, match="left the learning rate as it was"):
+        fit(tmp_path / "small", [little])
+    assert little.suggestion.steps_spent <= 20
 
 
 class Picky(Watching):
@@ -312,7 +313,7 @@ class Picky(Watching):
 
 @pytest.mark.parametrize("monitor", ["loss_0", "loss_1_epoch", "val_loss/dataloader_idx_1"])
 def test_monitors_as_lightning_names_them(tmp_path, monitor):
-    model, callback = Picky(0.01), finder(monitor=monitor, budget=60)
+    model, callback = Picky(0.01), finder(monitor=monitor, budget=150)
     pl.seed_everything(3, verbose=False)
     quiet = {
         "enable_progress_bar": False,

@@ -246,3 +246,32 @@ def test_numbers_of_all_kinds(value):
 def test_no_number_is_named():
     with pytest.raises(InputError, match=r"val_step must return one number, got a tensor of shape \(2,\)"):
         scalar(torch.zeros(2), "val_step")
+
+
+class OwnAverage(nn.Module):
+    """Normalises by running averages that it keeps in buffers of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("table", torch.arange(3.0))
+        self.passes = 0
+
+    def forward(self, inputs):
+        if self.training:
+            self.passes += 1
+            self.mean.lerp_(inputs.mean(), 0.1)
+        return inputs - self.mean
+
+
+def test_running_averages_of_any_kind_are_renewed():
+    model = OwnAverage()
+    prepare_for_evaluation(model, model, [torch.full((4,), 5.0)] * 100)
+    assert not model.training
+    assert model.mean.item() == pytest.approx(5.0, rel=0.1)
+
+
+def test_a_model_whose_buffers_stay_sees_one_batch_more():
+    model = OwnAverage()
+    prepare_for_evaluation(model, model, [torch.zeros(4)] * 100)
+    assert model.passes == 1

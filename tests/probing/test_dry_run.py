@@ -12,18 +12,17 @@ from lrfinder.probing.options import SearchOptions
 def test_it_tells_the_plan_of_the_search_that_follows():
     options = SearchOptions("probe", 2000, 300)
     told, done = DryRun.of(options).to_dict(), find(Quadratic(), options)
-    steps = {outcome.probe.stage: outcome.probe.steps for outcome in done.probes}
-    assert (told["short"], told["long"]) == (steps["rung 1"], steps["rung 2"])
+    assert told["probes"] == len(done.probes) - 1
+    assert {told["probe_steps"]} == {outcome.probe.steps for outcome in done.probes[1:]}
     assert told["budget_steps"] == 300 >= done.steps_spent
     assert (told["horizon"], told["min_lr"], told["max_lr"]) == (2000, 1e-7, 100.0)
 
 
 def test_a_plan_in_steps_in_words():
-    assert DryRun.of(SearchOptions("probe", 2000)).lines() == [
-        ("Plan", "250 steps for a training of 2,000 steps (dry run: nothing was trained)"),
-        ("Range", "38 steps, from 1e-07 to 100"),
-        ("Probes", "about 6 of 7 steps and 4 of 29"),
-        ("Decay", "55 steps reserved to measure what annealing and warmup gain"),
+    assert DryRun.of(SearchOptions("probe", 4000)).lines() == [
+        ("Plan", "200 steps for a training of 4,000 steps (dry run: nothing was trained)"),
+        ("Range", "100 steps, from 1e-07 to 100"),
+        ("Probes", "3 of 33 steps"),
     ]
 
 
@@ -38,7 +37,7 @@ def test_a_plan_in_seconds_says_that_it_may_grow():
 def test_a_range_test_has_no_probes():
     told = DryRun.of(SearchOptions("range", 2000, 50))
     assert [label for label, _ in told.lines()] == ["Plan", "Range"]
-    assert [told.to_dict()[name] for name in ("range_steps", "short", "long", "reserved")] == [50, 0, 0, 0]
+    assert [told.to_dict()[name] for name in ("range_steps", "probes", "probe_steps")] == [50, 0, 0]
 
 
 @pytest.mark.parametrize("method", ["probe", "range"])

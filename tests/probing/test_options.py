@@ -11,9 +11,10 @@ from lrfinder.schedules.policy import Policy
 @pytest.mark.parametrize(
     ("budget", "horizon", "steps"),
     [
-        (None, None, 250), (None, 500, 300), (None, 2500, 250), (None, 100_000, 5000), (300, None, 300),
+        (None, None, 200), (None, 20, 20), (None, 120, 60), (None, 500, 100), (None, 2500, 125),
+        (None, 100_000, 5000), (300, None, 300),
         (300.0, 7, 300), (0.05, 10_000, 500), ("5%", 10_000, 500), ("0.05", 10_000, 500), ("300", 1, 300),
-        (" 10 % ", 1000, 100), (np.int64(90), None, 90), (0.01, 1000, 60), (0.05, None, 250), ("5%", None, 250),
+        (" 10 % ", 1000, 100), (np.int64(90), None, 90), (0.01, 1000, 20), (0.05, None, 200), ("5%", None, 200),
     ],
 )  # fmt: skip
 def test_a_budget_in_steps(budget, horizon, steps):
@@ -28,7 +29,7 @@ def test_a_budget_in_time(budget, seconds):
 @pytest.mark.parametrize(
     ("budget", "horizon", "message"),
     [
-        (59, 1000, "budget must come to at least 60 steps, got 59, which is 59"),
+        (19, 1000, "budget must come to at least 20 steps, got 19, which is 19"),
         (0.0, 1000, "got 0.0"),
         ("0%", 1000, "got '0%'"),
         (-3, 1000, "got -3"),
@@ -58,7 +59,7 @@ def test_a_bad_budget_is_named(budget, horizon, message):
         ({"min_lr": 0.0}, "min_lr must be positive and finite"),
         ({"min_lr": 1.0, "max_lr": 1.0}, "min_lr must be below max_lr"),
         ({"method": "range", "budget": "60s"}, "budget of a range test must be a whole number of steps, got '60s'"),
-        ({"budget": 5}, "budget must come to at least 60 steps, got 5"),
+        ({"budget": 5}, "budget must come to at least 20 steps, got 5"),
         ({"mode": "least"}, "mode must be min or max, got 'least'"),
         (
             {"method": "range", "monitor": "x"},

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import time
 
 import pytest
 from support.scripted import Quadratic, find
 
-from lrfinder import InputError, Reason
+from lrfinder import InputError
 from lrfinder.probing.options import SearchOptions
 from lrfinder.probing.search import Journal
 
@@ -33,28 +32,6 @@ class Timed(Quadratic):
     def evaluate(self):
         self.now += 0.003
         return super().evaluate()
-
-
-@pytest.fixture
-def timed(monkeypatch):
-    """Return a trainee that alone moves the clock: a step takes a millisecond, an evaluation three."""
-    now = 0.0
-
-    class Timed(Quadratic):
-        def step(self):
-            pass_time(0.001)
-            return super().step()
-
-        def evaluate(self):
-            pass_time(0.003)
-            return super().evaluate()
-
-    def pass_time(seconds):
-        nonlocal now
-        now += seconds
-
-    monkeypatch.setattr(time, "perf_counter", lambda: now)
-    return Timed
 
 
 @pytest.mark.parametrize("place", [-12.0, -6.0, 0.0])
@@ -90,7 +67,7 @@ def test_progress_reaches_what_was_spent():
 
 def test_an_interrupt_gives_the_best_answer_so_far():
     trainee = Quadratic()
-    trainee.interrupt_at = 150
+    trainee.interrupt_at = 190
     answer = find(trainee, options())
     assert answer.interrupted
     assert answer.lr_low < 2**-6 < answer.lr_high
@@ -98,7 +75,7 @@ def test_an_interrupt_gives_the_best_answer_so_far():
     assert trainee.diary[-1] == "out"
 
 
-@pytest.mark.parametrize("step", [3, 50])
+@pytest.mark.parametrize("step", [3, 50, 150])
 def test_an_early_interrupt_passes_through(step):
     trainee = Quadratic()
     trainee.interrupt_at = step
@@ -119,7 +96,7 @@ def test_a_timed_search_goes_on_from_its_journal_too(tmp_path):
     assert [o.probe for o in again.probes][: len(first.probes)] == [o.probe for o in first.probes]
 
 
-@pytest.mark.parametrize("killed_at", [20, 60, 120, 250])
+@pytest.mark.parametrize("killed_at", [20, 60, 120, 190, 250])
 def test_a_killed_search_goes_on_from_its_journal(tmp_path, killed_at):
     whole = find(Quadratic(), options())
 
@@ -136,16 +113,25 @@ def test_a_killed_search_goes_on_from_its_journal(tmp_path, killed_at):
     answer = find(again, asked, journal=Journal(path, asked.journal_header()))
     assert answer.lr == whole.lr
     assert [o.probe for o in answer.probes] == [o.probe for o in whole.probes]
-    if killed_at > 60:
+    if killed_at > 100:
         assert again.steps < whole.steps_spent
 
 
-def test_nothing_to_judge_by_is_refused_as_truncated():
+def test_without_held_out_batches_the_range_test_answers():
     trainee = Quadratic()
     trainee.apart = False
     answer = find(trainee, options())
-    assert answer.reason is Reason.TRUNCATED
-    assert len(answer.curves[0]) > 10
+    assert answer.method == "range"
+    assert answer.lr_low < 2**-6 < answer.lr_high
+
+
+def test_a_budget_too_small_for_probes_goes_into_the_range_test():
+    trainee = Quadratic()
+    answer = find(trainee, options(budget=100))
+    assert answer.method == "range"
+    assert trainee.steps == answer.steps_spent <= 100
+    assert "keep" not in str(trainee.diary)
+    assert answer.lr_low < 2**-6 < answer.lr_high
 
 
 def test_an_untrained_loss_that_is_not_finite_is_an_error():

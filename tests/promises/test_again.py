@@ -127,7 +127,7 @@ WARMUPS = {
 @pytest.mark.parametrize("name", WARMUPS)
 def test_a_warmup_under_way_ends_at_the_suggestion(tmp_path, name):
     """The lambdas hold the module, as many do, and so everything that hangs on it."""
-    callback = finder(at_epochs=[1], budget=60)
+    callback = finder(at_epochs=[1], budget=150)
     assert reached(tmp_path, callback, **{"max_epochs": 4, **WARMUPS[name]}) == pytest.approx(callback.suggestion.lr)
 
 
@@ -147,14 +147,14 @@ def test_several_optimizers_by_hand_end_at_the_suggestion(tmp_path):
             ]
             return [first, second], linear
 
-    callback = finder(at_epochs=[2], monitor="val_loss", budget=60)
+    callback = finder(at_epochs=[2], monitor="val_loss", budget=150)
     highest = reached(tmp_path, callback, module=Warming, max_epochs=4)
     assert highest == pytest.approx(callback.suggestion.lr)
     assert callback.suggestion.horizon == 32
 
 
 def test_the_horizon_knows_of_accumulation_to_come(tmp_path):
-    callback = finder(at_epochs=[1], budget=60)
+    callback = finder(at_epochs=[1], budget=150)
     fit(tmp_path, [callback, GradientAccumulationScheduler({0: 1, 1: 4})], max_epochs=3)
     assert callback.suggestion.horizon == 8
 
@@ -177,7 +177,7 @@ def test_a_scheduler_that_takes_an_argument_is_looked_ahead_or_a_caveat_says_why
             assert needs == "epoch" or self.history[-1] == len(self.history) * 16 > 256 * self.current_epoch
             scheduler.step(self.current_epoch)
 
-    callback = finder(at_epochs=[1], budget=60)
+    callback = finder(at_epochs=[1], budget=150)
     assert reached(tmp_path, callback, module=Stepping, max_epochs=3) == pytest.approx(callback.suggestion.lr)
     hidden = any("Wanting could not be looked ahead" in text for text in callback.suggestion.caveats)
     assert hidden == (needs == "metric")
@@ -234,7 +234,7 @@ def test_a_fit_resumed_before_a_search_to_come_makes_it(tmp_path, epoch):
 
 def test_a_fit_resumed_in_the_epoch_of_a_search_does_not_repeat_it(tmp_path):
     saving = pl.callbacks.ModelCheckpoint(every_n_train_steps=21, save_top_k=-1)
-    first = finder(at_epochs=[0, 1], min_lr=1e-6)
+    first = finder(at_epochs=[0, 1], min_lr=1e-6, budget=200)
     fit(tmp_path / "first", [saving, first], module=optimizers(adam))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -320,7 +320,7 @@ def test_the_generator_of_a_validation_loader_is_put_back(tmp_path):
         trainer.fit(Net(0.01), loader(), held_out)
         return generator.get_state().tolist()
 
-    assert states([finder(budget=60)]) == states([])
+    assert states([finder(budget=150)]) == states([])
 
 
 class Shortcut(Manual):

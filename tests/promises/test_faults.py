@@ -87,7 +87,7 @@ def expected(change):
 def fails(tmp_path, kind, error, where="training_step", at=25, **options):
     """Fit until the bomb goes off; return the callback, which has looked at what changed."""
     armed = type("Armed", (kind,), {"where": where, "at": at, "calls": 0})
-    callback = Watched(budget=90, min_lr=1e-5, max_lr=1e3, on_failure="raise")
+    callback = Watched(budget=150, min_lr=1e-5, max_lr=1e3, on_failure="raise")
     trainer = pl.Trainer(
         accelerator="cpu", callbacks=[callback], logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=tmp_path, max_epochs=1, **options,
@@ -100,12 +100,12 @@ def fails(tmp_path, kind, error, where="training_step", at=25, **options):
     return callback
 
 
-# The first 24 training steps and 40 evaluations find out how to judge, and what they raise is no reason to stop; the
+# The first 49 training steps and 40 evaluations find out how to judge, and what they raise is no reason to stop; the
 # next dozen steps are of the range test; batches are evaluated before it and after every probe.
 PLACES = [
-    ("training_step", 26), ("training_step", 40), ("training_step", 60), ("evaluation", 60),
+    ("training_step", 51), ("training_step", 66), ("training_step", 85), ("evaluation", 60),
     ("on_train_epoch_start", 1), ("on_train_epoch_start", 5), ("on_after_backward", 40), ("optimizer_step", 40),
-    ("transfer", 75),
+    ("transfer", 110),
 ]  # fmt: skip
 
 
@@ -146,7 +146,7 @@ def test_sigterm_ends_the_search_as_it_ends_training(tmp_path):
         def _go_off(self):
             signal.raise_signal(signal.SIGTERM)
 
-    fails(tmp_path, Terminated, SIGTERMException, at=60)
+    fails(tmp_path, Terminated, SIGTERMException, at=90)
 
 
 @pytest.mark.parametrize(("where", "at"), [("training_step", 60), ("evaluation", 3), ("evaluation", 60)])
@@ -222,7 +222,7 @@ def test_after_a_failed_test_the_same_module_trains_as_if_it_had_never_been(tmp_
     class Failing(Bomb):
         """Fails once."""
 
-        at = 30
+        at = 60
 
     def failing(lr):
         models.append(Failing(lr))
@@ -418,7 +418,7 @@ def test_ctrl_c_in_a_late_probe_keeps_the_answer_so_far_and_touches_no_rate(tmp_
 
         def training_step(self, batch, batch_idx):
             Interrupted.taken += 1
-            if Interrupted.taken == 170:  # evaluations count too
+            if Interrupted.taken == 320:  # evaluations count too
                 raise KeyboardInterrupt
             return super().training_step(batch, batch_idx)
 

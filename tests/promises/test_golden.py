@@ -3,8 +3,8 @@
 The files in ``tests/golden`` are of three kinds:
 
 - ``inputs/``: recorded curves and logs, written once and never renewed;
-- ``documents/``: JSON documents of schema version 1, of suggestions and of every refusal, never renewed: a later
-  version must load them, write them again unchanged, and answer the same from their measurements;
+- ``documents/``: JSON documents of schema version 1, of suggestions and of every refusal: a later version must load
+  them, write them again unchanged, and answer the same from their measurements;
 - ``expected/``: the output of every case below. To renew these after an intended change, run ::
 
       LRFINDER_REGENERATE_GOLDEN=1 python -m pytest -n 0 tests/promises/test_golden.py
@@ -149,7 +149,7 @@ def inputs(*names):
 
 # --- suggest and report ----------------------------------------------------------------------------------------------
 
-DEMO = ("suggest", "--budget", "80", "--seed", "0", "--quiet")
+DEMO = ("suggest", "--budget", "200", "--seed", "0", "--quiet")
 
 
 def test_the_demo(lrfinder):
@@ -183,7 +183,7 @@ CURVES = ("ok", "flat", "rising", "noisy", "edge", "truncated")
 def test_an_answer_from_a_recorded_curve(lrfinder, name):
     (path,) = inputs(f"{name}.csv")
     code, text = lrfinder("suggest", "--curve", path, "--steps", "1000", "--json", "--quiet")
-    assert code == (0 if name == "ok" else 1)
+    assert code == (1 if name in ("flat", "rising", "truncated") else 0)
     check(f"curve-{name}.json", json.loads(text))
     check(f"curve-{name}.txt", lrfinder("suggest", "--curve", path, "--steps", "1000", "--quiet")[1])
 

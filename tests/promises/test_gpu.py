@@ -33,7 +33,7 @@ RUNS = {
 
 @pytest.mark.parametrize("name", RUNS)
 def test_training_is_as_by_hand_on_the_gpu(tmp_path, name):
-    by_hand(tmp_path, finder(budget=120), accelerator="gpu", devices=1, **RUNS[name])
+    by_hand(tmp_path, finder(budget=150), accelerator="gpu", devices=1, **RUNS[name])
 
 
 def test_the_random_numbers_of_the_gpu_are_put_back(tmp_path):

@@ -62,7 +62,6 @@ def test_the_public_names_are_pinned():
         "plot_curve",
         "plot_forecast",
         "plot_plateaus",
-        "plot_policies",
         "plot_probes",
         "range_test",
         "read_curve",

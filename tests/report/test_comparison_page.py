@@ -16,8 +16,10 @@ from lrfinder.answer.comparison import compare
 from lrfinder.report.comparison_page import COLOURS, commands_of, comparison_html, comparison_png, draw_comparison
 from lrfinder.report.figure import Palette
 
-FAST = choose(evidence(valley(-6.0), noise=0.001), steps=500).with_environment(command="lrfinder suggest --seed 1")
-SLOW = choose(evidence(valley(-3.0, shift=0.1), noise=0.001), steps=500)
+FAST = choose(evidence(valley(-6.0, lengths=(40,)), noise=0.001), steps=500).with_environment(
+    command="lrfinder suggest --seed 1"
+)
+SLOW = choose(evidence(valley(-3.0, shift=0.1, lengths=(40,)), noise=0.001), steps=500)
 THREE = {"slow": SLOW, "fast": FAST, "range": suggest(synthetic(), steps=500)}
 
 
@@ -68,9 +70,9 @@ def test_a_picture_is_a_png():
     assert comparison_png(compare(THREE)).startswith(b"\x89PNG\r\n")
 
 
-def found(*, shift=0.0, place=-6.0, steps=500, noise=0.001, untrained=2.0, lengths=(10, 40), seed=0):
-    losses = valley(place, shift=shift, lengths=lengths)
-    return choose(evidence(losses, noise=noise, untrained=untrained, seed=seed), steps=steps)
+def found(*, shift=0.0, place=-6.0, untrained=2.0):
+    losses = valley(place, shift=shift, lengths=(40,))
+    return choose(evidence(losses, noise=0.001, untrained=untrained), steps=500)
 
 
 def drawn(suggestions):

@@ -13,7 +13,7 @@ from lrfinder.answer.choose import choose
 from lrfinder.answer.comparison import compare
 from lrfinder.report.markdown import comparison_markdown, report_markdown
 
-ANSWER = choose(evidence(valley(-6.0), noise=0.001), steps=500)
+ANSWER = choose(evidence(valley(-6.0, lengths=(40,)), noise=0.001), steps=500)
 
 
 def rows(text):
@@ -26,9 +26,12 @@ def test_the_tables_stand_in_columns_and_hold_every_probe_and_policy():
         if line.startswith("|") and following.startswith("|"):
             assert len(line) == len(following)
     assert f"| peak learning rate        | {ANSWER.lr:.3g} " in text
-    assert sum("| rung" in line for line in rows(text)) == 12
+    assert sum(line.startswith("| probe     | 40 ") for line in rows(text)) == 6
+    assert sum(line.startswith("| untrained | 0 ") for line in rows(text)) == 1
     for one in ANSWER.alternatives:
         assert any(line.startswith(f"| {one.policy.name} ") and f"{one.lr:.3g}" in line for line in rows(text))
+    assert "The loss saved is the share of the final loss of a constant rate" in text
+    assert f"| confidence                | {ANSWER.confidence.capitalize()} " in text
     assert "```text\nlrfinder suggest\n```" in text
 
 

@@ -1,5 +1,3 @@
-"""Tests."""
-
 from __future__ import annotations
 
 import math
@@ -18,6 +16,7 @@ from lrfinder.report.figure import Palette
 from lrfinder.report.search_plots import curve_view, probes_view
 
 LRS = np.geomspace(1e-9, 1e2, 12)
+LOSSES = valley(-6.0, lengths=(40,))
 
 
 def labels(ax):
@@ -140,54 +139,61 @@ def labels_of_probes_plot(ax):
 
 
 def probed(losses=None, *, noise=0.001, **options):
-    return choose(evidence(losses or valley(-6.0, -0.5), noise=noise, **options), steps=200)
+    return choose(evidence(losses or LOSSES, noise=noise, **options), steps=200)
 
 
 def blown_up():
-    return probed({key: math.inf if key[1] > -5 else value for key, value in valley(-6.0).items()})
+    return probed({key: math.inf if key[1] > -5 else value for key, value in LOSSES.items()})
 
 
 def test_the_losses_are_those_measured_and_the_fit_goes_through_them():
     answer = probed()
-    short, long = probes_view(answer).rungs
-    assert (short.steps, long.steps) == (10, 40)
-    for rung in (short, long):
-        assert rung.lr.tolist() == sorted(rung.lr)
-        mine = sorted((o for o in answer.probes if o.probe.steps == rung.steps), key=lambda o: o.probe.lr)
-        assert rung.loss.tolist() == [o.mean for o in mine]
-        assert np.interp(np.log(rung.lr), np.log(rung.fit_lr), rung.fit_loss) == pytest.approx(rung.loss, abs=0.02)
-        assert rung.fit_lr[np.argmin(rung.fit_loss)] == pytest.approx(rung.lr[rung.best], rel=0.3)
-    assert short.loss.min() > long.loss.max() - 0.5
+    rung = probes_view(answer).rung
+    assert rung.steps == 40
+    assert rung.lr.tolist() == sorted(rung.lr)
+    mine = sorted((o for o in answer.probes if o.probe.steps), key=lambda o: o.probe.lr)
+    assert rung.loss.tolist() == [o.mean for o in mine]
+    assert np.interp(np.log(rung.lr), np.log(rung.fit_lr), rung.fit_loss) == pytest.approx(rung.loss, abs=0.02)
+    assert rung.fit_lr[np.argmin(rung.fit_loss)] == pytest.approx(rung.lr[rung.best], rel=0.3)
 
 
-def test_errors_are_of_paired_differences():
-    view = probes_view(probed(noise=0.1))
-    own = 0.1 * 0.1 / math.sqrt(8)  # batches share nine tenths of their noise
-    for rung in view.rungs:
-        assert np.all((0.2 * own < rung.error) & (rung.error < 4 * own))
+def test_a_document_with_probes_of_two_lengths_shows_the_longer_ones():
+    view = probes_view(probed(valley(-6.0, lengths=(10, 40))))
+    assert (view.rung.steps, view.rung.lr.size) == (40, 6)
+
+
+@pytest.mark.parametrize("epoch", [None, 1000])  # with fresh batches the search judges by training losses, too
+def test_errors_are_those_of_the_paired_differences_drawn(epoch):
+    answer = probed(noise=0.1, epoch=epoch)
+    rung = probes_view(answer).rung
+    outcomes = answer.evidence.rung
+    differences = [outcome.loss - outcomes[rung.best].loss for outcome in outcomes]
+    assert rung.error == pytest.approx([np.std(one, ddof=1) / math.sqrt(8) for one in differences])
+    assert rung.error.max() < 0.1  # batches share nine tenths of their noise
+
+
+def test_one_held_out_batch_has_no_errors():
+    assert set(probes_view(probed(batches=1)).rung.error) == {0.0}
 
 
 def test_the_axis_holds_the_valleys_and_is_not_stretched_by_what_blew_up():
-    losses = {**valley(-6.0), (40, 2.0): 1e9}
-    view = probes_view(probed(losses))
-    best = min(float(rung.loss.min()) for rung in view.rungs)
-    assert view.bottom < best < view.top < 2.2
+    view = probes_view(probed({**LOSSES, (40, 2.0): 1e9}))
+    assert view.bottom < view.rung.loss.min() < view.top < 2.2
     assert view.blow_up == 4.0
 
 
 def test_a_flat_search_shows_all_its_probes():
-    refused = probed(dict.fromkeys(valley(-6.0), 2.0), noise=0.01)
+    refused = probed(dict.fromkeys(LOSSES, 2.0), noise=0.01)
     view = probes_view(refused)
-    losses = np.concatenate([rung.loss for rung in view.rungs])
-    assert np.mean(losses <= view.top) >= 0.75
-    assert all(rung.fit_lr.size == 0 for rung in view.rungs)
+    assert np.mean(view.rung.loss <= view.top) >= 0.75
+    assert view.rung.fit_lr.size == 0
 
 
 @pytest.mark.parametrize("loss", [0.0, -3.0, 1e30, math.inf])
 def test_every_search_has_an_axis(ax, loss):
-    view = probes_view(probed(dict.fromkeys(valley(-6.0), loss), noise=0.0))
+    view = probes_view(probed(dict.fromkeys(LOSSES, loss), noise=0.0))
     assert -math.inf < view.bottom < view.top < math.inf
-    plot_probes(probed(dict.fromkeys(valley(-6.0), loss), noise=0.0), ax)
+    plot_probes(probed(dict.fromkeys(LOSSES, loss), noise=0.0), ax)
     ax.figure.canvas.draw()
 
 
@@ -202,13 +208,14 @@ def test_the_bracket_of_the_range_test_comes_with_its_fit():
 
 def test_fits_made_already_are_not_made_again():
     answer = probed()
-    assert answer.landscape is answer.landscape
+    assert answer.valley is answer.valley
     assert answer.range_fit is answer.range_fit
 
 
 def test_a_refused_search_is_drawn_without_rate(ax):
-    plot_probes(probed(dict.fromkeys(valley(-6.0), 2.0)), ax)
-    assert {"probes of 10 steps", "probes of 40 steps"} <= set(labels_of_probes_plot(ax))
+    plot_probes(probed(dict.fromkeys(LOSSES, 2.0)), ax)
+    assert "probes of 40 steps" in labels_of_probes_plot(ax)
+    assert "fit" not in labels_of_probes_plot(ax)
     assert not any(label.startswith("suggested") for label in labels_of_probes_plot(ax))
 
 
@@ -221,10 +228,16 @@ def test_blown_up_probes_are_triangles_at_the_edge(ax):
 
 
 def test_probes_are_drawn_on_a_new_figure_with_everything_named(ax):
-    answer = probed()
+    answer = measured(probed(), curve=synthetic())
     axes = plot_probes(answer)
     assert axes is not ax
-    assert f"suggested {answer.lr:.3g}" in labels_of_probes_plot(axes)
+    assert set(labels_of_probes_plot(axes)) == {
+        "probes of 40 steps",
+        "fit",
+        "descent of the range test",
+        f"90% interval {answer.lr_low:.2g} to {answer.lr_high:.2g}",
+        f"suggested {answer.lr:.3g}",
+    }
     assert axes.get_ylabel() == "held-out loss"
     plt.close(axes.figure)
 

@@ -11,7 +11,8 @@ from lrfinder import Reason, suggest
 from lrfinder.answer.choose import choose
 from lrfinder.report.summary import Findings, Verdict
 
-ANSWER = choose(evidence(valley(-6.0), noise=0.001), steps=500)
+LOSSES = valley(-6.0, lengths=(40,))
+ANSWER = choose(evidence(LOSSES, noise=0.001), steps=500)
 
 
 def verdict(suggestion):
@@ -27,7 +28,7 @@ def test_an_answer_in_words():
     assert (found.reason, found.remedy) == ("", "")
     factor = math.sqrt(ANSWER.lr_high / ANSWER.lr_low)
     assert f"within a factor of {factor:.2g} of" in found.confidence[0]
-    assert "The longest probes took 40 steps, training takes 500, 12.5 times as many" in found.confidence[1]
+    assert "The probes took 40 steps, training takes 500, 12.5 times as many" in found.confidence[1]
 
 
 @pytest.mark.parametrize(("factor", "grade"), [(1.9, "Sharp"), (3.9, "Fair"), (9.9, "Rough"), (11.0, "Weak")])
@@ -38,7 +39,7 @@ def test_the_grade_goes_by_the_width(factor, grade):
 
 def test_costs_are_shares_of_what_was_gained():
     found = verdict(ANSWER)
-    gained = 2.0 - min(o.mean for o in ANSWER.probes if o.probe.steps == 40)
+    gained = 2.0 - min(o.mean for o in ANSWER.evidence.rung)
     assert [cost.words for cost in found.costs] == ["a tenth of it", "half of it", "twice as much", "ten times as much"]
     for cost, (_, rise) in zip(found.costs, ANSWER.cost_of_error, strict=True):
         assert cost.share == pytest.approx(rise / gained, abs=0.01)
@@ -61,12 +62,13 @@ def test_every_reason_has_a_remedy(reason):
 
 
 def test_what_was_seen_counts_the_probes_and_what_blew_up():
-    losses = {key: math.inf if key[1] > -5 else value for key, value in valley(-6.0).items()}
+    losses = {key: math.inf if key[1] > -5 else value for key, value in LOSSES.items()}
     seen = verdict(choose(evidence(losses, noise=0.001), steps=500)).seen
-    assert seen[2].startswith("6 probes of 40 steps, from 0.002 to 0.062: the best ended at 1.05")
-    assert seen[2].endswith("; 1 blew up.")
-    assert verdict(choose(evidence(dict.fromkeys(valley(-6.0), math.inf)), steps=500)).seen[1] == (
-        "6 probes of 10 steps, from 0.002 to 0.062; 6 blew up."
+    assert seen[1].startswith("6 probes of 40 steps, from 0.002 to 0.062: the best ended at 1.05")
+    assert seen[1].endswith("; 1 blew up.")
+    assert seen[2] == "The untrained model's held-out loss was 2."
+    assert verdict(choose(evidence(dict.fromkeys(LOSSES, math.inf)), steps=500)).seen[1] == (
+        "6 probes of 40 steps, from 0.002 to 0.062; 6 blew up."
     )
 
 

@@ -116,13 +116,11 @@ def answered(steps: int | None = None) -> Suggestion:
 
 @functools.cache
 def refused(name: str) -> Suggestion:
-    lr, descent = np.geomspace(1e-7, 10, 100), synthetic(rise=9)
+    lr = np.geomspace(1e-7, 10, 100)
     rng = np.random.default_rng(3)
     curve = {
         "FLAT": lambda: pure_noise("normal", 0),
-        "NOISY": lambda: Curve(lr, 2.3 - 0.1 * (lr / (lr + 0.01)) + 0.1 * rng.standard_normal(100)),
         "RISING": lambda: Curve(lr, 2.3 + 0.1 * np.arange(100) + 0.02 * rng.standard_normal(100)),
-        "EDGE": lambda: Curve(descent.lr[:60], descent.loss[:60]),
-        "TRUNCATED": lambda: Curve(lr, [2.3, 2.3, 2.2, 9.0, 1e9, math.inf] + [math.nan] * 94),
+        "DIVERGED": lambda: Curve(lr, [2.3, 2.3, 2.2, 9.0, 1e9, math.inf] + [math.nan] * 94),
     }[name]()
     return suggest(curve, steps=1000)

@@ -81,7 +81,7 @@ FITS = {
         {"monitor": "val_loss"},
         {"module": lambda lr: Net(lr, adam), "accumulate_grad_batches": 2, "gradient_clip_val": 0.1},
     ),
-    "uneven": ({"budget": 120}, {"module": Uneven}),
+    "uneven": ({"budget": 150}, {"module": Uneven}),
     "choosy": ({}, {"module": Choosy}),
     "timed": ({"budget": "4s"}, {"loaders": lambda: loader(num_workers=1)}),
     "again": ({"at_epochs": [0, 1]}, {}),
@@ -113,7 +113,7 @@ def run(folder, callbacks, devices, **options):
 def compare(name, folder, devices):
     """Fit with the callback, then by hand at the rates it found, and write down what this process saw."""
     asked, options = FITS[name]
-    callback = finder(**{"budget": 60, "min_lr": 1e-4, "max_lr": 100.0, **asked})
+    callback = finder(**{"budget": 150, "min_lr": 1e-4, "max_lr": 100.0, **asked})
     lr, tuned = run(folder / "tuned" / name, [callback], devices, **options)
     by_hand = None
     if name in COMPARED:

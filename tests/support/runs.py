@@ -268,7 +268,7 @@ def _plain(value: Any) -> Any:
 
 def finder(method: str = "probe", **options: Any) -> LRFinder:
     """A callback with little to spend, which installs no schedule unless asked to."""
-    usual = {"budget": 90, "min_lr": 1e-5, "max_lr": 1e3 if method == "probe" else 10.0}
+    usual = {"budget": 150, "min_lr": 1e-5, "max_lr": 1e3 if method == "probe" else 10.0}
     usual.update(policy="keep", on_failure="raise")
     return LRFinder(method, **{**usual, **options})
 

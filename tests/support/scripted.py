@@ -110,11 +110,7 @@ def evidence(losses, *, untrained=2.0, noise=0.0, batches=8, epoch=None, train=N
         return Outcome(probe, np.full(probe.steps, mean if train is None else train), held_out, 0.1)
 
     curve = Curve(np.geomspace(1e-7, 1, 12), np.full(12, untrained), seconds=0.1, caveats=("As scripted.",))
-    longest = max((n for n, _ in losses), default=0)
-    outcomes = [
-        outcome(Probe(2.0**x, n, 1.0, Stage.LONG if n == longest else Stage.SHORT), mean)
-        for (n, x), mean in losses.items()
-    ]
+    outcomes = [outcome(Probe(2.0**x, n), mean) for (n, x), mean in losses.items()]
     return Evidence(curve, outcome(Probe(0.0, 0, 0.0, Stage.UNTRAINED), untrained), tuple(outcomes), 12, epoch)
 
 
