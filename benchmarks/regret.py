@@ -61,7 +61,7 @@ class Small:
     def schedules(self) -> tuple[str, str, list[str]]:
         return "wsd+5", "wsd", ["wsd+5", "wsd", "cosine", "constant"]
 
-    def search(self, seed: int, budget: int | None) -> Suggestion:
+    def search(self, seed: int, budget: int) -> Suggestion:
         run = build(self.task, seed)
         return lrfinder.find_lr(
             run.model, run.optimizer, self.task.loss, run.loader, DataLoader(run.validation, 64), steps=self.steps,
@@ -137,7 +137,7 @@ class Mid:
 
         return module, optimizer, loader, val_loader, train_step
 
-    def search(self, seed: int, budget: int | None) -> Suggestion:
+    def search(self, seed: int, budget: int) -> Suggestion:
         module, optimizer, loader, val_loader, train_step = self._made(seed)
         return lrfinder.find_lr(
             module, optimizer, module.loss, loader, val_loader, steps=self.steps, budget=budget,
@@ -213,8 +213,7 @@ def measure(job: tuple[str, int, int, str]) -> dict:
     row: dict = {"family": family, "task": task.name, "steps": task.steps, "seed": seed, "method": method}
     try:
         if method.startswith("lrfinder"):
-            budget = method.partition(" ")[2]
-            row["suggestion"] = task.search(seed, int(budget) if budget else None).to_dict()
+            row["suggestion"] = task.search(seed, int(method.partition(" ")[2])).to_dict()
         elif method in FREE and isinstance(task, Small):
             loss = task.free(seed, method)
             row["loss"] = loss if math.isfinite(loss) else None
@@ -236,20 +235,20 @@ def budgets(task: Small | Mid) -> tuple[int, ...]:
 def jobs(family: str) -> Iterator[tuple[str, int, int, str]]:
     for index, task in enumerate(families()[family]):
         for seed in SEEDS[family]:
-            methods = ["lrfinder", *(f"lrfinder {budget}" for budget in budgets(task)), *RULES]
+            methods = [*(f"lrfinder {budget}" for budget in budgets(task)), *RULES]
             yield from ((family, index, seed, method) for method in methods)
             if family == "small":
                 yield from ((family, index, seed, method) for method in FREE)
 
 
-def run(path: Path, names: list[str], methods: str) -> None:
+def run(path: Path, names: list[str], methods: str, longest: int) -> None:
     keys = ("family", "task", "steps", "seed", "method")
     done = {tuple(json.loads(line)[key] for key in keys) for line in path.open()} if path.exists() else set()
     path.parent.mkdir(parents=True, exist_ok=True)
     wanted = []
     for job in (job for family in names for job in jobs(family)):
         task = families()[job[0]][job[1]]
-        if (job[0], task.name, task.steps, *job[2:]) not in done and methods in job[3]:
+        if (job[0], task.name, task.steps, *job[2:]) not in done and methods in job[3] and task.steps <= longest:
             wanted.append(job)
     with path.open("a") as record, ProcessPoolExecutor(2) as pool:
         for i, row in enumerate(pool.map(measure, wanted), start=1):
@@ -330,12 +329,13 @@ def main() -> None:
     parser.add_argument("command", choices=("run", "report"))
     parser.add_argument("record", type=Path)
     parser.add_argument("--family", choices=("small", "mid"), help="run this family only")
+    parser.add_argument("--longest", type=int, default=10**9, help="leave out longer trainings")
     parser.add_argument("--methods", default="", help="run the methods whose name holds this only")
     parser.add_argument("--anew", action="store_true", help="draw the conclusions anew from the recorded measurements")
     parser.add_argument("--details", action="count", default=0, help="print the searches with large regret, twice: all")
     args = parser.parse_args()
     if args.command == "run":
-        run(args.record, [args.family] if args.family else ["small", "mid"], args.methods)
+        run(args.record, [args.family] if args.family else ["small", "mid"], args.methods, args.longest)
     else:
         report(args.record, args.anew, args.details)
 

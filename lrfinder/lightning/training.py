@@ -131,7 +131,7 @@ class LightningTraining:
         """Say so where every step sees one batch, where training is under way, and what there was to judge by."""
         single = self.trainer.num_training_batches == 1
         one = ("Every step saw the same batch: the curve shows how fast that batch is learnt.",) if single else ()
-        text = "of training: how the best rate drifts is known from untrained models only."
+        text = "of training: the rules of the search were measured on untrained models only."
         late = () if self.fresh else (f"Searched at step {self._begun_at} {text}",)
         return (*one, *late, *self._more, *self._judge.caveats, *self._kept.caveats)
 

@@ -26,6 +26,9 @@ _FEWEST, MOST_PROBES = 3, 5
 _WARMUP = 0.2
 """Share of a probe over which the learning rate rises."""
 
+_BELOW, _ABOVE = 1.5, 0.5
+"""Octaves from the centre to the first two probes: more below it than above, where probes blow up and say little."""
+
 _APART = 1.1
 """Octaves: probes closer together than this differ by less than their noise."""
 
@@ -70,7 +73,7 @@ class ProbePlan:
 def next_probes(plan: ProbePlan, centre: float, outcomes: Sequence[Outcome]) -> list[Probe]:
     """Return the probes to run next, all of which may run at once; none when the search is over.
 
-    The first two stand an octave on either side of ``centre``. As long as the best is at an end, one more follows two
+    The first two stand below and above ``centre``. As long as the best is at an end, one more follows two
     octaves beyond it; then the gap towards its better neighbour is halved.
 
     Args:
@@ -87,7 +90,7 @@ def next_probes(plan: ProbePlan, centre: float, outcomes: Sequence[Outcome]) -> 
 
 def _octaves(centre: float, seen: dict[float, float]) -> list[float]:
     if not seen:
-        return [centre - 1, centre + 1]
+        return [centre - _BELOW, centre + _ABOVE]
     octaves = sorted(seen)
     best = min(octaves, key=lambda octave: seen[octave])
     if not math.isfinite(seen[best]):

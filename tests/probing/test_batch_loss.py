@@ -146,7 +146,7 @@ def test_a_step_of_ones_own_is_judged_by_the_loss_function_or_needs_a_val_step()
 
     triples = DataLoader(list(zip(X, X, Y, strict=True)), 16)
     with pytest.raises(InputError, match="val_step must be given with train_step if loss_fn cannot judge a batch"):
-        find_lr(model, optimizer, None, triples, train_step=step, budget=90)
+        find_lr(model, optimizer, None, triples, train_step=step, budget=150)
     assert not taken
     found = find_lr(
         model,
@@ -154,7 +154,7 @@ def test_a_step_of_ones_own_is_judged_by_the_loss_function_or_needs_a_val_step()
         None,
         triples,
         train_step=step,
-        budget=90,
+        budget=150,
         val_step=lambda b: F.cross_entropy(model(b[0]), b[2]),
     )
     assert found.lr is not None
@@ -190,12 +190,12 @@ def test_inference_mode_does_not_matter_unless_the_model_was_built_in_it():
             pairs(),
         )
 
-    expected = find_lr(*made(), budget=90)
+    expected = find_lr(*made(), budget=150)
     arguments = made()
     with torch.inference_mode():
-        found = find_lr(*arguments, budget=90)
+        found = find_lr(*arguments, budget=150)
         assert torch.is_inference_mode_enabled()
         late = made()
     assert found.lr == expected.lr
     with pytest.raises(InputError, match=r"model must have been built outside torch\.inference_mode"):
-        find_lr(*late, budget=90)
+        find_lr(*late, budget=150)
