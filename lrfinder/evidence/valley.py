@@ -273,7 +273,10 @@ def scores(rung: Sequence[Outcome], evidence: Evidence) -> tuple[Array, Array]:
     if not fresh:
         return held_out
     last = max(round(_TAIL * steps), min(4, steps))
-    training = _mean_and_error([o.train_loss[-last:] for o in rung])
+    tails = [o.train_loss[-last:] for o in rung]
+    if not all(np.isfinite(tail).all() for tail in tails):
+        return held_out
+    training = _mean_and_error(tails)
     return (held_out[0] + training[0]) / 2, np.hypot(held_out[1], training[1]) / 2
 
 

@@ -114,6 +114,12 @@ def test_fresh_training_losses_count_where_every_batch_was_seen_once():
     assert scores(other_metric.rung, other_metric)[0].tolist() == [1.0, 1.1]
 
 
+def test_training_losses_that_are_not_finite_do_not_count():
+    found = evidence({(40, -7): 1.0, (40, -6): 1.1}, epoch=50, train=float("nan"))
+    assert scores(found.rung, found)[0].tolist() == [1.0, 1.1]
+    json.dumps(fit_valley(found).to_dict(), allow_nan=False)
+
+
 @given(st.floats(-20, 5), st.floats(0.1, 2))
 @settings(max_examples=30)
 def test_a_symmetric_belief_is_answered_a_little_below_its_centre(centre, width):
