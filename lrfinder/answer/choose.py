@@ -13,7 +13,7 @@ from lrfinder.answer.suggestion import Suggestion
 from lrfinder.errors import checked_horizon
 from lrfinder.evidence.curve import Curve
 from lrfinder.evidence.probe import Evidence
-from lrfinder.evidence.range_fit import CLEAR, RangeFit, fit_range
+from lrfinder.evidence.range_fit import CLEAR, RangeFit
 from lrfinder.evidence.valley import ValleyFit, fit_valley, memorises
 from lrfinder.schedules.policy import Policy
 
@@ -71,7 +71,7 @@ def choose(evidence: Evidence, *, steps: int | None = None) -> Suggestion:
         return _refused(evidence, horizon, reason)
     valley = fit_valley(evidence)
     belief = valley.belief(horizon)
-    fit = fit_range(evidence.curve)
+    fit = evidence.range_fit
     limit = fit.blow_up.lr_limit if fit is not None and fit.blow_up is not None and not evidence.probed else math.inf
     lr, low, high = (min(rate, limit) for rate in (belief.best(), belief.quantile(0.05), belief.quantile(0.95)))
     costs: tuple[tuple[float, float], ...] = ()

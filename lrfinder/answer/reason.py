@@ -8,7 +8,7 @@ from enum import Enum
 import numpy as np
 
 from lrfinder.evidence.probe import Evidence, Outcome
-from lrfinder.evidence.range_fit import CLEAR, FAINT, fit_range
+from lrfinder.evidence.range_fit import CLEAR, FAINT
 
 __all__ = ["Reason", "refusal"]
 
@@ -61,7 +61,7 @@ def refusal(evidence: Evidence) -> Reason | None:
     Probes that lowered what they are judged by have an answer, and so has a range test that shows a descent of the same
     loss. Without either training did nothing, did harm at every learning rate, or blew up at every one.
     """
-    fit = fit_range(evidence.curve)
+    fit = evidence.range_fit
     if fit is None:
         return Reason.DIVERGED  # within the first ten steps
     descends = fit.evidence >= (CLEAR if evidence.probed else FAINT)

@@ -17,7 +17,7 @@ from lrfinder.answer.suggestion_document import read_document
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import Curve
 from lrfinder.evidence.probe import Evidence, Outcome
-from lrfinder.evidence.range_fit import RangeFit, fit_range
+from lrfinder.evidence.range_fit import RangeFit
 from lrfinder.evidence.valley import ValleyFit, fit_valley
 from lrfinder.files import SCHEMA_VERSION, number_to_json
 from lrfinder.schedules.code import write_code
@@ -49,7 +49,7 @@ class Suggestion:
         caveats: what to know before trusting it, a sentence each.
         environment: versions, device and seed.
         evidence: what the search measured, raw.
-        cost_of_error: (factor, loss) pairs: how much higher the loss of the longest probes lies at the learning rate
+        cost_of_error: (factor, loss) pairs: how much higher the loss of the probes lies at the learning rate
             times that factor, inf if it blows up; empty if it was not measured.
         alternatives: every policy at its own best peak, the one that did best on other trainings first; empty without a
             horizon.
@@ -108,10 +108,10 @@ class Suggestion:
         """The fit of the probes; None without probes, or if the suggestion was refused."""
         return fit_valley(self.evidence) if self.evidence.probed and self.reason is None else None
 
-    @cached_property
+    @property
     def range_fit(self) -> RangeFit | None:
         """The fit of the range test; None if too few of its points are usable."""
-        return fit_range(self.evidence.curve)
+        return self.evidence.range_fit
 
     @property
     def fit(self) -> dict[str, Any] | None:

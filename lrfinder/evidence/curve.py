@@ -66,7 +66,7 @@ class Curve:
 
     Point ``i`` holds the learning rate of optimizer step ``i`` and the loss of the batch of that step, computed
     *before* the update, as every range-finder records it. What ``lr[i]`` did is therefore seen in ``loss[i + 1]``;
-    `lrfinder.fit` pairs them so.
+    `lrfinder.evidence.range_fit` pairs them so.
 
     Attributes:
         lr: (n,) float64, strictly increasing, > 0: the learning rate of the reference param group.

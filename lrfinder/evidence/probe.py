@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import Curve, Stage
 from lrfinder.files import list_reader, number_reader, number_to_json, read_any_number, read_record, whole_reader
+
+if TYPE_CHECKING:
+    from lrfinder.evidence.range_fit import RangeFit
 
 __all__ = ["COOLDOWN", "NOT_EVALUATED", "Evidence", "Outcome", "Probe"]
 
@@ -202,6 +206,13 @@ class Evidence:
             comparable,
             interrupted,
         )
+
+    @cached_property
+    def range_fit(self) -> RangeFit | None:
+        """The fit of the range test; None if too few of its points are usable."""
+        from lrfinder.evidence.range_fit import fit_range
+
+        return fit_range(self.curve)
 
     @property
     def probed(self) -> bool:

@@ -165,14 +165,18 @@ _SMOOTHED = 7
 """Points of the moving average of a test of 100 steps; longer tests average the same share."""
 
 
-def expected_place(curve: Curve) -> float:
+def expected_place(curve: Curve, fit: RangeFit | None) -> float:
     """Return log2 of the learning rate at which a range test puts the best rate of a whole training.
 
     It lies an octave below the lowest place of the moving average; where the curve shows no descent, below the place
     five octaves below its end. The lowest place of the raw curve tells more than that of the fitted shape, which a
     blow-up out of the range test's own speed pulls upwards.
+
+    Args:
+        curve: a range test.
+        fit: its fit; None if there is none.
     """
-    fit, (lr, loss, _) = fit_range(curve), usable(curve)
+    lr, loss, _ = usable(curve)
     if fit is None or fit.evidence < FAINT:
         return math.log2(curve.lr[-1]) - _BELOW_END - _BELOW
     width = min(max(_SMOOTHED, round(_SMOOTHED * loss.size / 100)), loss.size // 2) // 2 * 2 + 1

@@ -85,7 +85,7 @@ _NOISE_SIGMAS = 12.0
 """Where nothing was learnt there is no improvement to measure by: then this many standard deviations of noise."""
 
 _TAIL = 4
-"""Rungs kept after leaving for good: the growth per rung there tells where stability ended (`lrfinder.divergence`)."""
+"""Rungs kept after leaving for good: the growth per rung there tells where stability ended (`blow_up`)."""
 
 _HUGE = 1e100
 """Squares and differences of larger losses overflow: they count as infinite."""

@@ -198,7 +198,7 @@ def fit_valley(evidence: Evidence) -> ValleyFit:
 
     Shifting the loss, or scaling it, changes nothing; scaling the learning rates shifts the place.
     """
-    expected = expected_place(evidence.curve)
+    expected = expected_place(evidence.curve, evidence.range_fit)
     rung = evidence.rung
     octaves = [expected, *map(_octave, rung)]
     first, last = math.floor((min(octaves) - expected - 8) / _STEP), math.ceil((max(octaves) - expected + 8) / _STEP)

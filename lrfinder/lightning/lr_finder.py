@@ -64,7 +64,7 @@ class LRFinder(Callback):
         attribute: name of the module attribute or hyperparameter that `configure_optimizers` reads the learning
             rate from, if it is neither ``lr`` nor ``learning_rate``; with dots for a nested one, as in "optim.lr".
         policy: "keep" scales the schedulers of the module and installs none; "auto" installs the suggested policy over
-            the steps of the training; the name of one (`lrfinder.policy.POLICIES`), or a `Policy` with steps and
+            the steps of the training; the name of one (`lrfinder.POLICIES`), or a `Policy` with steps and
             parameters of its own, installs that, at the peak that is best for it. All but "keep" replace the module's
             schedulers. By default "keep" if the module configures any that will change the rate, else "auto". "plateau"
             follows ``monitor``.

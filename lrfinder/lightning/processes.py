@@ -22,7 +22,7 @@ _SHARED = "raised_in_every_process"
 
 
 class TrainerProcesses:
-    """The processes of a trainer, as `lrfinder.trainee.Processes`; all of it goes through the trainer's strategy.
+    """The processes of a trainer, as `runner.Processes`; all of it goes through the trainer's strategy.
 
     Every method but `alone` and `stop_if_terminated` has to be called in every process, in the same order.
     """

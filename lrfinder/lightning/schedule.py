@@ -243,7 +243,7 @@ class PolicyCallback(Callback):
     configuration, where Lightning would step an ``lr_scheduler`` section once per epoch.
 
     Args:
-        name: a key of `lrfinder.policy.POLICIES`.
+        name: a key of `lrfinder.POLICIES`.
         total_steps: optimizer steps from the start of training to the end of the decay; None for a rate without end.
         warmup_steps: the first of them, that rise linearly to the rate configured.
         params: parameters of the shape, at their defaults where left out.

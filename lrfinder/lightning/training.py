@@ -49,7 +49,7 @@ _MAX_SKIPPED = 100
 
 
 class LightningTraining:
-    """The module a Trainer is about to train, or to train on, as a `lrfinder.trainee.Trainee`.
+    """The module a Trainer is about to train, or to train on, as a `lrfinder.probing.runner.Training`.
 
     Under DDP every process probes on its own shard, through a wrapper of its own, and all take the same decisions:
     losses are averaged over the processes before anyone looks at them.

@@ -129,7 +129,7 @@ def climb(
     """Climb the ladder from where the trainee is, one optimizer step per rung.
 
     The groups at the reference rate take the ladder's learning rates; the others keep their ratio to it. Losses stay
-    on the device and are read every ten steps; the climb ends by `lrfinder.sweep.last_step`, at the same rung however
+    on the device and are read every ten steps; the climb ends by `range_test.last_step`, at the same rung however
     often they are read. An error that the user's step raises *because* training had blown up before (an assertion
     on finite values, say) ends the climb too; any other error passes through.
 

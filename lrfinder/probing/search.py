@@ -20,7 +20,7 @@ import torch
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import MIN_POINTS, Curve
 from lrfinder.evidence.probe import NOT_EVALUATED, Evidence, Outcome, Probe
-from lrfinder.evidence.range_fit import expected_place
+from lrfinder.evidence.range_fit import expected_place, fit_range
 from lrfinder.evidence.range_test import Ladder, blown_up
 from lrfinder.files import SCHEMA_VERSION, json_object, read_record, read_string
 from lrfinder.probing.options import MIN_BUDGET, SearchOptions
@@ -126,7 +126,7 @@ class _Search:
                 self._with_room_for(lambda: trainee.keep_batches(plan.probe_steps))  # the same batches first
         if not apart or blown_up(self.curve.loss[MIN_POINTS - 1]):
             return
-        centre, limit = expected_place(self.curve), self._hopeless()
+        centre, limit = expected_place(self.curve, fit_range(self.curve)), self._hopeless()
         while probes := next_probes(plan, centre, self.outcomes):
             for probe in probes:
                 if self._late(probe):

@@ -110,10 +110,10 @@ def find_lr(
 
     A range test finds where to look. Then probes, short trainings that all start from the same state, see the same
     batches in the same order with the same random numbers, and end with the rate at zero, are judged on held-out
-    batches; a fit says where the best rate lies after so many steps, how it moves with their number, and how sure that
+    batches; a fit says where the best rate of the whole training lies, and how sure that
     is. Model, optimizer, random state, loaders and data are as before afterwards, bit for bit, on every way out.
 
-    Ctrl-C ends the search with the best answer so far, as soon as three probes are done.
+    Ctrl-C ends the search with the best answer so far, as soon as two probes are done.
 
     Args:
         model: the network, as it is when training starts.
@@ -126,7 +126,7 @@ def find_lr(
         steps: optimizer steps you are going to train; None where unknown.
         method: "probe", or "range" for the range test alone, a bracket.
         budget: what to spend: a share of ``steps`` (0.05 or "5%"), optimizer steps (300) or a time ("60s"). By default
-            5% of ``steps``, but at least 250. Of a range test: rungs, 100 by default.
+            5% of ``steps``, but at least 100 and at most half of them. Of a range test: rungs, 100 by default.
         min_lr: lowest learning rate to try.
         max_lr: highest; by default 100, of a range test 10.
         train_step: replaces forward, backward and `optimizer.step` with your own; takes a batch on the model's device,
@@ -180,7 +180,7 @@ _LBFGS = "LBFGS evaluates the loss several times per step, and its rate scales w
 
 
 class TorchTraining:
-    """A plain torch loop as a `lrfinder.trainee.Trainee`.
+    """A plain torch loop as a `lrfinder.probing.runner.Training`.
 
     Args:
         model, optimizer, loss_fn, loader, train_step, accumulate: as `range_test` has them.

@@ -21,7 +21,8 @@ def one_rung(place, **changes):
 
 
 def test_the_range_test_of_these_tests_shows_no_descent():
-    assert expected_place(one_rung(-6.0).curve) == pytest.approx(-6.0)
+    found = one_rung(-6.0)
+    assert expected_place(found.curve, found.range_fit) == pytest.approx(-6.0)
 
 
 @pytest.mark.parametrize("place", [-9.7, -6.0, -2.6])

@@ -168,7 +168,7 @@ def test_ids_are_there_once_and_whatever_refers_to_one_finds_it():
 def test_the_shapes_are_fitted_once(monkeypatch):
     answer, calls = measured(searched()), []  # a copy, for which nothing is fitted yet
     for name, function in (("fit_range", fit_range), ("fit_valley", fit_valley)):
-        for module in ("answer.suggestion", "report.search_plots"):
+        for module in ("answer.suggestion", "evidence.range_fit", "report.search_plots"):
             if hasattr(importlib.import_module(f"lrfinder.{module}"), name):
                 monkeypatch.setattr(
                     f"lrfinder.{module}.{name}", lambda *a, f=function: calls.append(f.__name__) or f(*a)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from support.schedulers import SCHEDULERS, STEPS
+from support.schedulers import SCHEDULERS, STEPS, optimizer_at
 from torch.optim import SGD, Adam
 from torch.optim import lr_scheduler as schedulers
 
@@ -20,12 +20,6 @@ from lrfinder.schedules.optimizer_lr import (
 )
 
 OLD, NEW = 0.3, 0.0123
-
-
-def optimizer_at(lr, kind=SGD):
-    """Two groups, the second at a tenth of the first."""
-    groups = [{"params": [torch.ones(2, requires_grad=True)], "lr": rate} for rate in (lr, lr / 10)]
-    return kind(groups, lr=lr, momentum=0.9) if kind is SGD else kind(groups, lr=lr)
 
 
 def rates(optimizer, scheduler):

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import torch
+from torch.optim import SGD
 from torch.optim import lr_scheduler as schedulers
 from torch.optim.swa_utils import SWALR
 
 STEPS = 60
+
+
+def optimizer_at(lr, kind=SGD):
+    """Two groups, the second at a tenth of the first."""
+    groups = [{"params": [torch.ones(2, requires_grad=True)], "lr": rate} for rate in (lr, lr / 10)]
+    return kind(groups, lr=lr, momentum=0.9) if kind is SGD else kind(groups, lr=lr)
 
 
 class Warmup(schedulers.LRScheduler):
