@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lrfinder.advice.curvature import CurvatureLimit as CurvatureLimit
+    from lrfinder.advice.gradient_noise import NoiseScale as NoiseScale
     from lrfinder.answer.choose import suggest as suggest
     from lrfinder.answer.comparison import Comparison as Comparison
     from lrfinder.answer.comparison import compare as compare
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from lrfinder.plateau.gain_test import Plateau as Plateau
     from lrfinder.plateau.scan import Scan as Scan
     from lrfinder.plateau.scan import find_plateaus as find_plateaus
+    from lrfinder.probing.gradients import curvature_limit as curvature_limit
+    from lrfinder.probing.gradients import measure_noise_scale as measure_noise_scale
     from lrfinder.probing.torch_loop import find_lr as find_lr
     from lrfinder.probing.torch_loop import range_test as range_test
     from lrfinder.report.log_plots import plot_forecast as plot_forecast
@@ -47,6 +51,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "advice.curvature": ("CurvatureLimit",),
+    "advice.gradient_noise": ("NoiseScale",),
     "answer.choose": ("suggest",),
     "answer.comparison": ("Comparison", "compare"),
     "answer.reason": ("Reason",),
@@ -64,6 +70,7 @@ _PUBLIC = {
     "plateau.detector": ("Detector",),
     "plateau.gain_test": ("Plateau",),
     "plateau.scan": ("Scan", "find_plateaus"),
+    "probing.gradients": ("curvature_limit", "measure_noise_scale"),
     "probing.torch_loop": ("find_lr", "range_test"),
     "report.log_plots": ("plot_forecast", "plot_plateaus"),
     "report.page": ("report_html",),

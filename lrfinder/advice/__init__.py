@@ -1,0 +1,1 @@
+"""What moves the best learning rate, as pure functions."""
