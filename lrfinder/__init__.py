@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lrfinder.evidence.curve import Curve as Curve
     from lrfinder.evidence.curve import read_curve as read_curve
     from lrfinder.evidence.curve import write_curve_csv as write_curve_csv
+    from lrfinder.lightning.inside_fit import lr_find as lr_find
     from lrfinder.lightning.lr_finder import LRFinder as LRFinder
     from lrfinder.lightning.plateau_detector import PlateauDetector as PlateauDetector
     from lrfinder.lightning.schedule import PolicyCallback as PolicyCallback
@@ -61,6 +62,7 @@ _PUBLIC = {
     "cli.config_write": ("write_config",),
     "errors": ("InputError", "LRFinderError", "TargetError", "UnsupportedError"),
     "evidence.curve": ("Curve", "read_curve", "write_curve_csv"),
+    "lightning.inside_fit": ("lr_find",),
     "lightning.lr_finder": ("LRFinder",),
     "lightning.plateau_detector": ("PlateauDetector",),
     "lightning.schedule": ("PolicyCallback",),

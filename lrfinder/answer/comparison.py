@@ -92,7 +92,7 @@ class Entry:
         return {"optimizer": self.name, "held_out": {**held_out, "tied": self.tied}, **self.suggestion.to_dict()}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """Several suggestions, and whether one of them ended lowest.
 
@@ -108,6 +108,9 @@ class Comparison:
     entries: tuple[Entry, ...]
     obstacles: tuple[str, ...]
     caveats: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Comparison({', '.join(entry.name for entry in self.entries)}: {self.verdict})"
 
     @property
     def ranked(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
 
@@ -120,7 +120,7 @@ class Alternative:
     gain: float | None
     gain_low: float | None
     gain_high: float | None
-    reason: str
+    reason: str = field(repr=False)
     lr_unwarmed: float | None = None
 
     def lr_at(self, warmed: bool) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 from lrfinder.answer.ranking import Alternative, named_policy, peak_for, peak_for_schedule
 from lrfinder.answer.reason import Reason
 from lrfinder.answer.suggestion_document import read_document
+from lrfinder.answer.suggestion_text import headline_of, lines_of, repr_of
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import Curve
 from lrfinder.evidence.probe import Evidence, Outcome
@@ -25,6 +26,7 @@ from lrfinder.schedules.optimizer_lr import apply_lr, configured_lrs, scaled_lrs
 from lrfinder.schedules.policy import Policy
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
@@ -34,7 +36,7 @@ __all__ = ["Suggestion"]
 _GRADES = ((2.0, "sharp"), (4.0, "fair"), (10.0, "rough"), (math.inf, "weak"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Suggestion:
     """A learning rate and how to decay it, or a refusal.
 
@@ -67,6 +69,16 @@ class Suggestion:
     evidence: Evidence
     cost_of_error: tuple[tuple[float, float], ...] = ()
     alternatives: tuple[Alternative, ...] = ()
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 90% interval for the best rate, as a range to search in.
+
+        Raises:
+            InputError: the suggestion was refused.
+        """
+        lr = self._lr()
+        return self.lr_low or lr, self.lr_high or lr
 
     @property
     def status(self) -> str:
@@ -243,9 +255,7 @@ class Suggestion:
 
     def headline(self) -> str:
         """Return the answer in one line."""
-        if self.reason is not None:
-            return f"refused. {self.reason.value}"
-        return f"learning rate {self.lr:.3g}, 90% interval {self.lr_low:.2g} to {self.lr_high:.2g}"
+        return headline_of(self)
 
     def summary(self) -> dict[str, Any]:
         """Return the scalars of the answer, for a logger."""
@@ -254,26 +264,28 @@ class Suggestion:
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the answer as (label, text) pairs: what every rendering of it shows."""
-        rows = []
-        if self.lr is None:
-            rows.append(("Refused", self.reason.value if self.reason else ""))
-        else:
-            rows.append(("Peak LR", f"{self.lr:.3g}"))
-            rows.append(("Interval", f"{self.lr_low:.2g} to {self.lr_high:.2g} (90%), {self.confidence}"))
-            if len(self.param_group_lrs) > 1:
-                rows.append(("Groups", ", ".join(f"{lr:.3g}" for lr in self.param_group_lrs)))
-        if self.policy is not None:
-            rows.append(("Policy", self.policy.text))
-        spent = f"{self.steps_spent} steps"
-        if self.cost_of_error:
-            costs = (f"{factor:g} x LR: {_cost(loss)}" for factor, loss in self.cost_of_error)
-            rows.append(("Loss at", ", ".join(costs)))
-        rows.append(("Spent", spent if self.seconds is None else f"{spent}, {self.seconds:.1f} s"))
-        rows.extend(("Caveat", caveat) for caveat in self.caveats)
-        return rows
+        return lines_of(self)
+
+    def __repr__(self) -> str:
+        return repr_of(self)
 
     def __str__(self) -> str:
         return "\n".join(f"{label:9s} {text}" for label, text in self.lines())
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the probes, or the range test if there are none, with the suggested rate and its interval.
+
+        Args:
+            ax: where to draw; a new figure of pyplot when None.
+
+        Returns:
+            The Axes drawn on.
+        """
+        from lrfinder.report.search_plots import plot_curve, plot_probes
+
+        if self.evidence.probed:
+            return plot_probes(self, ax)
+        return plot_curve(self.evidence.curve, self, ax)
 
     def _repr_html_(self) -> str:
         from lrfinder.report.page import notebook_html
@@ -332,7 +344,3 @@ class Suggestion:
             InputError: another schema version, or a missing or malformed field; the text begins with ``name``.
         """
         return cls(**read_document(data, name))
-
-
-def _cost(loss: float) -> str:
-    return f"{loss:+.2g}" if math.isfinite(loss) else "blows up"

@@ -150,7 +150,8 @@ def _searched(options: argparse.Namespace, command: str) -> tuple[Found, bool, b
 def _suggested(
     job: Job, search: SearchOptions, options: argparse.Namespace, choice: OptimizerChoice | None, quiet: bool
 ) -> Suggestion:
-    from lrfinder.probing.search import Journal, progress_bar
+    from lrfinder.probing.progress import progress_bar
+    from lrfinder.probing.search import Journal
 
     def open_journal(asked: SearchOptions) -> Journal:
         path = dict(zip(options.optimizer, _paths(options.journal, options), strict=False)).get(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +67,8 @@ class Outcome:
     """
 
     probe: Probe
-    train_loss: NDArray[np.float64]
-    loss: NDArray[np.float64]
+    train_loss: NDArray[np.float64] = field(repr=False)
+    loss: NDArray[np.float64] = field(repr=False)
     seconds: float
 
     @property
@@ -154,8 +154,8 @@ class Evidence:
     """
 
     curve: Curve
-    untrained: Outcome
-    outcomes: tuple[Outcome, ...]
+    untrained: Outcome = field(repr=False)
+    outcomes: tuple[Outcome, ...] = field(repr=False)
     range_steps: int
     epoch_steps: float | None = None
     comparable: bool = True

@@ -1,4 +1,4 @@
-"""Questions to a Lightning Trainer that never trains: `fit` is left before its first step."""
+"""Searches with a Lightning Trainer that does not train: `fit` is left before its first step."""
 
 from __future__ import annotations
 
@@ -9,13 +9,67 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from lrfinder.answer.suggestion import Suggestion
 from lrfinder.errors import InputError, UnsupportedError
-from lrfinder.lightning.internals import Callback, internals
+from lrfinder.lightning.internals import Callback, has_started, internals
 from lrfinder.lightning.lr_finder import LRFinder
+from lrfinder.probing.batches import data_of, loaders_in
+from lrfinder.snapshot.snapshot import Snapshot
 
-__all__ = ["ask_within", "quiet"]
+__all__ = ["ask_within", "lr_find", "quiet"]
 
 Answer = TypeVar("Answer")
+
+
+def lr_find(
+    trainer: Any,
+    model: Any,
+    train_dataloaders: Any = None,
+    val_dataloaders: Any = None,
+    datamodule: Any = None,
+    *,
+    update_attr: bool = True,
+    **options: Any,
+) -> Suggestion:
+    """Find the learning rate with a Lightning Trainer, without training: in place of Lightning's `Tuner.lr_find`.
+
+    The search is the one that `LRFinder` makes at the start of `Trainer.fit`. Trainer, module, data and random state
+    are as before afterwards, except for the learning rate of the module. The policy is only suggested: put
+    ``suggestion.scheduler(optimizer)`` into `configure_optimizers`, or train with `LRFinder`, which installs it.
+
+    Args:
+        trainer: the Trainer that will train, before its first fit.
+        model: the LightningModule.
+        train_dataloaders, val_dataloaders, datamodule: the data, as `Trainer.fit` takes them.
+        update_attr: whether to write the rate into ``lr`` or ``learning_rate`` of the module, as Lightning's does.
+        options: as `LRFinder` takes them: ``method``, ``budget``, ``monitor``, ``attribute``, ``policy`` and others.
+
+    Returns:
+        The `Suggestion`, or a refused one, with which the module keeps its rate.
+
+    Raises:
+        InputError: an option breaks a rule, there is no first step, or the trainer has trained already.
+        UnsupportedError: the training cannot be probed exactly.
+    """
+    if has_started(trainer):
+        raise InputError(f"trainer must not have trained yet, got one at step {trainer.global_step}")
+    finder = LRFinder(on_failure="raise", **options)
+    loaders = [one for one in (train_dataloaders, val_dataloaders) if one is not None]
+    data = [*(state for loader in loaders for state in data_of(loader)), datamodule]
+    before = Snapshot(model, data=data, leave=loaders_in(loaders), exact_data=False)
+    try:
+        with quiet():
+            ask_within(
+                trainer, model, finder.on_train_start,
+                train_dataloaders=train_dataloaders, val_dataloaders=val_dataloaders, datamodule=datamodule,
+            )  # fmt: skip
+    finally:
+        before.restore()
+    if finder.suggestion is None:
+        raise InputError(f"at_epochs must hold 0 for a search before training, got {sorted(finder.at_epochs)}")
+    if update_attr:
+        finder.write_numbers(model)
+    return finder.suggestion
 
 
 def ask_within(trainer: Any, module: Any, question: Callable[[Any, Any], Answer], **data: Any) -> Answer:

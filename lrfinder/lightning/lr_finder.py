@@ -27,7 +27,7 @@ from lrfinder.lightning.schedule import (
 from lrfinder.lightning.watch import RateWatch, log_suggestion
 from lrfinder.lightning.write_back import AppliedRates
 from lrfinder.probing.options import PolicyRequest, SearchOptions
-from lrfinder.probing.search import progress_bar
+from lrfinder.probing.progress import progress_bar
 from lrfinder.schedules.policy import Policy
 from lrfinder.snapshot.snapshot import interrupts_deferred
 
@@ -143,6 +143,20 @@ class LRFinder(Callback):
         """The raw curve of the latest range test."""
         return self.suggestion.curves[0] if self.suggestion and self.suggestion.curves else None
 
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the latest suggestion, see `Suggestion.plot`.
+
+        Raises:
+            InputError: there is none yet.
+        """
+        if self.suggestion is None:
+            raise InputError("there must have been a search to plot, got none: call trainer.fit first")
+        return self.suggestion.plot(ax)
+
+    def write_numbers(self, module: Any) -> None:
+        """Set the learning rate that was written last in another copy of the module."""
+        put_numbers(module, {tuple(name.split(".")): value for name, value in self._written.items()})
+
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Move to the front, so that the callbacks behind see the run as if the rate had been set by hand."""
         if stage != "fit":
@@ -185,7 +199,7 @@ class LRFinder(Callback):
             say(trainer, f"skipped, training continues from step {step} at its learning rate{following}")
             if schedule is not None and schedule.ended(step):
                 warn(trainer, "trains on at a learning rate of zero: the schedule it installed has ended")
-            _put_numbers(pl_module, self._written)  # the module of a resumed fit is new
+            self.write_numbers(pl_module)  # the module of a resumed fit is new
             return
         with self._failing_as_asked(trainer, "before training"):
             if 0 in self.at_epochs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -56,9 +56,9 @@ class Scheduled:
     peak_lr: float
     warmup_steps: int
     total_steps: int
-    step: Steps
-    lr: Array
-    loss: Array
+    step: Steps = field(repr=False)
+    lr: Array = field(repr=False)
+    loss: Array = field(repr=False)
     final_loss_low: float
     final_loss_high: float
     tied: bool
@@ -91,8 +91,8 @@ class ScoredLog:
     """
 
     log: TrainingLog
-    step: Steps
-    loss: Array
+    step: Steps = field(repr=False)
+    loss: Array = field(repr=False)
     mae: float | None
     end_rel_error: float | None
 
@@ -104,7 +104,7 @@ class ScoredLog:
         }  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Forecast:
     """A law fitted to logs, and what it predicts.
 
@@ -125,6 +125,13 @@ class Forecast:
     targets: tuple[ScoredLog, ...]
     refused: str | None
     caveats: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        logs = ", ".join(run.name for run in self.runs)
+        if not self.schedules:
+            return f"Forecast({logs}: {self.refused or 'no schedule predicted'})"
+        best = self.schedules[0]
+        return f"Forecast({logs}: {len(self.schedules)} schedules, the best {best.name} at {best.final_loss:.4g})"
 
     @property
     def best(self) -> str | None:

@@ -15,7 +15,7 @@ parameters are of the order of one and the scale of the learning rate drops out.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -89,8 +89,8 @@ class LossLaw:
         refused: why nothing can be predicted from these logs, with the remedy; None if something can.
     """
 
-    parameters: Array
-    covariance: Array
+    parameters: Array = field(repr=False)
+    covariance: Array = field(repr=False)
     loss_unit: float
     lr_unit: float
     sum_unit: float

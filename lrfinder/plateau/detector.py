@@ -98,6 +98,9 @@ class Detector:
         self._next = next_look(0)
         self._within = False  # a plateau that has been reported
 
+    def __repr__(self) -> str:
+        return f"Detector({self.steps} {self.unit} seen, {len(self.events)} plateaus, alpha={self.alpha:g})"
+
     @property
     def steps(self) -> int:
         """Values seen."""

@@ -246,7 +246,7 @@ def tolerance(run: Record, window: Record, start: ArrayLike) -> Array:
     return np.asarray(np.maximum(np.maximum(_SHARE_OF_GAIN * recent, allowed), floor))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plateau:
     """Evidence that a run has too little left to gain at its learning rate.
 
@@ -277,6 +277,9 @@ class Plateau:
     skipped: int = 0
     lrs: tuple[float, ...] = ()
     unit: str = "steps"
+
+    def __repr__(self) -> str:
+        return f"Plateau(step={self.step}, gain={self.gain:.2g}, delta={self.delta:.2g}, p_value={self.p_value:.1g})"
 
     def __str__(self) -> str:
         rate = f" at learning rate {self.lrs[0]:.3g}" if self.lrs else ""

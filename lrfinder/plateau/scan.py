@@ -23,7 +23,7 @@ _UNEVEN = 0.1
 """Maximum share of the distances between rows that differ from their median by more than half of it."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scan:
     """The plateaus of a log. Steps are those of the log; its rows are treated as evenly spaced.
 
@@ -55,6 +55,11 @@ class Scan:
         """(m,) step at the middle of each block."""
         rows = self.blocks.length * (np.arange(self.blocks.mean.size) + 0.5) - 0.5
         return np.asarray(np.interp(rows, np.arange(len(self.log)), self.log.step), dtype=np.float64)
+
+    def __repr__(self) -> str:
+        steps = ", ".join(str(plateau.step) for plateau in self.plateaus)
+        found = f"plateaus at {steps}" if steps else "no plateau"
+        return f"Scan({self.log.name}: {self.log.column}, {len(self.log)} rows, {found})"
 
     def __str__(self) -> str:
         log, lines = self.log, []

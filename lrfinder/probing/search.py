@@ -7,10 +7,8 @@ import functools
 import json
 import math
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,7 +36,7 @@ from lrfinder.probing.runner import (
 )
 from lrfinder.schedules.optimizer_lr import scaled_lrs
 
-__all__ = ["Journal", "progress_bar", "search"]
+__all__ = ["Journal", "search"]
 
 Result = TypeVar("Result")
 
@@ -312,26 +310,3 @@ class Journal:
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
-
-
-@contextmanager
-def progress_bar(shown: bool = True) -> Iterator[Progress | None]:
-    """Show a bar while the block runs and take it away after; yield what reports to it, None when not ``shown``.
-
-    Where stderr is no terminal, a line now and then replaces the moving bar.
-    """
-    if not shown:
-        yield None
-        return
-    from tqdm.auto import tqdm
-
-    live = sys.stderr.isatty()
-    with tqdm(
-        desc="LR search", unit="step", leave=not live, dynamic_ncols=live, mininterval=0.1 if live else 5.0
-    ) as bar:
-
-        def update(done: int, planned: int) -> None:
-            bar.total = planned
-            bar.update(done - bar.n)
-
-        yield update

@@ -31,6 +31,7 @@ from lrfinder.probing.batches import (
     to_device,
 )
 from lrfinder.probing.options import SearchOptions
+from lrfinder.probing.progress import progress_bar
 from lrfinder.probing.runner import Clock, OneProcess, Progress, all_finite, run_range_test, trainable
 from lrfinder.probing.search import Journal, search
 from lrfinder.schedules.code import describe_optimizer
@@ -51,7 +52,7 @@ def range_test(
     steps: int = 100,
     train_step: Callable[[Any], Tensor] | None = None,
     accumulate: int = 1,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Curve:
     """Raise the learning rate geometrically, one optimizer step per rung, record the loss, and put everything back.
 
@@ -62,9 +63,7 @@ def range_test(
     Args:
         model: the network, as it is when training starts.
         optimizer: over the model's parameters; all its param groups are scaled together.
-        loss_fn: ``loss_fn(model(inputs), targets)`` for batches ``(inputs, targets)``, ``loss_fn(model(batch))`` for
-            any other; returns a scalar. Mappings are passed to the model by name if it has such arguments. None if the
-            model's output is the loss or holds one, as those of Hugging Face's models.
+        loss_fn: the loss function, as `find_lr` takes it.
         loader: yields batches; iterable more than once, at least two batches.
         min_lr: first learning rate, of the groups at the optimizer's own ``lr`` (the first group where none is).
         max_lr: last learning rate.
@@ -72,7 +71,7 @@ def range_test(
         train_step: replaces forward, backward and `optimizer.step` with your own, for AMP, clipping or other batches:
             takes a batch on the model's device, returns the loss. ``loss_fn`` is then not called.
         accumulate: batches over which each optimizer step averages the gradients.
-        progress: called after each step with (done, planned).
+        progress: as in `find_lr`.
 
     Returns:
         The raw `Curve`.
@@ -84,7 +83,9 @@ def range_test(
     Source: Smith 2017, "Cyclical learning rates for training neural networks", section 3.3 (arXiv 1506.01186).
     """
     ladder = Ladder(min_lr, max_lr, steps)
-    return run_range_test(TorchTraining(model, optimizer, loss_fn, loader, train_step, accumulate), ladder, progress)
+    trainee = TorchTraining(model, optimizer, loss_fn, loader, train_step, accumulate)
+    with progress_bar(progress) as update:
+        return run_range_test(trainee, ladder, update)
 
 
 def find_lr(
@@ -103,15 +104,14 @@ def find_lr(
     val_step: Callable[[Any], Any] | None = None,
     mode: str = "min",
     accumulate: int = 1,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     journal: str | os.PathLike[str] | None = None,
 ) -> Suggestion:
     """Find the learning rate that trains best for ``steps`` steps, and put everything back.
 
-    A range test finds where to look. Then probes, short trainings that all start from the same state, see the same
-    batches in the same order with the same random numbers, and end with the rate at zero, are judged on held-out
-    batches; a fit says where the best rate of the whole training lies, and how sure that
-    is. Model, optimizer, random state, loaders and data are as before afterwards, bit for bit, on every way out.
+    A range test finds where to look. Then probes, short trainings from the same state on the same batches with the same
+    random numbers, are judged on held-out batches; a fit says where the best rate of the whole training lies, and how
+    sure that is. Model, optimizer, random state, loaders and data are as before afterwards, bit for bit.
 
     Ctrl-C ends the search with the best answer so far, as soon as two probes are done.
 
@@ -135,7 +135,8 @@ def find_lr(
             With ``train_step`` and batch normalisation it sees training batches too, to renew running statistics.
         mode: "min" or "max", of what ``val_step`` returns.
         accumulate: batches over which each optimizer step averages the gradients; steps are optimizer steps throughout.
-        progress: called after each step with (done, planned).
+        progress: whether to show a bar, by default in a terminal and in a notebook; or a function that is called after
+            each step with (done, planned).
         journal: a file to record results in as they come; a search that was killed goes on from it. Give the same
             model, data and seed again: only the arguments can be checked.
 
@@ -149,7 +150,9 @@ def find_lr(
     options = SearchOptions(method, steps, budget, min_lr, max_lr, mode=mode)
     trainee = TorchTraining(model, optimizer, loss_fn, loader, train_step, accumulate, val_loader, val_step, mode)
     header = {**options.journal_header(), "mode": mode, "accumulate": accumulate}
-    return suggest_for(trainee, options, progress, None if journal is None else Journal(journal, header))
+    record = None if journal is None else Journal(journal, header)
+    with progress_bar(progress) as update:
+        return suggest_for(trainee, options, update, record)
 
 
 def suggest_for(
@@ -162,11 +165,8 @@ def suggest_for(
     """Search with a plain torch training, put everything back, and draw the conclusion.
 
     Args:
-        trainee: the training to probe.
-        options: what to do.
-        progress: called after each step with (done, planned).
-        journal: records the results, and gives back those of an earlier, killed search.
-        clock: measures the seconds that a time budget limits.
+        trainee, options: the training to probe, and what to do.
+        progress, journal, clock: as `lrfinder.probing.search.search` takes them.
 
     Raises:
         InputError: nothing can be probed, or the journal is of another search.

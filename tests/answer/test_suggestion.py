@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from support.curves import SPECTRA, answered, descended, random_shape, refused, synthetic
 
 from lrfinder import Curve, InputError, Policy, Reason, Suggestion, suggest
@@ -299,3 +300,16 @@ def test_the_scheduler_of_plateau_is_torchs_own():
 def test_a_refusal_has_no_scheduler():
     with pytest.raises(InputError, match="no learning rate to apply"):
         refused("FLAT").scheduler(optimizer_of_two())
+
+
+def test_the_interval_is_a_range_to_search_in():
+    suggestion = answered(1000)
+    assert suggestion.interval == (suggestion.lr_low, suggestion.lr_high)
+    with pytest.raises(InputError, match="refused suggestion has no learning rate"):
+        _ = refused("FLAT").interval
+
+
+def test_plot_draws_the_range_test_and_marks_the_rate():
+    ax = Figure().subplots()
+    assert answered(1000).plot(ax) is ax
+    assert any("suggested" in line.get_label() for line in ax.lines)

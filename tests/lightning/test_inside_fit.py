@@ -12,7 +12,7 @@ from support.runs import LIGHTNINGS_REMARKS, Counting, Net, loader
 
 from lrfinder import InputError, LRFinder, UnsupportedError
 from lrfinder.lightning.fit_search import FitSearch
-from lrfinder.lightning.inside_fit import ask_within
+from lrfinder.lightning.inside_fit import ask_within, lr_find
 from lrfinder.probing.options import SearchOptions
 from lrfinder.probing.search import Journal
 
@@ -168,3 +168,47 @@ def test_what_is_asked_sees_the_trainer_and_the_module_in_place():
     assert asked[:2] == (one, module)
     assert len(asked[2]) == 1
     assert one.num_sanity_val_steps == 2
+
+
+def trained(search=None, lr=0.01):
+    """The weights after a fit, and what `lr_find` returned before it, if it was asked."""
+    module, one = net(), trainer(max_epochs=2)
+    module.lr = lr
+    data = {"train_dataloaders": loader(), "val_dataloaders": loader(shuffle=False)}
+    suggestion = None if search is None else lr_find(one, module, **data, budget=150, **search)
+    rate = module.lr
+    one.fit(module, **data)
+    return [parameter.detach().clone() for parameter in module.parameters()], suggestion, rate
+
+
+def same(one, other):
+    return all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+
+
+def test_lr_find_leaves_no_trace_but_the_rate():
+    plain, _, _ = trained()
+    searched, suggestion, rate = trained({"update_attr": False})
+    assert same(plain, searched)
+    assert rate == 0.01
+    updated, suggestion, rate = trained({})
+    assert rate == suggestion.lr
+    assert same(updated, trained(lr=rate)[0])
+
+
+def test_lr_find_gives_the_suggestion_of_the_callback():
+    _, suggestion, _ = trained({})
+    callback = finder()
+    trainer(callback, max_epochs=2).fit(net(), loader(), loader(shuffle=False))
+    assert suggestion.lr == callback.suggestion.lr
+    assert suggestion.policy == callback.suggestion.policy
+
+
+def test_lr_find_raises_what_makes_a_search_impossible():
+    one = trainer(max_epochs=1)
+    one.fit(net(), loader())
+    with pytest.raises(InputError, match=r"^trainer must not have trained yet, got one at step \d+$"):
+        lr_find(one, net(), loader())
+    with pytest.raises(InputError, match="fast_dev_run must be off"):
+        lr_find(trainer(fast_dev_run=True), net(), loader())
+    with pytest.raises(InputError, match=r"^at_epochs must hold 0 for a search before training, got \[3\]$"):
+        lr_find(trainer(), net(), loader(), at_epochs=[3])

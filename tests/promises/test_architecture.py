@@ -22,7 +22,7 @@ TOO_LONG = {"lightning/plateau_detector.py"}
 
 ANYWHERE = {"errors", "files", "__init__"}
 UPWARDS = {("answer/suggestion.py", "report")}
-"""The one import that points up: the page of a suggestion, for notebooks."""
+"""The one import that points up: the plot and the notebook page of a suggestion."""
 
 
 def rows(title: str) -> dict[str, list[str]]:
@@ -97,7 +97,7 @@ def test_only_two_rooms_know_lightning():
 def test_modules_are_few_and_short():
     lines = {short(path): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
     assert {name for name, count in lines.items() if count > 350} <= TOO_LONG
-    assert len(MODULES) <= 89
+    assert len(MODULES) <= 92
 
 
 def test_every_module_has_its_test():

@@ -62,6 +62,7 @@ def test_the_public_names_are_pinned():
         "find_plateaus",
         "forecast",
         "load_config",
+        "lr_find",
         "measure_noise_scale",
         "plot_curve",
         "plot_forecast",
@@ -85,8 +86,8 @@ def test_every_public_name_resolves_and_is_listed(name):
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="module 'lrfinder' has no attribute 'lr_find'"):
-        lrfinder.lr_find
+    with pytest.raises(AttributeError, match="module 'lrfinder' has no attribute 'tune'"):
+        lrfinder.tune
 
 
 def test_the_errors_form_one_tree_within_pythons_own():
