@@ -32,7 +32,7 @@ from lrfinder.files import (
     replace_file,
 )
 
-__all__ = ["MIN_POINTS", "Curve", "Stage", "read_curve", "write_curve_csv"]
+__all__ = ["MIN_POINTS", "Curve", "Stage", "read_curve", "tell_failures", "write_curve_csv"]
 
 _FAILED_SHARE = 0.1
 """Maximum share of the losses of a recorded curve that may be left out because they are not finite."""
@@ -158,10 +158,8 @@ class Curve:
         count = len(self) - int(kept.sum())
         if not 0 < count <= _FAILED_SHARE * (last + 1) or len(self) - count < MIN_POINTS:
             return self
-        verb = "is not finite and was" if count == 1 else "are not finite and were"
-        caveat = f"{count} of the {len(self)} recorded losses {verb} left out."
         fields = {name: getattr(self, name)[kept] for name in ("lr", "loss", "step")}
-        return dataclasses.replace(self, **fields, caveats=(*self.caveats, caveat))
+        return dataclasses.replace(self, **fields, caveats=(*self.caveats, tell_failures(count, len(self), "recorded")))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the curve as JSON-ready data; non-finite losses become the strings NaN, Infinity and -Infinity."""
@@ -187,6 +185,12 @@ class Curve:
             return cls(fields.pop("lr"), fields.pop("loss"), fields.pop("step"), **fields)
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
+
+
+def tell_failures(count: int, of: int, kind: str) -> str:
+    """Return the caveat that losses which are not finite were left out, ``count`` of so many of a kind."""
+    verb = "is not finite and was" if count == 1 else "are not finite and were"
+    return f"{count} of the {of} {kind} losses {verb} left out."
 
 
 _READERS = {

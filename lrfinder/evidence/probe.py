@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from lrfinder.files import list_reader, number_reader, number_to_json, read_any_
 if TYPE_CHECKING:
     from lrfinder.evidence.range_fit import RangeFit
 
-__all__ = ["COOLDOWN", "NOT_EVALUATED", "Evidence", "Outcome", "Probe"]
+__all__ = ["COOLDOWN", "NOT_EVALUATED", "Evidence", "Outcome", "Probe", "without_failures"]
 
 COOLDOWN = 0.4
 """Share of a probe, at its end, over which the rate falls to zero: what the policy "wsd" does by default."""
@@ -114,6 +115,30 @@ class Outcome:
             raise InputError(f"a probe must have at least as many steps as warmup and training losses, got {probe}")
         train_loss, loss = (np.array(fields[name], dtype=np.float64) for name in ("train_loss", "loss"))
         return cls(probe, train_loss, loss, fields["seconds"])
+
+
+def without_failures(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return outcomes without the held-out batches whose loss is not finite, all without the same ones.
+
+    A batch is left out if it fails in one of them together with at most a tenth of the batches, or alone of three. An
+    outcome with more failures blew up, and so does one whose failures would leave out more than that in all.
+
+    Args:
+        outcomes: of one search, the untrained model first, whose failures come first.
+    """
+    count = max((outcome.loss.size for outcome in outcomes), default=0)
+    most = max(count // 10, 1) if count >= 3 else 0
+    failed = np.zeros(count, dtype=bool)
+    for outcome in outcomes:
+        if outcome.loss.size == count:
+            also = failed | ~(np.abs(outcome.loss) < _HUGE)
+            failed = also if also.sum() <= most else failed
+    if not failed.any():
+        return list(outcomes)
+    return [
+        dataclasses.replace(outcome, loss=outcome.loss[~failed]) if outcome.loss.size == count else outcome
+        for outcome in outcomes
+    ]
 
 
 def _read_stage(value: object) -> Stage:

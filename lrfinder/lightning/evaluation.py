@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -100,7 +100,7 @@ class Judge:
         if isinstance(in_eval, Exception):
             reason = f"raises {type(in_eval).__name__} ({str(in_eval)[:80]}) in eval mode"
         elif isinstance(training, list) and isinstance(evaluated, list) and _differ(training, evaluated):
-            means = (math.fsum(losses) / len(losses) for losses in (evaluated, training))
+            means = (np.nanmean(losses) for losses in (evaluated, training))
             reason = "returns about {:.3g} in eval mode and {:.3g} in train mode, before training".format(*means)
         if not reason:
             return None
@@ -205,10 +205,13 @@ _COMPARED = 8
 
 def _differ(training: Sequence[float], evaluated: Sequence[float]) -> bool:
     """Whether losses are of another sign or size in eval mode: by more than a factor of three and their spread."""
-    first, second = (math.fsum(losses) / len(losses) for losses in (training, evaluated))
-    spread = math.sqrt(math.fsum((loss - first) ** 2 for loss in training) / len(training))
+    both = np.array([training, evaluated])
+    finite = both[:, np.isfinite(both).all(axis=0)]
+    if not finite.size:
+        return False
+    (first, second), (spread, _) = finite.mean(axis=1), finite.std(axis=1)
     tolerated = 2 * min(abs(first), abs(second)) if first * second > 0 else 0.0
-    return abs(first - second) > tolerated + 4 * spread
+    return bool(abs(first - second) > tolerated + 4 * spread)
 
 
 class _ValidationBatches:

@@ -192,7 +192,7 @@ def prepare_for_evaluation(model: nn.Module, forward: Callable[[Any], Any], trai
         buffer
         for module in trained
         if not isinstance(module, _BatchNorm)
-        for buffer in module.buffers(recurse=False)
+        for buffer in _dense_buffers(module)
         if buffer.is_floating_point()
     ]
     model.eval()
@@ -200,7 +200,7 @@ def prepare_for_evaluation(model: nn.Module, forward: Callable[[Any], Any], trai
     if others:
         before = [buffer.clone() for buffer in others]
         try:
-            _forward_in_train_mode(trained, forward, itertools.islice(batches, 1))
+            _forward_in_train_mode(trained, forward, itertools.islice(batches, 2))  # one may fail
         except torch.OutOfMemoryError:
             raise
         except Exception:  # it trains with gradients only; whether it can be evaluated shows next
@@ -214,14 +214,25 @@ def prepare_for_evaluation(model: nn.Module, forward: Callable[[Any], Any], trai
         _forward_in_train_mode(layers, forward, itertools.islice(batches, _STATISTICS))
 
 
+def _dense_buffers(module: nn.Module) -> list[Tensor]:
+    """Return the buffers of a module that may hold running averages: no sparse ones, such as matrices of a graph."""
+    return [buffer for buffer in module.buffers(recurse=False) if buffer.layout is torch.strided]
+
+
 def _forward_in_train_mode(modules: Iterable[nn.Module], forward: Callable[[Any], Any], batches: Iterable[Any]) -> None:
+    """Run batches in train mode; one that makes a running average of a module not finite is not counted there."""
     modules = list(modules)
     for module in modules:
         module.training = True
     try:
         with torch.no_grad():
             for batch in batches:
+                before = [[(buffer, buffer.clone()) for buffer in _dense_buffers(module)] for module in modules]
                 forward(batch)
+                for pairs in filter(None, before):
+                    failed = torch.stack([(new.isfinite() < old.isfinite()).any() for new, old in pairs]).any()
+                    for new, old in pairs:
+                        new.copy_(torch.where(failed, old, new))
     finally:
         for module in modules:
             module.training = False

@@ -38,6 +38,9 @@ __all__ = [
 READ_EVERY = 10
 """Steps between two looks at the losses: each look waits for the device. What ran past the end is discarded."""
 
+_FAILURES = 3
+"""Number of losses in a row that must be not finite for training to have blown up; fewer may be bad batches."""
+
 Clock = Callable[[], float]
 """Returns seconds since any fixed moment; tests pass one of their own."""
 
@@ -78,8 +81,8 @@ def run_probe(
         trainee: what trains.
         probe: what to run.
         ratios: each param group's learning rate over the probe's.
-        limit: a training loss that will not come back: the probe is given up when the median of its last five losses
-            is above it, or one is not finite. Looked at every ten steps.
+        limit: a training loss that will not come back: the probe is given up when the median of its last five losses,
+            of which those that are not finite count as infinite, is above it or infinite. Looked at every ten steps.
         tick: called after every step.
         clock: measures the seconds.
     """
@@ -89,7 +92,7 @@ def run_probe(
         trainee,
         rates,
         ended=lambda losses: _gone(losses, limit),
-        excused=lambda losses: _gone(losses, limit) or not trainee.finite(),
+        excused=lambda losses: any(map(blown_up, losses[-READ_EVERY:])) or not trainee.finite(),
         tick=tick,
     )
     kept = np.empty(0)
@@ -103,9 +106,10 @@ def run_probe(
 
 
 def _gone(losses: Sequence[float], limit: float) -> bool:
-    """Whether training blew up among the last losses read."""
-    recent = losses[-READ_EVERY:]
-    return any(blown_up(loss) for loss in recent) or (len(losses) >= 5 and float(np.median(losses[-5:])) > limit)
+    """Whether training blew up: by the last five losses read, since a single one may fail for other reasons."""
+    recent = [math.inf if blown_up(loss) else loss for loss in losses[-5:]]
+    median = float(np.median(recent)) if len(recent) == 5 else 0.0
+    return median > limit or math.isinf(median)
 
 
 def run_range_test(
@@ -130,8 +134,9 @@ def climb(
 
     The groups at the reference rate take the ladder's learning rates; the others keep their ratio to it. Losses stay
     on the device and are read every ten steps; the climb ends by `range_test.last_step`, at the same rung however
-    often they are read. An error that the user's step raises *because* training had blown up before (an assertion
-    on finite values, say) ends the climb too; any other error passes through.
+    often they are read. One or two losses in a row that are not finite do not end it if a finite one follows. An error
+    that the user's step raises *because* training had blown up before (an assertion on finite values, say) ends the
+    climb too; any other error passes through.
 
     Returns:
         The raw curve, up to the rung where it ended.
@@ -146,11 +151,11 @@ def climb(
         trainee,
         ([ratio * lr for ratio in ratios] for lr in ladder.lrs().tolist()),
         ended=_left_for_good,
-        excused=lambda losses: last_step(losses)[1],
+        excused=lambda losses: _last_rung(losses)[1] or not trainee.finite(),
         tick=None if progress is None else lambda: progress(next(done), ladder.steps),
     )
     seconds = clock() - started
-    keep, _ = last_step(losses)
+    keep, _ = _last_rung(losses)
     if keep < MIN_POINTS:
         raise BlewUpError(
             losses[:keep],
@@ -162,8 +167,23 @@ def climb(
 
 def _left_for_good(losses: Sequence[float]) -> bool:
     """Whether a climb is over: what is to be kept of it has been read."""
-    keep, diverged = last_step(losses)
-    return diverged and keep < len(losses)  # else the last rungs to keep may be still to come
+    failed = len(list(itertools.takewhile(blown_up, reversed(losses))))
+    known = losses[: len(losses) - failed] if failed < _FAILURES else losses  # training may go on after the last ones
+    keep, diverged = _last_rung(known)
+    return diverged and keep < len(known)  # else the last rungs to keep may be still to come
+
+
+def _last_rung(losses: Sequence[float]) -> tuple[int, bool]:
+    """Return `last_step`, of losses without those that are not finite although training went on."""
+    kept: list[int] = []
+    place = 0
+    for failed, run in itertools.groupby(losses, key=blown_up):
+        end = place + len(list(run))
+        if not failed or end - place >= _FAILURES or end == len(losses):
+            kept += range(place, end)
+        place = end
+    keep, diverged = last_step([losses[i] for i in kept])
+    return (kept[keep - 1] + 1 if keep else 0), diverged
 
 
 def _train(
@@ -195,7 +215,7 @@ def _train(
             if excused(losses):
                 return losses, True
             raise
-        if number % READ_EVERY == 0:
+        if number % READ_EVERY == 0 or (losses and blown_up(losses[-1])):  # the next ones say what that one means
             losses += _read(trainee, unread)
             unread.clear()
             if ended(losses):
@@ -292,8 +312,9 @@ class Training(Protocol):
 
 
 def all_finite(model: nn.Module) -> bool:
-    """Return whether every parameter of the model is finite."""
-    return all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
+    """Return whether every parameter of the model is finite; sparse ones are not looked at."""
+    dense = (parameter for parameter in model.parameters() if parameter.layout is torch.strided)
+    return all(bool(torch.isfinite(parameter).all()) for parameter in dense)
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from lrfinder.errors import InputError
-from lrfinder.evidence.curve import MIN_POINTS, Curve
-from lrfinder.evidence.probe import NOT_EVALUATED, Evidence, Outcome, Probe
+from lrfinder.evidence.curve import MIN_POINTS, Curve, tell_failures
+from lrfinder.evidence.probe import NOT_EVALUATED, Evidence, Outcome, Probe, without_failures
 from lrfinder.evidence.range_fit import expected_place, fit_range
 from lrfinder.evidence.range_test import Ladder, blown_up
 from lrfinder.files import SCHEMA_VERSION, json_object, read_record, read_string
@@ -112,9 +112,9 @@ class _Search:
         self.untrained = self._recorded(
             "untrained", lambda: evaluate(trainee, self.clock), Outcome.to_dict, Outcome.from_dict
         )
-        if self.untrained.diverged:
+        if (untrained := without_failures([self.untrained])[0]).diverged:
             raise InputError(
-                f"the untrained loss must be finite on the held-out batches, got {self.untrained.loss.tolist()[:3]}:"
+                f"the untrained loss must be finite on the held-out batches, got {untrained.loss.tolist()[:3]}:"
                 " check data and loss"
             )
         self._climb(ladder)
@@ -125,7 +125,7 @@ class _Search:
         if not apart or blown_up(self.curve.loss[MIN_POINTS - 1]):
             return
         centre, limit = expected_place(self.curve, fit_range(self.curve)), self._hopeless()
-        while probes := next_probes(plan, centre, self.outcomes):
+        while probes := next_probes(plan, centre, without_failures([self.untrained, *self.outcomes])[1:]):
             for probe in probes:
                 if self._late(probe):
                     return
@@ -133,14 +133,17 @@ class _Search:
 
     def evidence(self, interrupted: bool) -> Evidence:
         caveats = list(self.trainee.caveats())
+        untrained, *outcomes = without_failures([self.untrained, *self.outcomes])
+        if left_out := self.untrained.loss.size - untrained.loss.size:
+            caveats.append(tell_failures(left_out, self.untrained.loss.size, "held-out"))
         if interrupted:
             caveats.append(
                 f"The search was interrupted after {len(self.outcomes)} probes: this is the best answer so far."
             )
         return Evidence(
-            dataclasses.replace(self.curve, caveats=tuple(caveats)),
-            self.untrained if self.outcomes else NOT_EVALUATED,
-            tuple(self.outcomes),
+            dataclasses.replace(self.recorded_curve, caveats=tuple(caveats)).without_failures(),
+            untrained if outcomes else NOT_EVALUATED,
+            tuple(outcomes),
             self.range_steps,
             self.trainee.epoch_steps(),
             self.trainee.evaluates_training_loss(),
@@ -148,8 +151,9 @@ class _Search:
         )
 
     def _climb(self, ladder: Ladder) -> None:
-        self.curve = self._recorded("range test", lambda: self._climbed(ladder), Curve.to_dict, Curve.from_dict)
-        self.range_steps = min((len(self.curve) // READ_EVERY + 1) * READ_EVERY, ladder.steps)  # read in tens
+        curve = self._recorded("range test", lambda: self._climbed(ladder), Curve.to_dict, Curve.from_dict)
+        self.range_steps = min((len(curve) // READ_EVERY + 1) * READ_EVERY, ladder.steps)  # read in tens
+        self.recorded_curve, self.curve = curve, curve.without_failures()
 
     def _climbed(self, ladder: Ladder) -> Curve:
         """Run the range test; where it blew up at once, return what there was, NaN up to the least of a curve."""

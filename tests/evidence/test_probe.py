@@ -11,7 +11,7 @@ from support.curves import synthetic
 
 from lrfinder import InputError
 from lrfinder.evidence.curve import Stage
-from lrfinder.evidence.probe import NOT_EVALUATED, Evidence, Outcome, Probe
+from lrfinder.evidence.probe import NOT_EVALUATED, Evidence, Outcome, Probe, without_failures
 
 UNTRAINED = Outcome(Probe(0.0, 0, 0.0, Stage.UNTRAINED), np.empty(0), np.array([2.0, 2.2]), 0.1)
 
@@ -35,6 +35,30 @@ def test_a_loss_too_large_to_compute_with_counts_as_blown_up(loss):
 def test_the_mean_is_that_of_the_held_out_batches():
     assert outcome().mean == pytest.approx(1.1)
     assert not outcome().diverged
+
+
+def held_out(*failed, of=20):
+    return outcome(loss=[math.nan if i in failed else 1.0 + i for i in range(of)])
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "left"),
+    [
+        ([held_out(3), held_out(3), held_out(3)], [19, 19, 19]),
+        ([held_out(), held_out(4), held_out(11)], [18, 18, 18]),
+        ([held_out(3), held_out(*range(20)), outcome(loss=())], [19, 19, 0]),  # the second blew up
+        ([held_out(3, 5), held_out(3, 5, 6)], [18, 18]),
+        ([held_out(3, 5, 6), held_out(3, 5, 6)], [20, 20]),
+        ([held_out(2, of=3), held_out(2, of=3)], [2, 2]),
+        ([held_out(1, of=2), held_out(1, of=2)], [2, 2]),
+        ([held_out(), held_out()], [20, 20]),
+    ],
+)
+def test_single_batches_that_fail_are_left_out_of_all_outcomes_alike(outcomes, left):
+    kept = without_failures(outcomes)
+    assert [one.loss.size for one in kept] == left
+    same = [one.loss for one in kept if not one.diverged]
+    assert all(np.array_equal(loss, same[0]) for loss in same)
 
 
 @pytest.mark.parametrize("made", [UNTRAINED, outcome(), outcome(loss=(math.nan, math.inf))])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.runs import LIGHTNINGS_REMARKS, Net, by_hand, finder, fit
+from support.runs import INPUTS, LIGHTNINGS_REMARKS, Net, by_hand, finder, fit
 from torch import nn
 
 from lrfinder import UnsupportedError
@@ -110,3 +110,25 @@ def test_dropout_and_batch_normalisation_are_no_other_meaning(tmp_path):
     callback = finder()
     fit(tmp_path, [callback], module=Dropping)
     assert not any("train mode" in caveat for caveat in callback.suggestion.caveats)
+
+
+class Broken(Net):
+    """A sample has a loss that is not finite, in training and in validation; no step is taken on it."""
+
+    def forward(self, inputs):
+        failed = (inputs == INPUTS[0]).all(1).any()
+        return super().forward(inputs) * torch.where(failed, float("nan"), 1.0)
+
+    def on_before_optimizer_step(self, optimizer):
+        for parameter in self.parameters():
+            if parameter.grad is not None and not parameter.grad.isfinite().all():
+                parameter.grad = None
+
+
+@pytest.mark.parametrize("options", [{}, {"monitor": "val_loss"}, {"method": "range"}])
+def test_single_batches_whose_loss_is_not_finite_are_left_out_and_counted(tmp_path, options):
+    callback = finder(**options)
+    fit(tmp_path, [callback], module=Broken)
+    assert callback.suggestion.lr is not None
+    told = [caveat for caveat in callback.suggestion.caveats if "not finite" in caveat]
+    assert len(told) == (1 if "method" in options else 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, UserDict, defaultdict, namedtuple
 from itertools import islice
 
@@ -271,7 +272,35 @@ def test_running_averages_of_any_kind_are_renewed():
     assert model.mean.item() == pytest.approx(5.0, rel=0.1)
 
 
-def test_a_model_whose_buffers_stay_sees_one_batch_more():
+@pytest.mark.parametrize("model", [OwnAverage(), nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3, affine=False))])
+def test_a_batch_that_is_not_finite_does_not_enter_running_averages(model):
+    torch.manual_seed(0)
+    batches = [torch.randn(64, 3) + 5 for _ in range(30)]
+    batches[0][0, 0] = math.nan
+    batches[7][:] = math.inf
+    prepare_for_evaluation(model, model, batches)
+    assert all(buffer.isfinite().all() for buffer in model.buffers())
+    assert next(model.buffers()).flatten()[0].item() == pytest.approx(5.0, rel=0.1)
+
+
+@pytest.mark.parametrize("matrix", ["to_sparse", "to_sparse_csr"])
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+def test_a_model_may_hold_sparse_buffers(matrix):
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.mean = nn.BatchNorm1d(3), OwnAverage()
+            self.register_buffer("matrix", getattr(torch.eye(4), matrix)())
+
+        def forward(self, inputs):
+            return self.mean(self.norm(self.matrix @ inputs))
+
+    model = Graph()
+    prepare_for_evaluation(model, model, [torch.randn(4, 3) + 5] * 100)
+    assert model.norm.running_mean.mean().item() == pytest.approx(5.0, rel=0.2)
+
+
+def test_a_model_whose_buffers_stay_sees_two_batches_more():
     model = OwnAverage()
     prepare_for_evaluation(model, model, [torch.zeros(4)] * 100)
-    assert model.passes == 1
+    assert model.passes == 2

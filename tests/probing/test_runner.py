@@ -7,8 +7,9 @@ import torch
 from support.scripted import Diarist
 
 from lrfinder import InputError
+from lrfinder.evidence.probe import Probe
 from lrfinder.evidence.range_test import Ladder, last_step
-from lrfinder.probing.runner import READ_EVERY, run_range_test
+from lrfinder.probing.runner import READ_EVERY, run_probe, run_range_test
 
 FALL_AND_BLOW_UP = [*(1 - 0.02 * i for i in range(20)), *(0.6 * 1.6**i for i in range(30))]
 
@@ -79,6 +80,35 @@ def test_the_curve_ends_where_the_rule_says_however_seldom_the_losses_are_read(l
         assert keep <= len(trainee.set) < keep + READ_EVERY
     else:
         assert len(trainee.set) == 50
+
+
+@pytest.mark.parametrize("bad", [[11], [9, 10], [10], [19, 20], [3, 30, 31], [28, 29]])
+def test_a_climb_goes_on_after_single_losses_that_are_not_finite(bad):
+    losses = [math.nan if i in bad else 1 - 0.01 * i for i in range(50)]
+    curve = run_range_test(Scripted(losses), Ladder(steps=50))
+    assert str(curve.loss.tolist()) == str(losses)
+    cleaned = curve.without_failures()
+    assert len(cleaned) == 50 - len(bad)
+    assert cleaned.caveats[-1].startswith(f"{len(bad)} of the 50 recorded losses")
+
+
+@pytest.mark.parametrize("start", range(10, 31))
+def test_training_that_blew_up_is_noticed_within_ten_steps_though_single_losses_failed(start):
+    losses = [math.nan if i in (4, 6) or i >= start else 1.0 for i in range(50)]
+    curve = run_range_test(trainee := Scripted(losses), Ladder(steps=50))
+    assert len(curve) == start + 1
+    assert len(trainee.set) - start <= READ_EVERY
+    outcome = run_probe(trainee := Scripted(losses), Probe(0.1, 50), (1.0,))
+    assert outcome.diverged
+    assert len(trainee.set) - start <= READ_EVERY
+
+
+def test_a_probe_goes_on_after_single_losses_that_are_not_finite():
+    trainee = Scripted([math.inf if i in (0, 9, 19, 49) else 1.0 for i in range(50)])
+    trainee.evaluate = lambda: torch.tensor([0.5, 0.7])
+    outcome = run_probe(trainee, Probe(0.1, 50), (1.0,), limit=2.0)
+    assert outcome.mean == pytest.approx(0.6)
+    assert len(outcome.train_loss) == 50
 
 
 def test_progress_is_told_after_each_step():

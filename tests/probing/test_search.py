@@ -139,6 +139,34 @@ def test_an_untrained_loss_that_is_not_finite_is_an_error():
         find(Quadratic(untrained=math.nan), options())
 
 
+def test_held_out_batches_that_fail_untrained_are_left_out_and_counted(tmp_path):
+    class Failing(Quadratic):
+        def evaluate(self):
+            loss = super().evaluate()
+            loss[5] = math.nan
+            return loss
+
+    asked, path = options(), tmp_path / "journal.jsonl"
+    answer = find(Failing(), asked, journal=Journal(path, asked.journal_header()))
+    assert answer.lr_low < 2**-6 < answer.lr_high
+    assert "1 of the 8 held-out losses is not finite and was left out." in answer.caveats
+    assert {outcome.loss.size for outcome in answer.probes} == {7}
+    again = find(Failing(), asked, journal=Journal(path, asked.journal_header()))
+    assert (again.lr, again.caveats) == (answer.lr, answer.caveats)
+
+
+def test_training_losses_that_fail_now_and_then_are_left_out_and_counted():
+    class Failing(Quadratic):
+        def step(self):
+            loss = super().step()
+            return loss * math.nan if self.steps % 23 == 10 else loss
+
+    answer = find(Failing(), options())
+    assert answer.lr_low < 2**-6 < answer.lr_high
+    assert any("recorded losses are not finite and were left out" in caveat for caveat in answer.caveats)
+    assert answer.caveats[0] == "As scripted."
+
+
 @pytest.mark.parametrize(("seconds", "least"), [(1, 700), (2, 1500)])
 def test_a_time_buys_steps_and_is_kept(seconds, least):
     timed = Timed()

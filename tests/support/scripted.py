@@ -27,6 +27,9 @@ class Diarist:
         self.diary.append("caveats")
         return ("As scripted.",)
 
+    def finite(self):
+        return True
+
     @contextmanager
     def preserved(self):
         self.diary.append("in")
