@@ -72,7 +72,7 @@ def whole_number(name: str, value: object, minimum: int = 1, of: str = "", maxim
         InputError: the value is not a whole number from ``minimum`` to ``maximum``.
     """
     try:
-        number = operator.index(value)  # type: ignore[arg-type]
+        number = operator.index(value)  # type: ignore[arg-type]  # anything else raises
     except TypeError:
         number = minimum - 1
     if isinstance(value, bool) or number < minimum:

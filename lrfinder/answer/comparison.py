@@ -51,19 +51,19 @@ class Entry:
     tied: bool = False
 
     @property
-    def longest(self) -> tuple[Outcome, ...]:
-        """The longest probes, by learning rate; empty without probes."""
+    def probes(self) -> tuple[Outcome, ...]:
+        """The probes that are compared, by learning rate; empty for a range test alone."""
         return self.suggestion.evidence.rung
 
     @property
     def steps(self) -> int | None:
-        """Optimizer steps of the longest probes; None without probes."""
-        return self.longest[0].probe.steps if self.longest else None
+        """Optimizer steps of each probe; None without probes."""
+        return self.probes[0].probe.steps if self.probes else None
 
     @property
     def best(self) -> Outcome | None:
-        """The longest probe with the lowest held-out loss; None without probes, or if all of them diverged."""
-        best = min(self.longest, key=lambda outcome: outcome.mean, default=None)
+        """The probe with the lowest held-out loss; None without probes, or if all of them diverged."""
+        best = min(self.probes, key=lambda outcome: outcome.mean, default=None)
         return None if best is None or best.diverged else best
 
     @property
@@ -151,7 +151,7 @@ class Comparison:
             ("for", [_steps_text(entry.suggestion.horizon, "unknown length") for entry in self.entries]),
             ("held-out loss", [_loss_text(entry) for entry in self.entries]),
             *([("behind", [self._behind_text(entry) for entry in self.entries])] if self.ranked else []),
-            ("longest probes", [_steps_text(entry.steps, "none") for entry in self.entries]),
+            ("probes", [_steps_text(entry.steps, "none") for entry in self.entries]),
             ("spent", [_steps_text(entry.suggestion.steps_spent) for entry in self.entries]),
         ]
         environments = [entry.suggestion.environment for entry in self.entries]
@@ -196,7 +196,7 @@ class Comparison:
 
 
 def compare(suggestions: Mapping[str, Suggestion] | Iterable[tuple[str, Suggestion]]) -> Comparison:
-    """Compare suggestions by the held-out loss, after training, of the best of their longest probes.
+    """Compare suggestions by the held-out loss, after training, of the best of their probes.
 
     They are ranked only if at least two of them have an answer from probes, and these are for trainings of one length,
     with probes of one length, from the same losses on the same held-out batches before training.
@@ -232,7 +232,7 @@ def _find_obstacles(measured: Sequence[Entry]) -> list[str]:
     if len(horizons) > 1:
         obstacles.append(f"they are for trainings of different lengths ({_listed_numbers(horizons)} steps)")
     if len(lengths) > 1:
-        obstacles.append(f"their longest probes differ in length ({_listed_numbers(lengths)} steps)")
+        obstacles.append(f"their probes differ in length ({_listed_numbers(lengths)} steps)")
     if not all(_same_start(entry, measured[0]) for entry in measured):
         means = _listed([f"{entry.untrained:.4g}" for entry in measured])
         obstacles.append(
@@ -276,7 +276,7 @@ def _caveats(ranked: Sequence[Entry]) -> list[str]:
     steps, horizon = ranked[0].steps, ranked[0].suggestion.horizon
     if steps is not None and horizon is not None and horizon > FAR * steps:
         caveats.append(
-            f"The longest probes took {steps:,} steps, but training will take {horizon:,}: a result that is slow at"
+            f"The probes took {steps:,} steps, but training will take {horizon:,}: a result that is slow at"
             " first may end lower. Search with a larger budget to look further ahead."
         )
     caveats.append(
@@ -301,7 +301,7 @@ def _steps_text(steps: int | None, unknown: str = "") -> str:
 
 def _loss_text(entry: Entry) -> str:
     if entry.loss is None:
-        return "all diverged" if entry.longest else "not measured"
+        return "all diverged" if entry.probes else "not measured"
     return _with_error(f"{entry.loss:.4g}", entry.error)
 
 

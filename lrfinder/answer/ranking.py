@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
@@ -138,24 +138,6 @@ class Alternative:
             "predicted_gain_high": self.gain_high,
             "reason": self.reason,
         }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Alternative:
-        """Rebuild an alternative from `to_dict`.
-
-        Raises:
-            InputError: a value breaks a rule; KeyError, TypeError or ValueError if one is missing or malformed.
-        """
-        gains = [data[f"predicted_gain{end}"] for end in ("", "_low", "_high")]
-        gain, low, high = (None if value is None else float(value) for value in gains)
-        if len({value is None for value in gains}) > 1 or not all(map(math.isfinite, filter(None, (gain, low, high)))):
-            raise InputError(f"predicted_gain, _low and _high must be three numbers or three nulls, got {gains!r:.60}")
-        unwarmed = data.get("lr_unwarmed")
-        unwarmed = None if unwarmed is None else float(unwarmed)
-        lr = float(data["lr"])
-        if not (math.isfinite(lr) and lr > 0):
-            raise InputError(f"lr of a policy must be positive, got lr = {lr!r}")
-        return cls(Policy.from_dict(data), lr, gain, low, high, str(data["reason"]), unwarmed)
 
 
 def rank(chosen: Policy, horizon: int, lr: float, policies: type[Policy] = Policy) -> tuple[Alternative, ...]:

@@ -102,8 +102,11 @@ def _read_policy(value: Any) -> Policy:
 
 
 def _read_alternative(value: Any) -> Alternative:
-    read_record(value, {**_POLICY_READERS, **_ALTERNATIVE_READERS}, {"lr_unwarmed": None})
-    return Alternative.from_dict(value)
+    fields = read_record(value, _ALTERNATIVE_READERS, {"lr_unwarmed": None})
+    gain, low, high = gains = [fields[f"predicted_gain{end}"] for end in ("", "_low", "_high")]
+    if len({number is None for number in gains}) > 1:
+        raise InputError(f"predicted_gain, _low and _high must be three numbers or three nulls, got {gains!r:.60}")
+    return Alternative(_read_policy(value), fields["lr"], gain, low, high, fields["reason"], fields["lr_unwarmed"])
 
 
 def _read_cost(value: Any) -> tuple[float, float]:

@@ -49,22 +49,16 @@ class Configured:
     """What a configuration describes, built as LightningCLI builds it, with nothing that writes.
 
     Attributes:
-        trainer: as configured, except for loggers, checkpoints, profiler, and the callbacks in ``left_out``.
+        trainer: as configured, except for loggers, checkpoints, profiler, and callbacks that write or search.
         module: with the ``optimizer`` and ``lr_scheduler`` sections in its `configure_optimizers`.
         datamodule: None if there is no ``data`` section; the module then has the loaders.
         seed: the seed of all random numbers, None if nothing was seeded.
-        sets_optimizer: whether there is an ``optimizer`` section.
-        sets_scheduler: whether there is an ``lr_scheduler`` section.
-        left_out: class names of the callbacks that were left out.
     """
 
     trainer: Any
     module: Any
     datamodule: Any
     seed: int | None
-    sets_optimizer: bool
-    sets_scheduler: bool
-    left_out: tuple[str, ...]
 
 
 def load_config(
@@ -90,17 +84,8 @@ def load_config(
     add_working_folder()
     sources = [_Source(path, path, read_config(path)[1]) for path in paths]
     built = _run(sources, overrides, model_class, datamodule_class, build=True)
-    section = built.config["fit"]
-    seed = section.get("seed_everything")
-    return Configured(
-        trainer=built.trainer,
-        module=built.model,
-        datamodule=built.datamodule,
-        seed=None if isinstance(seed, bool) else seed,
-        sets_optimizer=section.get("optimizer") is not None,
-        sets_scheduler=section.get("lr_scheduler") is not None,
-        left_out=tuple(built.left_out),
-    )
+    seed = built.config["fit"].get("seed_everything")
+    return Configured(built.trainer, built.model, built.datamodule, None if isinstance(seed, bool) else seed)
 
 
 def parse_config(
@@ -273,8 +258,6 @@ def _reader(lightning: ModuleType, build: bool) -> Any:
     unwanted = (*(getattr(lightning.callbacks, name) for name in names), *ours)
 
     class Reader(cli.LightningCLI):  # type: ignore[misc, name-defined]  # of either copy of Lightning
-        left_out: tuple[str, ...] = ()
-
         def parse_arguments(self, parser: Any, args: Any) -> None:
             self.config = parser.parse_args(args)
             if not build:
@@ -290,7 +273,6 @@ def _reader(lightning: ModuleType, build: bool) -> Any:
         def instantiate_trainer(self, **kwargs: Any) -> Any:
             callbacks = self.config_init["fit"]["trainer"].get("callbacks") or []
             callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-            self.left_out = tuple(type(callback).__name__ for callback in callbacks if isinstance(callback, unwanted))
             # Modules and callbacks that log find a logger, as they would in training, but it keeps nothing.
             dummy = importlib.import_module(f"{lightning.__name__}.loggers.logger").DummyLogger
             return super().instantiate_trainer(

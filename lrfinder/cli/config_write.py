@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from lrfinder.cli.config_read import OWN, is_under_fit, parse_config, read_config, value_at
-from lrfinder.cli.yaml_document import Place, YamlDocument, dotted
 from lrfinder.errors import InputError, is_number
 from lrfinder.files import check_writable, replace_file
 from lrfinder.lightning.schedule import check_plateau_metric
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from lrfinder.answer.suggestion import Suggestion
 
 __all__ = ["rate_setting", "write_config"]
+
+Place = Sequence[str | int]
+"""Keys of mappings and indices of lists that lead from the top of a configuration to a value."""
 
 
 def write_config(
@@ -41,8 +46,8 @@ def write_config(
     these gets an ``optimizer`` section, if the search saw a plain torch optimizer of all its parameters. The policy
     becomes a `PolicyCallback`, in place of an ``lr_scheduler`` section and of an `LRFinder`; a suggestion without a
     policy, made for the schedulers of the configuration or the module, sets the rate only. Comments, key order, quotes
-    and anchors stay; unusual spacing may not. The file appears as a whole, after LightningCLI has read its future
-    content, or not at all.
+    and anchors stay, except for comments inside what is replaced; spacing may not. What is new stands first in its
+    section. The file appears as a whole, after LightningCLI has read its future content, or not at all.
 
     Args:
         source: the configuration, YAML or JSON; the last one if there are several.
@@ -58,18 +63,16 @@ def write_config(
 
     Raises:
         InputError: the suggestion was refused, the rate has no place or more than one, param groups have rates that
-            the configuration cannot give them, an anchor shares the rate with another place, LightningCLI does not
-            accept the result or reads something else in it, or ``out`` cannot be written.
+            the configuration cannot give them, LightningCLI does not accept the result or reads something else in it
+            (an anchor shares the rate with another place, say), or ``out`` cannot be written.
     """
     check_writable(out, "out")
     if suggestion.lr is None:
         raise InputError(f"suggestion must have a learning rate to write, got one that is {suggestion.headline()}")
     classes = {"model_class": model_class, "datamodule_class": datamodule_class}
-    read_config(source)
-    text = Path(source).read_bytes().decode("utf-8-sig")  # reading it as a text file would lose its kind of line ends
     paths = [*before, source]
     wanted = parse_config(paths, overrides, **classes)
-    config = _Config(YamlDocument(text, source), wanted)
+    config = _Document(read_config(source)[0], source, wanted)
     if overrides:
         for place, value in _differences(parse_config(paths, **classes), wanted):
             config.put(place, value)
@@ -81,7 +84,7 @@ def write_config(
         config.put(("lr_scheduler",), None)
         wanted["lr_scheduler"] = None
     config.set_callback(entry)
-    text = config.document.text()
+    text = config.text()
     got = parse_config([*before, out], text=text, **classes)
     if wanted["optimizer"] is not None and _holds(got["optimizer"], wanted["optimizer"]):
         wanted["optimizer"] = got["optimizer"]  # with the defaults of the class filled in
@@ -112,7 +115,7 @@ def rate_setting(whole: Mapping[str, Any], suggestion: Suggestion, attribute: st
     now, searched = value_at(whole, place), suggestion.environment.get("configured_lr")
     if isinstance(searched, float) and not math.isclose(float(now), searched, rel_tol=1e-6):
         raise InputError(
-            f"{dotted(place)} must be the learning rate that the search started from, {searched:g}, got"
+            f"{_dotted(place)} must be the learning rate that the search started from, {searched:g}, got"
             f" {now}: name the argument of the model that is, or set it yourself"
         )
     return place, suggestion.lr
@@ -134,7 +137,7 @@ def _rate_place(whole: Mapping[str, Any], attribute: str | None) -> Place | None
     places: list[Place] = [(name,) for name in ("lr", "learning_rate") if is_number(arguments.get(name))]
     places += _optimizers_in(arguments)
     if len(places) > 1:
-        names = ", ".join(map(dotted, places))
+        names = ", ".join(map(_dotted, places))
         raise InputError(f"attribute must say which argument of the model is the learning rate, one of {names}")
     return (*top, *places[0]) if places else None
 
@@ -162,46 +165,104 @@ def _optimizer_section(suggestion: Suggestion) -> dict[str, Any]:
     return {"class_path": kind, "init_args": {"lr": suggestion.lr, **lists}}
 
 
-class _Config:
-    """The sections of a configuration while they are being changed.
+class _Document:
+    """A configuration while it is being changed: ruamel.yaml keeps its comments, order, quotes and anchors.
+
+    New keys and items go first, because ruamel.yaml keeps the comments of what follows a section with its last line.
 
     Args:
-        document: the file.
+        text: the file, YAML or JSON.
+        name: its name, for errors.
         whole: the file and those before it, as LightningCLI reads them.
+
+    Raises:
+        InputError: ruamel.yaml cannot read it.
     """
 
-    def __init__(self, document: YamlDocument, whole: Mapping[str, Any]) -> None:
-        self.document, self._whole = document, whole
-        self._top: Place = ("fit",) if is_under_fit(document.data) else ()
+    def __init__(self, text: str, name: str, whole: Mapping[str, Any]) -> None:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.comments import CommentedMap
+        from ruamel.yaml.error import YAMLError
+
+        self._whole, self._is_json, self._yaml = whole, name.endswith(".json"), YAML()
+        self._yaml.preserve_quotes = True
+        self._yaml.width = 2**31
+        self._yaml.explicit_start = text.startswith("---")
+        self._yaml.brace_single_entry_mapping_in_flow_sequence = True
+        self._yaml.representer.add_representer(
+            type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+        )
+        step = len(found[1]) if (found := re.search(r"^( +)[^\s#-]", text, re.MULTILINE)) else 2
+        offset = 0 if re.search(r"^( *)[^\s#].*:.*\n(?:\s*#.*\n)*\1- ", text, re.MULTILINE) else step
+        self._yaml.indent(mapping=step, sequence=offset + 2, offset=offset)
+        try:
+            self._tree = self._yaml.load(text)
+        except YAMLError as error:  # a key that occurs twice, for example
+            problem = " ".join(str(getattr(error, "problem", None) or error).split())
+            raise InputError(f"{name} must be YAML that ruamel.yaml can rewrite, got {problem}") from None
+        self._tree = CommentedMap() if self._tree is None else self._tree
+        self._top = self._tree["fit"] if is_under_fit(self._tree) else self._tree
+
+    def text(self) -> str:
+        """Return the configuration with its changes."""
+        if self._is_json:
+            return json.dumps(self._tree, indent=2, ensure_ascii=False) + "\n"
+        stream = io.StringIO()
+        self._yaml.dump(self._tree, stream)
+        return stream.getvalue()
 
     def put(self, place: Place, value: Any) -> None:
-        """Set a value; a section that only names a class or a file is written out to hold it."""
-        for depth in range(1, len(place)):
-            if isinstance(value_at(self.document.data, (*self._top, *place[:depth])), str):
-                self.document.put((*self._top, *place[:depth]), value_at(self._whole, place[:depth]))
-        self.document.put((*self._top, *place), value)
+        """Set a value; mappings on the way are made, and a section that only names a class or a file is written out."""
+        holder = self._top
+        for depth, key in enumerate(place[:-1], start=1):
+            held = value_at(holder, [key])
+            if not isinstance(held, (dict, list)):
+                self._set(holder, key, value_at(self._whole, place[:depth]) if isinstance(held, str) else {})
+            holder = holder[key]
+        self._set(holder, place[-1], value)
 
     def set_callback(self, entry: dict[str, Any] | None) -> None:
-        """Put our callback in the place of the first one of ours, else last, and remove the others of ours."""
-        trainer = value_at(self.document.data, (*self._top, "trainer"))
-        key = "callbacks+" if isinstance(trainer, dict) and "callbacks+" in trainer else "callbacks"
-        place = (*self._top, "trainer", key)
-        callbacks = value_at(self.document.data, place)
+        """Put our callback in the place of the first one of ours, else first, and remove the others of ours."""
+        key = "callbacks+" if "callbacks+" in (self._top.get("trainer") or {}) else "callbacks"
+        callbacks = value_at(self._top, ["trainer", key])
         if isinstance(callbacks, list):
             ours = [index for index, callback in enumerate(callbacks) if _is_ours(callback)]
             for index in reversed(ours[entry is not None :]):
-                self.document.remove((*place, index))
+                del callbacks[index]
             if entry is not None and ours:
-                self.document.put((*place, ours[0]), entry)
-            elif entry is not None and callbacks:
-                self.document.append(place, entry)
+                self._set(callbacks, ours[0], entry)
             elif entry is not None:
-                self.put(("trainer", key), [entry])
+                callbacks.insert(0, self._node(entry))
             return
         others = [] if callbacks is None or _is_ours(callbacks) else [callbacks]
         if entry is not None or (callbacks is not None and not others):
             earlier = callbacks is None and self._whole["trainer"].get("callbacks")  # in an earlier file
-            self.put(("trainer", "callbacks+" if earlier else key), [*others, *([entry] if entry else [])])
+            self.put(("trainer", "callbacks+" if earlier else key), [*([entry] if entry else []), *others])
+
+    def _set(self, holder: Any, key: Any, value: Any) -> None:
+        """Set a value of a mapping or a list; comments below an old one go below the new one."""
+        if hasattr(holder, "keys") and key not in holder:
+            holder.insert(0, key, self._node(value))
+            return
+        last, last_key = _last_line(holder, key)
+        comments = last.ca.items.pop(last_key, None)
+        holder[key] = self._node(value)
+        if comments is not None:
+            token = comments[2 if isinstance(last, dict) else 0]
+            last, last_key = _last_line(holder, key)
+            last.ca.items[last_key] = [None, None, token, None] if isinstance(last, dict) else [token, None]
+
+    def _node(self, value: Any) -> Any:
+        """Return a value as part of the tree; PyYAML spells it, so that YAML 1.1 reads 1e-05 and "yes" as they are."""
+        return self._yaml.load(yaml.safe_dump([value], sort_keys=False, allow_unicode=True, width=2**31))[0]
+
+
+def _last_line(holder: Any, key: Any) -> tuple[Any, Any]:
+    """Return the holder and the key of the last line of a value, where ruamel.yaml keeps the comments below it."""
+    while isinstance(holder[key], (dict, list)) and holder[key] and not holder[key].fa.flow_style():
+        holder = holder[key]
+        key = list(holder)[-1] if isinstance(holder, dict) else len(holder) - 1
+    return holder, key
 
 
 def _callback(suggestion: Suggestion, monitor: str | None, mode: str) -> dict[str, Any] | None:
@@ -233,8 +294,12 @@ def _check_taken(got: dict[str, Any], wanted: dict[str, Any], entry: dict[str, A
     if changed:
         raise InputError(
             "the configuration must be read by LightningCLI as it was, but for the suggestion, got another"
-            f" {', '.join(map(dotted, changed))}: set it yourself"
+            f" {', '.join(map(_dotted, changed))}: set it yourself"
         )
+
+
+def _dotted(place: Place) -> str:
+    return ".".join(map(str, place))
 
 
 def _list_of(callbacks: Any) -> list[Any]:

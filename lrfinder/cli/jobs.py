@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -164,15 +163,15 @@ class TorchJob:
 
 def _parts(made: Any, name: str) -> dict[str, Any]:
     known = (*_FIELDS, *_MORE)
-    if isinstance(made, tuple) and not hasattr(made, "_fields") and len(made) in (4, 5):
-        parts = dict(zip(_FIELDS, made, strict=False))
-    elif isinstance(made, Mapping) or hasattr(made, "_asdict"):
-        parts = dict(made) if isinstance(made, Mapping) else made._asdict()
-        if isinstance(made, Mapping) and (unknown := [key for key in made if key not in known]):
+    if isinstance(made, Mapping):
+        parts = dict(made)
+        if unknown := [key for key in parts if key not in known]:
             raise InputError(f"{name} must return {_SHAPE}, got a dict with {unknown[0]!r}")
-    elif dataclasses.is_dataclass(made) or isinstance(made, types.SimpleNamespace):
-        parts = {field: getattr(made, field) for field in known if hasattr(made, field)}
+    elif isinstance(made, tuple) and not hasattr(made, "_fields"):
+        parts = dict(zip(_FIELDS, made, strict=False)) if len(made) in (4, 5) else {}
     else:
+        parts = {field: getattr(made, field) for field in known if hasattr(made, field)}
+    if not parts:
         got = f"a tuple of {len(made)}" if isinstance(made, tuple) else type(made).__name__
         raise InputError(f"{name} must be, or return, a LightningModule or {_SHAPE}, got {got}")
     needed = ("model", "loader") if "train_step" in parts and "val_step" in parts else ("model", "loss_fn", "loader")

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from lrfinder import __version__
-from lrfinder.cli import log_commands, report, suggest
-from lrfinder.cli import options as suggest_options
+from lrfinder.cli import file_commands, options, suggest
 from lrfinder.cli.suggest_target import split_dotted
 from lrfinder.cli.terminal import name_options
 from lrfinder.errors import InputError, LRFinderError, UnsupportedError
@@ -52,21 +51,15 @@ def _discard_stdout() -> None:
 def _run(arguments: list[str]) -> int:
     # Options named after parameters of the user's code are taken out first, because argparse does not know them.
     rest, dotted = split_dotted(arguments) if arguments[:1] == ["suggest"] else (arguments, [])
-    options = _parser().parse_args(rest)
+    chosen = _parser().parse_args(rest)
+    chosen.dotted = dotted
     try:
-        if options.command == "forecast":
-            return log_commands.run_forecast(options)
-        if options.command == "plateau":
-            return log_commands.run_plateau(options)
-        if options.command == "report":
-            return report.run(options, "lrfinder " + shlex.join(arguments))
-        options.dotted = dotted
-        return suggest.run(options, "lrfinder " + shlex.join(arguments))
+        return int(chosen.run(chosen, "lrfinder " + shlex.join(arguments)))
     except (InputError, UnsupportedError) as error:
-        raise type(error)(name_options(str(error), set(vars(options)) - _NO_OPTIONS)) from error
+        raise type(error)(name_options(str(error), set(vars(chosen)) - _NO_OPTIONS)) from error
 
 
-_NO_OPTIONS = {"target", "curve", "command", "dotted", "log", "runs", "results"}
+_NO_OPTIONS = {"target", "curve", "command", "dotted", "log", "run", "runs", "results"}
 """Entries of the parsed options that are not options named like an argument of the library."""
 
 
@@ -114,8 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lrfinder {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    suggest_options.add_parser(commands)
-    log_commands.add_forecast(commands)
-    log_commands.add_plateau(commands)
-    report.add_parser(commands)
+    options.add_parser(commands).set_defaults(run=suggest.run)
+    file_commands.add_forecast(commands)
+    file_commands.add_plateau(commands)
+    file_commands.add_report(commands)
     return parser

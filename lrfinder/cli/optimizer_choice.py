@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -127,13 +126,9 @@ def choices(names: Sequence[str], texts: Mapping[str, str]) -> list[OptimizerCho
     Raises:
         InputError: a class is unknown, a name occurs twice, or none of them takes an option.
     """
-    doubled = next((name for name in names if names.count(name) > 1), None)
-    if doubled is not None:
-        raise InputError(f"--optimizer must name each optimizer once, got {doubled} twice")
     kinds = {name: _kind(name) for name in names}
-    for one, other in itertools.combinations(names, 2):
-        if kinds[one] is kinds[other]:
-            raise InputError(f"--optimizer must name each optimizer once, got {one} and {other}, which are the same")
+    if len({*kinds.values()}) < len(names):
+        raise InputError(f"--optimizer must name each optimizer once, got {', '.join(names)}")
     if "lr" in texts:
         raise InputError(f"--optimizer.lr must be left out, since it is what is searched for, got {texts['lr']}")
     for option in texts:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import math
 from typing import TYPE_CHECKING, Any
 
+from lrfinder.cli.arguments import parse_literal
 from lrfinder.errors import MOST_STEPS
 
 if TYPE_CHECKING:
     from lrfinder.answer.suggestion import Suggestion
     from lrfinder.probing.options import SearchOptions
 
-__all__ = ["DEFAULTS", "add_parser", "budget", "count", "seed", "steps", "with_requested_policy"]
+__all__ = ["DEFAULTS", "add_parser", "count", "seed", "steps", "with_requested_policy"]
 
 _USAGE = "lrfinder suggest [TARGET] [--data D] [--config F | --curve F] [options]"
 
@@ -34,9 +34,9 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
+def add_parser(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
+    """Add the command, and return its parser."""
+    parser: argparse.ArgumentParser = commands.add_parser(
         "suggest",
         help="suggest a learning rate",
         usage=_USAGE,
@@ -51,6 +51,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     _add_training(parser.add_argument_group("the training to tune for"))
     _add_search(parser.add_argument_group("the search"))
     _add_answer(parser.add_argument_group("the answer"))
+    return parser
 
 
 _BESIDE_ACCELERATOR = ("devices", "precision", "strategy")
@@ -104,7 +105,7 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
         metavar="M",
         help="%(default)s, or range for a range test alone",
     )
-    add("--budget", type=budget, metavar="B", help="steps (300), share (5%%) or time (60s) to spend")
+    add("--budget", type=parse_literal, metavar="B", help="steps (300), share (5%%) or time (60s) to spend")
     add("--min-lr", type=float, default=DEFAULTS["min_lr"], metavar="LR", help="lowest rate tried (%(default)g)")
     add("--max-lr", type=float, metavar="LR", help="highest rate tried (100; range test: 10)")
     add("--monitor", metavar="NAME", help="judge by this metric of validation_step")
@@ -135,45 +136,28 @@ def _add_answer(group: argparse._ArgumentGroup) -> None:
 
 def _file(action: argparse.Action) -> None:
     """Let shells complete the names of files; shtab reads this attribute."""
-    action.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # type: ignore[attr-defined]
+    action.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # type: ignore[attr-defined]  # argparse has no field for it
 
 
 def count(text: str) -> int:
     """Read a number of at least one."""
-    return _whole(text, 1, "of at least 1", MOST_STEPS)
-
-
-def budget(text: str) -> float | str:
-    """Read a number of steps, a share of the training, or a text such as "5%" or "60s"."""
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    return _whole(text, 1)
 
 
 def steps(text: str) -> int:
     """Read a number of at least zero."""
-    return _whole(text, 0, "of at least 0", MOST_STEPS)
+    return _whole(text, 0)
 
 
 def seed(text: str) -> int:
     """Read a seed."""
-    return _whole(text, 0, "from 0 to 2**64 - 1", 2**64 - 1)  # what torch takes
+    return _whole(text, 0, 2**64 - 1)  # what torch takes
 
 
-def _whole(text: str, least: int, rule: str, most: float = math.inf) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if not least <= number <= most:
-        rule = f"from {least} to {most:,}" if number > most == MOST_STEPS else rule
-        raise argparse.ArgumentTypeError(f"must be a whole number {rule}, got {text:.60}")
-    return number
+def _whole(text: str, least: int, most: int = MOST_STEPS) -> int:
+    if not (text.strip().isdecimal() and least <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most:,}, got {text:.60}")
+    return int(text)
 
 
 def with_requested_policy(suggestion: Suggestion, options: SearchOptions) -> Suggestion:

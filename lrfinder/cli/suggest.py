@@ -89,25 +89,17 @@ def _check(options: argparse.Namespace) -> None:
 
 def _check_files(options: argparse.Namespace) -> None:
     targets = [CodeRef.parse(*given) for given in ((options.target,), (options.data, "--data")) if given[0] is not None]
-    code = {os.path.abspath(target.where) for target in targets if target.is_file}
-    read = [*(path for path in (options.curve, *options.config) if path is not None), *code]
+    code = {target.where for target in targets if target.is_file}
+    paths = [path for path in (options.curve, *options.config, *code) if path is not None]
     for name in _WRITTEN:
         if (path := getattr(options, name)) is not None:
             check_writable(path, _flag(name))
-    written = {
-        name: [path] if name in ("out", "write_config") else _paths(path, options)
-        for name in _WRITTEN
-        if (path := getattr(options, name)) is not None
-    }
-    if len(options.optimizer) > 1:
-        written["report"].append(options.report)  # the comparison
-    for name, paths in written.items():
-        for path in paths:
-            check_writable(path, _flag(name))
-    paths = [
-        os.path.abspath(path)
-        for path in (*read, *(path for paths in written.values() for path in dict.fromkeys(paths)))
-    ]
+            written = [path] if name in ("out", "write_config") else _paths(path, options)
+            for one in written:
+                check_writable(one, _flag(name))
+            written += [path] if name == "report" else []  # the comparison, if there are several
+            paths += dict.fromkeys(written)
+    paths = list(map(os.path.abspath, paths))
     if len(set(paths)) < len(paths):
         raise InputError(
             "--curve, --report, --plot, --out and --journal must name different files, and so must --config,"

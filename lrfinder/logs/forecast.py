@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from lrfinder.errors import InputError
 from lrfinder.files import SCHEMA_VERSION
-from lrfinder.logs.best_decay import best_decay
 from lrfinder.logs.law_fit import NO_FALLS, fit_law
 from lrfinder.logs.log import TrainingLog, end_of_warmup
 from lrfinder.logs.loss_law import LossLaw
-from lrfinder.logs.scenario import Scenario, lowest_lr, make_scenario
+from lrfinder.logs.scenario import Scenario, best_decay, lowest_lr, make_scenario
 from lrfinder.schedules.policy import RANKED
 
 __all__ = ["Forecast", "Scheduled", "ScoredLog", "forecast"]

@@ -12,7 +12,7 @@ import numpy as np
 from lrfinder.errors import InputError
 from lrfinder.logs.folders import event_files, log_in, read_events, read_mlflow
 from lrfinder.logs.log import TrainingLog
-from lrfinder.logs.records import is_long, read_json, read_long_csv, read_text_records
+from lrfinder.logs.records import read_json, read_text_records
 from lrfinder.logs.table import LogTable, Series, check_size, first_lines, read_table
 
 __all__ = ["drop_rewound_steps", "is_lr_name", "open_log", "plain_name", "read_log"]
@@ -89,7 +89,7 @@ def read_log(
     if steps is not None and steps.lower().split("/")[-1] in _EPOCHS and step_column is None:
         steps = steps if _counts(read[steps], [read[c] for c in chosen]) else None
     if steps is not None:
-        read.update({c: _at_steps(name, table, read[steps], steps, read[c]) for c in chosen})
+        read.update({c: _at_steps(name, read[steps], steps, read[c]) for c in chosen})
     found = {c: drop_rewound_steps(read[c], caveats) for c in chosen if read[c].step.size}
     values, rates = (found.get(c) if c is not None else None for c in (metric, rate))
     if for_forecast and values is None and rates is not None:
@@ -127,10 +127,7 @@ def open_log(path: str | Path) -> LogTable:
         return read_json(path, log)
     if (table := read_mlflow(log)) is not None:
         return table
-    table = read_table(path, log)
-    if table is None:
-        return read_text_records(path, log)
-    return read_long_csv(path, log) if is_long(table.columns) else table
+    return read_table(path, log) or read_text_records(path, log)
 
 
 def plain_name(column: str) -> str:
@@ -164,19 +161,20 @@ def _counts(steps: Series, others: Sequence[Series]) -> bool:
     return True
 
 
-def _at_steps(name: str, table: LogTable, steps: Series, column: str, series: Series) -> Series:
+def _at_steps(name: str, steps: Series, column: str, series: Series) -> Series:
     """Return a series whose rows are replaced by their steps."""
     at = np.minimum(np.searchsorted(steps.step, series.step), max(steps.step.size - 1, 0))
     missing = np.ones(series.step.shape, dtype=bool) if not steps.step.size else steps.step[at] != series.step
     if missing.any():
-        place = table.where(int(series.step[np.argmax(missing)]))
-        raise InputError(f"{name}, {place}: {column} must be a number, got an empty cell")
+        row = int(series.step[np.argmax(missing)])
+        raise InputError(f"{name}, row {row}: {column} must be a number, got an empty cell")
     step = steps.value[at] if steps.step.size else np.empty(0)
     wrong = ~((step >= 0) & (step < 2**53) & (step == np.floor(step)))
     if wrong.any():
         i = int(np.argmax(wrong))
-        place = table.where(int(series.step[i]))
-        raise InputError(f"{name}, {place}: {column} must be a whole number of at least 0, got {step[i]:g}")
+        raise InputError(
+            f"{name}, row {series.step[i]}: {column} must be a whole number of at least 0, got {step[i]:g}"
+        )
     return Series(step.astype(np.int64), series.value)
 
 

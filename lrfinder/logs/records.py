@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import array
 import contextlib
-import csv
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,7 @@ from lrfinder.errors import InputError
 from lrfinder.files import excerpt
 from lrfinder.logs.table import PAIR, LogTable, Series, first_lines, text_lines
 
-__all__ = ["is_long", "read_json", "read_long_csv", "read_text_records"]
-
-_NAMES = ("key", "metric", "metric_name", "tag", "name")
-"""What the column with the names of the metrics is called, in a file with one value to a row."""
+__all__ = ["read_json", "read_text_records"]
 
 _SUMMARY = "train_runtime"
 """A field of the last record of the Hugging Face Trainer, which sums up the training and is no step of it."""
@@ -83,20 +79,13 @@ def _records_of(document: Any) -> Iterable[Mapping[str, Any]] | None:
         return document if document and all(isinstance(record, dict) for record in document) else None
     if not isinstance(document, dict):
         return None
-    lists = {name: _as_list(value) for name, value in document.items()}
-    columns = {name: value for name, value in lists.items() if value and not isinstance(value[0], (dict, list))}
+    lists = {name: value for name, value in document.items() if isinstance(value, list) and value}
+    columns = {name: value for name, value in lists.items() if not isinstance(value[0], (dict, list))}
     if columns:
         count = max(map(len, columns.values()))
         return ({name: value[i] for name, value in columns.items() if i < len(value)} for i in range(count))
     parts = [document["log_history"]] if "log_history" in document else document.values()
     return next((records for part in parts if (records := _records_of(part)) is not None), None)
-
-
-def _as_list(value: Any) -> list[Any] | None:
-    """Return a list, or the values of the object of numbered rows that pandas makes of a column."""
-    if isinstance(value, dict) and value and all(key.isdigit() for key in value):
-        return list(value.values())
-    return value if isinstance(value, list) else None
 
 
 def read_text_records(path: str | Path, file: Path) -> LogTable:
@@ -112,48 +101,23 @@ def read_text_records(path: str | Path, file: Path) -> LogTable:
         return _from_records("text", ({name: float(number) for name, number in found} for found in pairs if found[1:]))
 
 
-def is_long(columns: Sequence[str]) -> bool:
-    """Return whether a table has one value to a row, with the name of the metric in a column of its own."""
-    return any(name in columns for name in _NAMES) and "value" in columns
-
-
-def read_long_csv(path: str | Path, file: Path) -> LogTable:
-    """Return the columns of such a table, as MLflow exports it.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    with text_lines(os.fspath(path), file) as lines:
-        return _from_records("CSV, a value to a row", csv.DictReader(lines))
-
-
 def _from_records(kind: str, records: Iterable[Mapping[str, Any]]) -> LogTable:
     """Return the columns of records; the numbers of a record stand in the row of its number, from 1."""
     found: dict[str, tuple[array.array[int], array.array[float]]] = {}
-    has_steps = False
-    numbers: Mapping[str, Any]
     for row, record in enumerate(records, 1):
-        at, numbers = row, record
-        if "value" in record and isinstance(key := next((record[n] for n in _NAMES if n in record), None), str):
-            has_steps = has_steps or "step" in record
-            step = _number(record.get("step", row))
-            if step is None or not step.is_integer():
-                continue
-            at, numbers = int(step), {key: record["value"]}
-        elif any(type(value) is dict for value in record.values()):
-            numbers = _flat(record)
-        for name, value in numbers.items():
+        is_nested = any(type(value) is dict for value in record.values())
+        for name, value in (_flat(record) if is_nested else record).items():
             number = value if type(value) is float else _number(value)
             if number is not None:
                 if (column := found.get(name)) is None:
                     column = found[name] = (array.array("q"), array.array("d"))
-                column[0].append(at)
+                column[0].append(row)
                 column[1].append(number)
     series = {
         name: Series(np.frombuffer(rows, dtype=np.int64), np.frombuffer(values, dtype=np.float64))
         for name, (rows, values) in found.items()
     }
-    return LogTable(kind, tuple(series), lambda wanted: {name: series[name] for name in wanted}, has_steps)
+    return LogTable(kind, tuple(series), lambda wanted: {name: series[name] for name in wanted})
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -167,7 +131,7 @@ def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _number(value: Any) -> float | None:
-    """Return a value as a number, also one in text, as CSV has it and Weights & Biases writes NaN; None otherwise."""
+    """Return a value as a number, also one in text, as Weights & Biases writes NaN; None otherwise."""
     if type(value) in (int, float):
         return float(value)
     if isinstance(value, str):

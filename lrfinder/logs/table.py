@@ -32,9 +32,6 @@ _LOOKED_AT = 50
 _EMPTY = {"", "none", "null", "n/a"}
 """Texts of a cell without a number."""
 
-_MILLISECONDS = 1e11
-"""Minimum number that can only be a time: MLflow begins every line with milliseconds since 1970."""
-
 PAIR = re.compile(
     r"""['"]?\b((?:(?:train|training|val|valid|validation|test|eval)[ ])?[a-zA-Z_][\w/.-]*?)['"]?"""
     r"""\s*[:=\s]\s*[\[(]?([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?:nan|inf)\b)(?![\w-]|\.\d)""",
@@ -58,14 +55,12 @@ class LogTable(NamedTuple):
         columns: names, in the order of the file.
         read: returns the cells of the columns named that are not empty, in the order of the file.
         has_steps: whether the ``step`` of each series is a step; otherwise it is the number of the row, from 1.
-        where: says in which row or line of the file a row stands, for errors.
     """
 
     kind: str
     columns: tuple[str, ...]
     read: Callable[[Sequence[str]], Mapping[str, Series]]
     has_steps: bool = False
-    where: Callable[[int], str] = "row {}".format
 
 
 def check_size(file: Path) -> None:
@@ -126,8 +121,8 @@ class _Layout(NamedTuple):
 def read_table(path: str | Path, file: Path) -> LogTable | None:
     """Return the columns of a table, whose cells are separated by commas, semicolons, tabs or spaces.
 
-    A file without a header line may have one column of numbers ("value"), two of which the first rises ("step",
-    "value"), or the three of a metric of MLflow (time, value, step). Others are called "column 1", "column 2", ….
+    A file without a header line may have one column of numbers ("value") or two, of which the first rises ("step",
+    "value"). Others are called "column 1", "column 2", ….
 
     Args:
         path: as the person gave it, for errors.
@@ -153,11 +148,8 @@ def read_table(path: str | Path, file: Path) -> LogTable | None:
     def read(wanted: Sequence[str]) -> Mapping[str, Series]:
         return _read(name, file, layout, wanted)
 
-    def where(row: int) -> str:
-        return f"line {_line_of(name, file, layout, row)}"
-
     kind = "columns between spaces" if layout.delimiter is None and len(layout.columns) > 1 else "CSV"
-    return LogTable(kind, layout.columns, read, where=where)
+    return LogTable(kind, layout.columns, read)
 
 
 def _is_table(head: str, others: Sequence[str], delimiter: str | None) -> bool:
@@ -191,16 +183,14 @@ def _layout(name: str, lines: Sequence[str], rows: Sequence[str], delimiter: str
     if comment and len(named := _cells(comment[-1], delimiter)) == len(first):  # as numpy.savetxt writes a header
         return _Layout(delimiter, tuple(named), False)
     numbers = [[float(cell) for cell in _cells(row, delimiter) if _is_number(cell)] for row in rows]
-    return _Layout(delimiter, _unnamed(name, numbers), False)
+    return _Layout(delimiter, _unnamed(numbers), False)
 
 
-def _unnamed(name: str, rows: Sequence[Sequence[float]]) -> tuple[str, ...]:
+def _unnamed(rows: Sequence[Sequence[float]]) -> tuple[str, ...]:
     count = len(rows[0])
     if count == 1:
         return ("value",)
     first = [row[0] for row in rows if row]
-    if count == 3 and min(first) > _MILLISECONDS:
-        return ("time", Path(name).name, "step")
     if count == 2 and all(number.is_integer() and number >= 0 for number in first) and first == sorted(set(first)):
         return ("step", "value")
     return tuple(f"column {i + 1}" for i in range(count))
@@ -242,7 +232,7 @@ def _read(name: str, file: Path, layout: _Layout, wanted: Sequence[str]) -> dict
                     at.extend(range(before + 1, before + 1 + len(cells)))
                 except ValueError:
                     filled = [i for i, cell in enumerate(cells, before + 1) if cell.strip().lower() not in _EMPTY]
-                    values.extend([_number(name, file, layout, column, i, cells[i - before - 1]) for i in filled])
+                    values.extend([_number(name, column, i, cells[i - before - 1]) for i in filled])
                     at.extend(filled)
             before += len(chunk)
     return {
@@ -253,27 +243,11 @@ def _read(name: str, file: Path, layout: _Layout, wanted: Sequence[str]) -> dict
     }
 
 
-def _number(name: str, file: Path, layout: _Layout, column: str, row: int, cell: str) -> float:
+def _number(name: str, column: str, row: int, cell: str) -> float:
     try:
         return float(cell)
     except ValueError:
-        line = _line_of(name, file, layout, row)
-        raise InputError(f"{name}, line {line}: {column} must be a number, got {excerpt(cell)}") from None
-
-
-def _line_of(name: str, file: Path, layout: _Layout, row: int) -> int:
-    """Return the number of the line on which a row ends; rows are counted from 1."""
-    with text_lines(name, file) as lines:
-        count = 0
-
-        def counted() -> Iterator[str]:
-            nonlocal count
-            for line in lines:
-                count += 1
-                yield line
-
-        next(itertools.islice(_rows(counted(), layout), row - 1, None), None)
-        return count
+        raise InputError(f"{name}, row {row}: {column} must be a number, got {excerpt(cell)}") from None
 
 
 def _is_number(cell: str) -> bool:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from lrfinder.errors import InputError
+from lrfinder.errors import InputError, is_number, one_of, whole_number
 from lrfinder.plateau.blocks import Blocks
 from lrfinder.plateau.gain_test import LEAST_STEPS, Plateau, Record, judge_progress, next_look
 
@@ -57,8 +57,6 @@ class Detector:
     Attributes:
         events: every `Plateau` found.
         lrs: learning rates of the present window, one for every param group; empty if they are not known.
-        expected_annealing_gain: share of the loss that annealing is expected to save, which is the tolerance without
-            ``delta``; None if unknown.
 
     Raises:
         InputError: an argument breaks a rule.
@@ -76,20 +74,17 @@ class Detector:
         average: Callable[[Tensor], Tensor] | None = None,
         on_restart: Callable[[int], None] | None = None,
     ) -> None:
-        if delta is not None and not (_is_number(delta) and 0 <= delta < math.inf):
+        if delta is not None and not (is_number(delta) and 0 <= delta < math.inf):
             raise InputError(
                 f"delta must be a finite number of at least 0, in units of the loss, got delta = {delta!r}"
             )
-        if not (_is_number(alpha) and 0 < alpha < 0.5):
+        if not (is_number(alpha) and 0 < alpha < 0.5):
             raise InputError(f"alpha must be a rate in (0, 0.5), got alpha = {alpha!r}")
-        for name, count, least in (("min_steps", min_steps, LEAST_STEPS), ("ahead", 1 if ahead is None else ahead, 1)):
-            if isinstance(count, bool) or not isinstance(count, int) or count < least:
-                raise InputError(f"{name} must be a whole number of at least {least}, got {name} = {count!r}")
-        if mode not in ("min", "max"):
-            raise InputError(f"mode must be min or max, got mode = {mode!r}")
+        whole_number("min_steps", min_steps, LEAST_STEPS)
+        whole_number("ahead", 1 if ahead is None else ahead)
+        one_of("mode", mode, ("min", "max"))
         self.delta, self.alpha, self.min_steps, self.ahead, self.mode = delta, float(alpha), min_steps, ahead, mode
         self.unit, self.average, self.on_restart = unit, average, on_restart
-        self.expected_annealing_gain: float | None = None
         self.events: tuple[Plateau, ...] = ()
         self._run = self._window = Blocks()
         self._start: Tensor | None = None  # (5, 2), like the first rows of the table
@@ -196,9 +191,7 @@ class Detector:
         if min(run.mean.size, window.mean.size) < LEAST_STEPS:
             return None
         ahead = self.ahead or max(self.steps // 2, 1)
-        seen, delta = judge_progress(
-            run, window, start, self.steps, ahead, self._delta(window), self.alpha, self.min_steps
-        )
+        seen, delta = judge_progress(run, window, start, self.steps, ahead, self.delta, self.alpha, self.min_steps)
         if not seen.blocks:
             return None
         return Plateau(
@@ -234,12 +227,6 @@ class Detector:
         """Return by how much one level is better than the other."""
         return self._sign * (before.level - after.level)
 
-    def _delta(self, window: Record) -> float | None:
-        if self.delta is not None or self.expected_annealing_gain is None:
-            return self.delta
-        level = float(np.nanmedian(window.mean[-LEAST_STEPS:]))
-        return self.expected_annealing_gain * level if level > 0 else None  # a share of less means nothing
-
     @property
     def _sign(self) -> float:
         return -1.0 if self.mode == "max" else 1.0
@@ -273,7 +260,6 @@ class Detector:
             "lrs": list(self.lrs),
             "since": self._since,
             "within": self._within,
-            "worth": self.expected_annealing_gain,
             "events": [event.to_dict() for event in self.events],
         }
 
@@ -287,7 +273,7 @@ class Detector:
             self._window.load_state_dict(state["window"])
         self._start = None if state["start"] is None else torch.tensor(state["start"], dtype=torch.float64)
         self.lrs, self._since = tuple(state["lrs"]), int(state["since"])
-        self._within, self.expected_annealing_gain = bool(state["within"]), state["worth"]
+        self._within = bool(state["within"])
         self._next = next_look(self.steps)
         self.events = tuple(Plateau.from_dict(event) for event in state["events"])
 
@@ -310,7 +296,3 @@ def _rates(lr: Any, looking: bool) -> tuple[float, ...] | None:
         rates = [rates]
     on_device = any(isinstance(rate, Tensor) and rate.device.type != "cpu" for rate in rates)
     return None if on_device and not looking else tuple(map(float, rates))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lrfinder.errors import InputError
+from lrfinder.errors import InputError, whole_number
+from lrfinder.files import SCHEMA_VERSION
 from lrfinder.logs.log import TrainingLog
 from lrfinder.plateau.detector import Detector
 from lrfinder.plateau.gain_test import LEAST_STEPS, Plateau, Record
 
 __all__ = ["Scan", "find_plateaus"]
-
-_SCHEMA_VERSION = 1
 
 _UNEVEN = 0.1
 """Maximum share of the distances between rows that differ from their median by more than half of it."""
@@ -92,7 +91,7 @@ class Scan:
         """Return the scan as JSON-ready data; a number that is not finite is null."""
         log = self.log
         return {
-            "schema_version": _SCHEMA_VERSION,
+            "schema_version": SCHEMA_VERSION,
             "log": {
                 "name": log.name,
                 "column": log.column,
@@ -140,9 +139,8 @@ def find_plateaus(
         InputError: an argument breaks a rule.
     """
     log = _as_log(log, lr)
-    for name, count, least in (("min_rows", min_rows, LEAST_STEPS), ("ahead", 1 if ahead is None else ahead, 1)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < least:
-            raise InputError(f"{name} must be a whole number of at least {least}, got {name} = {count!r}")
+    whole_number("min_rows", min_rows, LEAST_STEPS)
+    whole_number("ahead", 1 if ahead is None else ahead)
     distance = float(log.step[-1] - log.step[0]) / max(len(log) - 1, 1) or 1.0
     rows = None if ahead is None else max(round(ahead / distance), 1)
     held = log.held_lr()
@@ -179,12 +177,10 @@ def find_plateaus(
 
 
 def _as_log(log: TrainingLog | ArrayLike, lr: ArrayLike | None) -> TrainingLog:
+    if isinstance(log, TrainingLog) and lr is None:
+        return log
     if isinstance(log, TrainingLog):
-        return (
-            log
-            if lr is None
-            else TrainingLog(log.name, log.step, log.value, lr, column=log.column, caveats=log.caveats)
-        )
+        return TrainingLog(log.name, log.step, log.value, lr, column=log.column, caveats=log.caveats)
     try:
         values = np.array(log, dtype=np.float64)
     except (TypeError, ValueError):

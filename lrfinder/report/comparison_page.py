@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lrfinder.report.figure import SERIES, STAND_INS, Palette, bare, draw_svg, figure_style, label, picture_of, rates
+from lrfinder.report.figure import (
+    SERIES,
+    STAND_INS,
+    Palette,
+    draw_svg,
+    figure_style,
+    picture_of,
+    set_rate_axis,
+    shorten,
+    strip_frame,
+)
 from lrfinder.report.page import render
 from lrfinder.report.search_plots import Rung, rung_view
 
@@ -19,7 +29,7 @@ if TYPE_CHECKING:
 
     from lrfinder.answer.comparison import Comparison, Entry
 
-__all__ = ["COLOURS", "commands_of", "comparison_html", "comparison_png", "describe_chart", "draw_comparison"]
+__all__ = ["COLOURS", "comparison_html", "comparison_png", "describe_chart", "draw_comparison", "list_commands"]
 
 COLOURS = ("#1f6f54", "#c4532d", "#3556a8", "#85479a", "#80660a", "#0f7583")
 """Colours of the entries in a picture; a page has its own."""
@@ -47,7 +57,7 @@ def comparison_html(comparison: Comparison, command: str | None = None) -> str:
     chart = draw_svg(
         lambda figure: draw_comparison(comparison, figure, STAND_INS, SERIES), size, describe_chart(comparison)
     )
-    commands = commands_of(comparison, command)
+    commands = list_commands(comparison, command)
     values = {"comparison": comparison, "chart": chart, "command": command, "commands": commands}
     title = f"Learning rates: {len(comparison.entries)} results side by side"
     return render("comparison.html", values, title=title)
@@ -65,7 +75,7 @@ def comparison_png(comparison: Comparison) -> bytes:
         return picture_of(figure, "png", dpi=130)
 
 
-def commands_of(comparison: Comparison, command: str | None) -> list[tuple[str, str]]:
+def list_commands(comparison: Comparison, command: str | None) -> list[tuple[str, str]]:
     """Return the command lines that made the results, other than ``command``, as (names of results, command)."""
     names: dict[str, list[str]] = {}
     for entry in comparison.entries:
@@ -116,7 +126,7 @@ def draw_comparison(comparison: Comparison, figure: Figure, palette: Palette, co
     tops = [_draw_valley(one, comparison.ranked, upper) for one in series]
     for row, one in enumerate(series):
         _draw_answer(one, row, lower)
-    rates(lower, *_lr_range(series))
+    set_rate_axis(lower, *_lr_range(series))
     upper.set_ylabel("held-out loss" if comparison.ranked else "share lost of what was gained")
     finite = [top for top in tops if math.isfinite(top)]
     if finite:
@@ -124,14 +134,14 @@ def draw_comparison(comparison: Comparison, figure: Figure, palette: Palette, co
     lower.set_ylim(count - 0.4, -0.6)
     lower.set_yticks([])
     for ax in (upper, lower):
-        bare(ax, palette)
+        strip_frame(ax, palette)
     lower.spines["left"].set_visible(False)
-    columns = 2 if all(len(label(entry.name)) < _LONG for entry in comparison.entries) else 1
+    columns = 2 if all(len(shorten(entry.name)) < _LONG for entry in comparison.entries) else 1
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, labelcolor=palette.ink, columnspacing=1.2)
 
 
 def _rung(entry: Entry) -> Rung | None:
-    if not entry.longest:
+    if not entry.probes:
         return None
     return rung_view(entry.suggestion.evidence, entry.suggestion.valley)
 
@@ -163,7 +173,7 @@ def _draw_valley(series: _Series, ranked: bool, ax: Axes) -> float:
 
 
 def _draw_answer(series: _Series, row: int, ax: Axes) -> None:
-    suggestion, name = series.entry.suggestion, label(series.entry.name)
+    suggestion, name = series.entry.suggestion, shorten(series.entry.name)
     if suggestion.lr is None:
         ax.plot([], [], "x", color=series.colour, label=f"{name}: refused")
         return

@@ -22,15 +22,15 @@ __all__ = [
     "STAND_INS",
     "Chart",
     "Palette",
-    "bare",
     "draw_svg",
     "figure_style",
-    "label",
+    "format_number",
+    "make_axes",
     "mark_answer",
-    "new_axes",
     "picture_of",
-    "plain",
-    "rates",
+    "set_rate_axis",
+    "shorten",
+    "strip_frame",
 ]
 
 
@@ -44,7 +44,7 @@ class Palette(NamedTuple):
     soft: str = "#9aa3ad"
 
 
-def new_axes() -> Axes:
+def make_axes() -> Axes:
     """Return the Axes of a new figure of pyplot."""
     import matplotlib.pyplot as plt
 
@@ -61,7 +61,7 @@ def mark_answer(ax: Axes, suggestion: Suggestion, colours: Palette) -> None:
     ax.axvline(suggestion.lr, color=colours.answer, linewidth=2, label=f"suggested {suggestion.lr:.3g}")
 
 
-def rates(ax: Axes, low: float, high: float) -> None:
+def set_rate_axis(ax: Axes, low: float, high: float) -> None:
     """Make the x axis one of learning rates, logarithmic, with plain numbers at its ticks."""
     from matplotlib.ticker import NullFormatter, NullLocator
 
@@ -70,7 +70,7 @@ def rates(ax: Axes, low: float, high: float) -> None:
     if high > 1e3 * low:
         ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_locator(_ticks(low, high))
-    ax.xaxis.set_major_formatter(plain)
+    ax.xaxis.set_major_formatter(format_number)
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("learning rate")
 
@@ -83,12 +83,12 @@ def _ticks(low: float, high: float) -> Any:
     return LogLocator(numticks=7) if decades >= 3 else LogLocator(subs=(1, 3) if decades >= 1.3 else (1, 2, 5))
 
 
-def plain(value: float, _: float = 0.0) -> str:
+def format_number(value: float, _: float = 0.0) -> str:
     """Write a number as a person would: 0.001, 1e-05."""
     return f"{value:g}"
 
 
-def bare(ax: Axes, colours: Palette) -> None:
+def strip_frame(ax: Axes, colours: Palette) -> None:
     """Take away what frames a plot, and colour the rest."""
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
@@ -169,7 +169,7 @@ def picture_of(figure: Figure, kind: str, dpi: int = 150) -> bytes:
     return file.getvalue()
 
 
-def label(name: str) -> str:
+def shorten(name: str) -> str:
     """Return a name as a chart can show it: short, on one line, without mathematics and lone surrogates."""
     text = " ".join(name.encode("utf-8", "replace").decode("utf-8").split())
     if len(text) > _LABEL:

@@ -1,14 +1,13 @@
-"""Plateaus drawn with matplotlib: numbers first (`plateau_view`), then ink."""
+"""Forecasts and plateaus drawn with matplotlib: numbers first (`forecast_view`, `plateau_view`), then ink."""
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrfinder.report.figure import Palette, bare
+from lrfinder.report.figure import Palette, make_axes, picture_of, strip_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +25,6 @@ __all__ = [
     "plateau_png",
     "plateau_view",
     "plot_forecast",
-    "plot_forecast_lr",
     "plot_plateaus",
 ]
 
@@ -96,7 +94,7 @@ def plot_forecast(forecast: Forecast, ax: Axes | None = None, *, palette: Palett
     Returns:
         The Axes drawn on.
     """
-    return _losses_on(_axes(ax), forecast_view(forecast), palette or Palette())
+    return _losses_on(ax or make_axes(), forecast_view(forecast), palette or Palette())
 
 
 def _losses_on(ax: Axes, lines: list[Line], colours: Palette) -> Axes:
@@ -117,23 +115,9 @@ def _losses_on(ax: Axes, lines: list[Line], colours: Palette) -> Axes:
     ax.set_ylim(low - margin, top + 2 * margin)
     ax.set_ylabel("loss")
     ax.set_xlabel("step")
-    bare(ax, colours)
+    strip_frame(ax, colours)
     ax.legend(frameon=False, labelcolor=colours.ink, fontsize="small", loc="upper right")
     return ax
-
-
-def plot_forecast_lr(forecast: Forecast, ax: Axes | None = None, *, palette: Palette | None = None) -> Axes:
-    """Draw the learning rates behind `plot_forecast`, in its colours.
-
-    Args:
-        forecast: what to draw.
-        ax: the Axes to draw on; a new figure if None.
-        palette: colours of text and logs.
-
-    Returns:
-        The Axes drawn on.
-    """
-    return _rates_on(_axes(ax), forecast_view(forecast), palette or Palette())
 
 
 def _rates_on(ax: Axes, lines: list[Line], colours: Palette) -> Axes:
@@ -145,7 +129,7 @@ def _rates_on(ax: Axes, lines: list[Line], colours: Palette) -> Axes:
     ax.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
     ax.set_ylabel("learning rate")
     ax.set_xlabel("step")
-    bare(ax, colours)
+    strip_frame(ax, colours)
     return ax
 
 
@@ -159,17 +143,7 @@ def forecast_png(forecast: Forecast) -> bytes:
     _losses_on(above, lines, colours)
     above.set_xlabel("")
     _rates_on(below, lines, colours)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150)
-    return file.getvalue()
-
-
-def _axes(ax: Axes | None) -> Axes:
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        _, ax = plt.subplots(figsize=(8, 4), layout="constrained")
-    return ax
+    return picture_of(figure, "png")
 
 
 def _hues(lines: list[Line]) -> dict[int, str]:
@@ -285,11 +259,7 @@ def plot_plateaus(found: Scan | Detector, ax: Axes | None = None, *, palette: Pa
     Returns:
         The Axes drawn on.
     """
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        _, ax = plt.subplots(figsize=(8, 4), layout="constrained")
-    view, colours = plateau_view(found), palette or Palette()
+    ax, view, colours = ax or make_axes(), plateau_view(found), palette or Palette()
     above, below = view.value > view.top, view.value < view.bottom
     inside = ~(above | below)
     if view.step.size:
@@ -308,7 +278,7 @@ def plot_plateaus(found: Scan | Detector, ax: Axes | None = None, *, palette: Pa
     ax.set_ylim(view.bottom, view.top)
     ax.set_xlabel("step")
     ax.set_ylabel(view.label)
-    bare(ax, colours)
+    strip_frame(ax, colours)
     ax.legend(  # above: a line may be anywhere below
         frameon=False, labelcolor=colours.ink, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3
     )
@@ -339,6 +309,4 @@ def plateau_png(scan: Scan) -> bytes:
 
     figure = Figure(figsize=(8, 4), layout="constrained")
     plot_plateaus(scan, figure.subplots())
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150)
-    return file.getvalue()
+    return picture_of(figure, "png")

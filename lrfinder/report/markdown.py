@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.report.comparison_page import commands_of
-from lrfinder.report.page import report_values
-from lrfinder.report.summary import Findings
+from lrfinder.report.comparison_page import list_commands
+from lrfinder.report.summary import Findings, report_values
 
 if TYPE_CHECKING:
     from lrfinder.answer.comparison import Comparison
@@ -81,7 +80,7 @@ def comparison_markdown(comparison: Comparison, command: str | None = None) -> s
         lines += [f"### {_escaped(entry.name)}", ""]
         lines += [*(f"- {_escaped(text)}" for text in (*texts, *entry.suggestion.caveats)), ""]
     lines += ["## How to repeat it", "", *_code(command)]
-    for made, made_by in commands_of(comparison, command):
+    for made, made_by in list_commands(comparison, command):
         lines += [f"### {_escaped(made)}", "", *_code(made_by)]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -1,20 +1,29 @@
-"""The charts of a report: which there are, how large, and what each shows in words for those who cannot see it."""
+"""The page and the picture of a suggestion, and the charts on them, each described for those who cannot see it."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lrfinder.report.figure import STAND_INS, Chart, Palette, draw_svg, figure_style, picture_of
-from lrfinder.report.policy_plots import draw_rates
-from lrfinder.report.search_plots import Rung, draw_curve, draw_probes
-from lrfinder.report.summary import Findings, Verdict
+from lrfinder.report.figure import (
+    STAND_INS,
+    Chart,
+    Palette,
+    draw_svg,
+    figure_style,
+    format_number,
+    picture_of,
+    strip_frame,
+)
+from lrfinder.report.search_plots import draw_curve, draw_probes
+from lrfinder.report.summary import Course, Findings, describe_evidence, report_values
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
     from lrfinder.answer.suggestion import Suggestion
@@ -25,15 +34,14 @@ if TYPE_CHECKING:
 __all__ = [
     "TITLES",
     "Drawing",
-    "Spent",
-    "charts",
-    "drawings",
+    "describe_charts",
+    "draw_charts",
+    "draw_rates",
     "notebook_html",
+    "plan_drawings",
     "render",
     "report_html",
     "report_png",
-    "report_values",
-    "texts_of",
     "training_chart",
     "with_legend",
 ]
@@ -59,12 +67,12 @@ TITLES = {
 _HEIGHTS = {"probes": 4.1, "curve": 3.9, "rates": 4.2}
 
 
-def charts(findings: Findings) -> dict[str, Chart]:
-    """Return the charts of a page by name: those of `drawings`."""
-    texts = texts_of(findings)
+def draw_charts(findings: Findings) -> dict[str, Chart]:
+    """Return the charts of a page by name: those of `plan_drawings`."""
+    texts = describe_charts(findings)
     return {
         name: draw_svg(functools.partial(draw, colours=STAND_INS), (_WIDTH, _height(name, findings)), texts[name])
-        for name, draw in drawings(findings).items()
+        for name, draw in plan_drawings(findings).items()
     }
 
 
@@ -83,7 +91,7 @@ def _height(name: str, findings: Findings) -> float:
     return 2.6 if name == "rates" and len(findings.courses) < 3 else _HEIGHTS[name]
 
 
-def drawings(findings: Findings) -> dict[str, Drawing]:
+def plan_drawings(findings: Findings) -> dict[str, Drawing]:
     """Return how to draw what there is to draw: probes, curve and rates, each on a figure."""
     suggestion = findings.suggestion
     found: dict[str, Drawing] = {}
@@ -118,52 +126,41 @@ def _small_multiples(findings: Findings, figure: Figure | SubFigure, colours: Pa
     figure.supylabel("learning rate", fontsize="medium", color=colours.ink)
 
 
-def texts_of(findings: Findings) -> dict[str, str]:
+def draw_rates(courses: Sequence[Course], axes: Sequence[Axes], colours: Palette) -> None:
+    """Draw the learning rate over the steps, one policy per Axes, all on the same scale."""
+    top = 1.08 * max(float(course.lr.max()) for course in courses)
+    for course, ax in zip(courses, axes, strict=False):
+        colour = colours.answer if course.taken else colours.data
+        ax.fill_between(course.step, course.lr, color=colour, alpha=0.15, linewidth=0)
+        ax.plot(course.step, course.lr, color=colour, linewidth=2 if course.taken else 1.4)
+        ink = colour if course.taken else colours.ink
+        ax.set_title(course.alternative.policy.name, fontsize="medium", color=ink, loc="left")
+        ax.set_ylim(0, top)
+        ax.set_xlim(0, course.step[-1])
+        ax.set_xticks([0, course.step[-1]], ["0", f"{course.step[-1]:,.0f}"])
+        ax.locator_params(axis="y", nbins=3)
+        ax.yaxis.set_major_formatter(format_number)
+        strip_frame(ax, colours)
+        first, last = ax.get_xticklabels()
+        first.set_horizontalalignment("left")
+        last.set_horizontalalignment("right")
+
+
+def describe_charts(findings: Findings) -> dict[str, str]:
     """Return what each chart shows, in words and numbers."""
-    suggestion, curve, probes = findings.suggestion, findings.curve, findings.probes
+    suggestion, curve = findings.suggestion, findings.curve
     answer = f"{suggestion.headline()[:1].upper()}{suggestion.headline()[1:]}"
-    below = curve.loss[~curve.above]
-    texts = {
-        "curve": (
-            f"Training loss of the range test at {len(suggestion.curves[0])} learning rates from {curve.lr[0]:.2g} to"
-            f" {curve.lr[-1]:.2g}, logarithmic axis"
-            + (f"; lowest loss {below.min():.4g}" if below.size else "")
-            + ("" if curve.lr_limit is None else f"; training gets worse above {curve.lr_limit:.2g}")
-            + f". {answer}"
-        )
+    tried, *probed = describe_evidence(findings)
+    limit = "" if curve.lr_limit is None else f" Training gets worse above {curve.lr_limit:.2g}."
+    return {
+        "curve": f"Training loss against learning rate, logarithmic axis. {tried}{limit} {answer}",
+        "probes": f"Held-out loss against learning rate, logarithmic axis. {' '.join(probed)} {answer}",
+        "rates": "Learning rate over the steps of the training. "
+        + "; ".join(
+            f"{one.policy.name}: {one.policy.text}, from {one.lr:.3g}"
+            for one in (course.alternative for course in findings.courses)
+        ),
     }
-    if probes is not None:
-        texts["probes"] = (
-            "Held-out loss against learning rate, logarithmic axis. "
-            + _of_rung(probes.rung)
-            + (f" Untrained: {probes.untrained:.4g}." if math.isfinite(probes.untrained) else "")
-            + f" {answer}"
-        )
-    texts["rates"] = "Learning rate over the steps of the training. " + "; ".join(
-        f"{one.policy.name}: {one.policy.text}, from {one.lr:.3g}"
-        for one in (course.alternative for course in findings.courses)
-    )
-    return texts
-
-
-def _of_rung(rung: Rung) -> str:
-    survived = int((rung.loss < math.inf).sum())
-    text = f"{rung.loss.size} probes of {rung.steps} steps from {rung.lr[0]:.2g} to {rung.lr[-1]:.2g}"
-    if not survived:
-        return f"{text}, all blew up."
-    return f"{text}, the lowest {rung.loss.min():.4g} at {rung.lr[rung.best]:.2g}."
-
-
-_IN_NOTEBOOK = ("probes", "curve")
-
-
-class Spent(NamedTuple):
-    """What one part of a search took; seconds are None where unknown."""
-
-    what: str
-    trainings: int
-    steps: int
-    seconds: float | None
 
 
 def report_html(
@@ -186,7 +183,7 @@ def report_html(
     """
     values = report_values(findings or Findings.of(suggestion), command)
     title = f"Learning rate: {suggestion.headline()}"
-    drawn = charts(values["findings"])
+    drawn = draw_charts(values["findings"])
     plateaus: tuple[Plateau, ...] = ()
     if training is not None:
         from lrfinder.report.log_plots import plateau_view
@@ -198,8 +195,8 @@ def report_html(
 
 def notebook_html(suggestion: Suggestion) -> str:
     """Return the answer and the main charts as a fragment for a notebook cell."""
-    found = charts(Findings.of(suggestion))
-    kept = {name: found[name] for name in _IN_NOTEBOOK if name in found}
+    found = draw_charts(Findings.of(suggestion))
+    kept = {name: found[name] for name in ("probes", "curve") if name in found}
     answer = [(label, text) for label, text in suggestion.lines() if label != "Caveat"]
     return render("notebook.html", {"answer": answer, "caveats": suggestion.caveats, "charts": kept})
 
@@ -208,11 +205,12 @@ def report_png(suggestion: Suggestion, findings: Findings | None = None) -> byte
     """Return the charts as one PNG picture, with the answer as its title."""
     from matplotlib.figure import Figure
 
-    found = drawings(findings or Findings.of(suggestion))
+    found = plan_drawings(findings or Findings.of(suggestion))
     columns, heights = (2, (4.0, 3.0)) if len(found) > 2 else (len(found), (4.0,))
     with figure_style():
         figure = Figure(figsize=(5.2 * columns, sum(heights) + 0.5), layout="constrained")
-        figure.suptitle(_title(suggestion), fontsize="x-large", parse_math=False)
+        title = "refused." if suggestion.reason is not None else suggestion.headline()
+        figure.suptitle(title, fontsize="x-large", parse_math=False)
         grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
         places = [grid[0, 0], grid[0, -1], grid[-1, :]]  # the third chart, if there is one, has a row of its own
         for (name, draw), place in zip(found.items(), places, strict=False):
@@ -220,51 +218,6 @@ def report_png(suggestion: Suggestion, findings: Findings | None = None) -> byte
             part.suptitle(TITLES[name], fontsize="medium", weight="bold")
             draw(part, Palette())
         return picture_of(figure, "png", dpi=110)
-
-
-def _title(suggestion: Suggestion) -> str:
-    return "refused." if suggestion.reason is not None else suggestion.headline()
-
-
-def report_values(findings: Findings, command: str | None) -> dict[str, Any]:
-    """Return what every text form of the report shows."""
-    suggestion = findings.suggestion
-    environment = dict(suggestion.environment)
-    made_by = environment.pop("command", None)
-    curve = suggestion.curves[0].thinned()
-    return {
-        "suggestion": suggestion,
-        "findings": findings,
-        "verdict": Verdict.of(findings),
-        "groups": ", ".join(f"{lr:.3g}" for lr in suggestion.param_group_lrs),
-        "command": command or made_by,
-        "environment": list(environment.items()),
-        "spent": _spent(suggestion),
-        "measured": len(suggestion.curves[0]),
-        "points": list(zip(*(getattr(curve, name).tolist() for name in ("step", "lr", "loss")), strict=True)),
-        "probes": [
-            {
-                "stage": str(outcome.probe.stage),
-                "steps": outcome.probe.steps,
-                "lr": outcome.probe.lr,
-                "loss": None if outcome.diverged else outcome.mean,
-                "error": outcome.loss.std(ddof=1) / outcome.loss.size**0.5
-                if outcome.loss.size > 1 and not outcome.diverged
-                else 0.0,
-            }
-            for outcome in suggestion.probes
-        ],
-    }
-
-
-def _spent(suggestion: Suggestion) -> list[Spent]:
-    evidence = suggestion.evidence
-    found = [Spent("range test", 1, max(evidence.range_steps, 0), evidence.curve.seconds)]
-    if outcomes := evidence.outcomes:
-        steps, seconds = sum(one.train_loss.size for one in outcomes), sum(one.seconds for one in outcomes)
-        found.append(Spent("probes", len(outcomes), steps, seconds))
-        found.append(Spent("all, evaluation included", 1 + len(outcomes), evidence.steps, evidence.seconds))
-    return found
 
 
 def render(template: str, values: Mapping[str, Any], **more: Any) -> str:

@@ -12,7 +12,7 @@ from lrfinder.errors import InputError
 from lrfinder.evidence.curve import Curve
 from lrfinder.evidence.range_fit import FAINT, RangeFit, fit_range
 from lrfinder.evidence.valley import valley_shape
-from lrfinder.report.figure import Palette, bare, mark_answer, new_axes, rates
+from lrfinder.report.figure import Palette, make_axes, mark_answer, set_rate_axis, strip_frame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +98,7 @@ def plot_curve(
         The Axes drawn on.
     """
     colours = palette or Palette()
-    ax = draw_curve(curve_view(curve), suggestion, ax or new_axes(), colours)
+    ax = draw_curve(curve_view(curve), suggestion, ax or make_axes(), colours)
     ax.legend(frameon=False, labelcolor=colours.ink, fontsize="small")
     return ax
 
@@ -120,9 +120,9 @@ def draw_curve(view: CurveView, suggestion: Suggestion | None, ax: Axes, colours
         mark_answer(ax, suggestion, colours)
     ax.set_ylim(view.bottom, view.top)
     first, last = math.floor(math.log10(view.lr[0])), math.ceil(math.log10(view.lr[-1]))
-    rates(ax, 10.0**first, 10.0 ** max(last, first + 1))
+    set_rate_axis(ax, 10.0**first, 10.0 ** max(last, first + 1))
     ax.set_ylabel("training loss")
-    bare(ax, colours)
+    strip_frame(ax, colours)
     return ax
 
 
@@ -259,7 +259,7 @@ def plot_probes(suggestion: Suggestion, ax: Axes | None = None, *, palette: Pale
         InputError: the suggestion was made without probes.
     """
     view, colours = probes_view(suggestion), palette or Palette()
-    ax = draw_probes(view, suggestion, ax or new_axes(), colours)
+    ax = draw_probes(view, suggestion, ax or make_axes(), colours)
     ax.legend(frameon=False, labelcolor=colours.ink, fontsize="small")
     return ax
 
@@ -279,9 +279,9 @@ def draw_probes(view: ProbesView, suggestion: Suggestion, ax: Axes, colours: Pal
     ax.set_ylim(view.bottom, view.top)
     tried = [*view.rung.lr]
     tried += [rate for rate in (suggestion.lr_low, suggestion.lr_high) if rate is not None]
-    rates(ax, min(tried) / 1.5, max(tried) * 1.5)
+    set_rate_axis(ax, min(tried) / 1.5, max(tried) * 1.5)
     ax.set_ylabel("held-out loss")
-    bare(ax, colours)
+    strip_frame(ax, colours)
     return ax
 
 

@@ -1,15 +1,64 @@
-"""`Verdict`: what every report says of a suggestion in words and round numbers."""
+"""What every report shows of a suggestion: the views of it, and the verdict in words and round numbers."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from lrfinder.answer.ranking import Alternative
 from lrfinder.answer.suggestion import Suggestion
-from lrfinder.report.policy_plots import Course, courses
 from lrfinder.report.search_plots import CurveView, ProbesView, curve_view, probes_view
+from lrfinder.schedules.policy import RANKED, Policy
 
-__all__ = ["Cost", "Findings", "Verdict"]
+__all__ = ["Cost", "Course", "Findings", "Spent", "Verdict", "describe_evidence", "list_courses", "report_values"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """What one policy does over the steps of the training.
+
+    Attributes:
+        alternative: the policy and its own best peak.
+        taken: whether it is the one suggested.
+        step: (n,) optimizer steps, increasing, the last one the end of training.
+        lr: (n,) learning rate there.
+    """
+
+    alternative: Alternative
+    taken: bool
+    step: Array
+    lr: Array
+
+
+def list_courses(suggestion: Suggestion, most: int = 6) -> tuple[Course, ...]:
+    """Return the policy suggested, a constant rate, and the best others, step by step.
+
+    Args:
+        suggestion: with or without alternatives; without a horizon, or a policy that ends, there are no courses.
+        most: maximum number of policies.
+    """
+    horizon, policy, lr = suggestion.horizon, suggestion.policy, suggestion.lr
+    if horizon is None or policy is None or lr is None:
+        return ()
+    chosen = suggestion.chosen or Alternative(policy, lr, None, None, None, "")
+    ranked = [one for one in suggestion.alternatives if one.policy.name in RANKED and one is not chosen]
+    constant = [one for one in ranked if one.policy.name == "constant"]
+    others = [one for one in ranked if one not in constant][: max(most - 1 - len(constant), 0)]
+    shown = [chosen, *(one for one in ranked if one in constant or one in others)]
+    return tuple(Course(one, one is chosen, *_sample(one.policy, one.lr, horizon)) for one in shown)
+
+
+def _sample(policy: Policy, peak: float, horizon: int) -> tuple[Array, Array]:
+    """Return steps (n,), at most 201, and the learning rate of each; the last is the state after the last step."""
+    total = policy.total_steps or horizon
+    step = np.unique(np.round(np.linspace(0, total, min(total, 200) + 1)).astype(int))
+    return step.astype(np.float64), np.array([peak * policy(int(at)) for at in step])
 
 
 class Findings(NamedTuple):
@@ -34,7 +83,7 @@ class Findings(NamedTuple):
             suggestion,
             curve_view(suggestion.evidence.curve, suggestion.range_fit),
             probes_view(suggestion) if suggestion.evidence.outcomes else None,
-            courses(suggestion),
+            list_courses(suggestion),
         )
 
 
@@ -103,7 +152,7 @@ class Verdict(NamedTuple):
             grade=grade,
             confidence=confidence,
             costs=_costs(findings),
-            seen=_seen(findings),
+            seen=describe_evidence(findings),
             reason=reason.why if reason is not None else "",
             remedy=reason.remedy if reason is not None else "",
         )
@@ -139,7 +188,8 @@ def _costs(findings: Findings) -> tuple[Cost, ...]:
     )
 
 
-def _seen(findings: Findings) -> tuple[str, ...]:
+def describe_evidence(findings: Findings) -> tuple[str, ...]:
+    """Return what was measured, a sentence each: the range test, the probes, the untrained model."""
     curve, probes = findings.curve, findings.probes
     finite = curve.loss[~curve.above]
     sentences = [
@@ -158,3 +208,53 @@ def _seen(findings: Findings) -> tuple[str, ...]:
     if probes is not None and math.isfinite(probes.untrained):
         sentences.append(f"The untrained model's held-out loss was {probes.untrained:.4g}.")
     return tuple(sentences)
+
+
+class Spent(NamedTuple):
+    """What one part of a search took; seconds are None where unknown."""
+
+    what: str
+    trainings: int
+    steps: int
+    seconds: float | None
+
+
+def report_values(findings: Findings, command: str | None) -> dict[str, Any]:
+    """Return what every text form of the report shows."""
+    suggestion = findings.suggestion
+    environment = dict(suggestion.environment)
+    made_by = environment.pop("command", None)
+    curve = suggestion.curves[0].thinned()
+    return {
+        "suggestion": suggestion,
+        "findings": findings,
+        "verdict": Verdict.of(findings),
+        "groups": ", ".join(f"{lr:.3g}" for lr in suggestion.param_group_lrs),
+        "command": command or made_by,
+        "environment": list(environment.items()),
+        "spent": _spent(suggestion),
+        "measured": len(suggestion.curves[0]),
+        "points": list(zip(*(getattr(curve, name).tolist() for name in ("step", "lr", "loss")), strict=True)),
+        "probes": [
+            {
+                "stage": str(outcome.probe.stage),
+                "steps": outcome.probe.steps,
+                "lr": outcome.probe.lr,
+                "loss": None if outcome.diverged else outcome.mean,
+                "error": outcome.loss.std(ddof=1) / outcome.loss.size**0.5
+                if outcome.loss.size > 1 and not outcome.diverged
+                else 0.0,
+            }
+            for outcome in suggestion.probes
+        ],
+    }
+
+
+def _spent(suggestion: Suggestion) -> list[Spent]:
+    evidence = suggestion.evidence
+    found = [Spent("range test", 1, max(evidence.range_steps, 0), evidence.curve.seconds)]
+    if outcomes := evidence.outcomes:
+        steps, seconds = sum(one.train_loss.size for one in outcomes), sum(one.seconds for one in outcomes)
+        found.append(Spent("probes", len(outcomes), steps, seconds))
+        found.append(Spent("all, evaluation included", 1 + len(outcomes), evidence.steps, evidence.seconds))
+    return found

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import dis
 import inspect
 import re
 import textwrap
 from collections.abc import Callable, Sequence
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lrfinder.schedules.policy import Policy
@@ -142,22 +141,16 @@ def _multiplier(policy: Policy) -> tuple[list[str], list[str]]:
 def _define(function: Callable[..., float], imports: list[str], definitions: dict[str, str]) -> None:
     """Add the source of a function, after that of everything it uses from its module."""
     assert isinstance(function, FunctionType)
-    for name in _globals_used(function.__code__):
+    source = textwrap.dedent(inspect.getsource(function)).rstrip()
+    for name in dict.fromkeys(re.findall(r"[^\W\d]\w*", source)):
         value = function.__globals__.get(name)
         if isinstance(value, ModuleType) and f"import {name}" not in imports:
             imports.append(f"import {name}")
-        elif isinstance(value, FunctionType) and name not in definitions:
+        elif isinstance(value, FunctionType) and value is not function and name not in definitions:
             _define(value, imports, definitions)
         elif isinstance(value, (int, float, tuple)):
             definitions[name] = f"{name} = {value!r}"
-    definitions[function.__name__] = textwrap.dedent(inspect.getsource(function)).rstrip()
-
-
-def _globals_used(code: CodeType) -> list[str]:
-    """Return the globals and builtins that a function and its comprehensions load, in order."""
-    names = [instruction.argval for instruction in dis.get_instructions(code) if instruction.opname == "LOAD_GLOBAL"]
-    inner = [name for nested in code.co_consts if isinstance(nested, CodeType) for name in _globals_used(nested)]
-    return list(dict.fromkeys(names + inner))
+    definitions[function.__name__] = source
 
 
 def _arguments(policy: Policy) -> str:

@@ -261,6 +261,7 @@ def _put(root: Any, path: Path, value: Any) -> None:
     elif isinstance(holder, (dict, list)):
         holder[key] = value
     elif isinstance(holder, types.FunctionType):
-        holder.__closure__[holder.__code__.co_freevars.index(key)].cell_contents = value  # type: ignore[index]
+        cells = holder.__closure__ or ()
+        cells[holder.__code__.co_freevars.index(key)].cell_contents = value
     else:
         setattr(holder, key, value)

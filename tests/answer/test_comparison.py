@@ -117,7 +117,7 @@ def test_probes_of_different_length_are_not_ranked():
         ("a", None, False),
         ("b", None, False),
     ]
-    assert "Not ranked: their longest probes differ in length (" in comparison.verdict
+    assert "Not ranked: their probes differ in length (" in comparison.verdict
     assert comparison.caveats == ()
 
 
@@ -187,7 +187,7 @@ def test_the_horizon_is_left_out_if_it_is_unknown():
 OBSTACLES = [
     (chosen(steps=5000), "they are for trainings of different lengths (500 and 5,000 steps)"),
     (chosen(steps=None), "they are for trainings of different lengths (500 and unknown steps)"),
-    (chosen(lengths=(30,)), "their longest probes differ in length (30 and 40 steps)"),
+    (chosen(lengths=(30,)), "their probes differ in length (30 and 40 steps)"),
     (chosen(untrained=3.0), "before training they differ in held-out loss (2.000 and 3.000 on average)"),
     (chosen(seed=1), "before training they differ in held-out loss"),
     (suggest(synthetic(), steps=500), "fewer than two of them have an answer from probes"),

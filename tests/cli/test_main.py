@@ -188,9 +188,9 @@ def test_every_file_asked_for_is_written_where_asked(lrfinder, good):
 
 
 BAD_ARGUMENTS = {
-    "--steps 0": "argument --steps: must be a whole number of at least 1, got 0",
-    "--steps -3": "argument --steps: must be a whole number of at least 1, got -3",
-    "--steps many": "argument --steps: must be a whole number of at least 1, got many",
+    "--steps 0": "argument --steps: must be a whole number from 1 to 1,000,000,000, got 0",
+    "--steps -3": "argument --steps: must be a whole number from 1 to 1,000,000,000, got -3",
+    "--steps many": "argument --steps: must be a whole number from 1 to 1,000,000,000, got many",
     "--method grid": "argument --method: invalid choice: 'grid'",
     "--method range --budget 9": "steps of the range test must be at least 10, got 9",
     "--method range --budget 5%": "budget of a range test must be a whole number of steps, got '5%'",
@@ -206,8 +206,8 @@ BAD_ARGUMENTS = {
     "--min-lr 0": "--min-lr must be positive and finite, got 0",
     "--max-lr nan": "--max-lr must be positive and finite, got nan",
     "--min-lr low": "argument --min-lr: invalid float value: 'low'",
-    "--seed -1": "argument --seed: must be a whole number from 0 to 2**64 - 1, got -1",
-    f"--seed {2**64}": "argument --seed: must be a whole number from 0 to 2**64 - 1, got 18446744073709551616",
+    "--seed -1": "argument --seed: must be a whole number from 0 to 18,446,744,073,709,551,615, got -1",
+    f"--seed {2**64}": "argument --seed: must be a whole number from 0 to 18,446,744,073,709,551,615, got 18446744",
     "--out missing/out.json": "--out: the folder missing does not exist, create it first",
     "--report missing/r.html": "--report: the folder missing does not exist, create it first",
     "--plot missing/p.png": "--plot: the folder missing does not exist, create it first",

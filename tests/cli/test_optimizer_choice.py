@@ -59,7 +59,7 @@ def test_an_option_goes_to_all_that_take_it():
     ("names", "texts", "told"),
     [
         (["sdg"], {}, "--optimizer must be a class of torch.optim or a dotted path, got 'sdg': did you mean sgd?"),
-        (["sgd", "sgd"], {}, "--optimizer must name each optimizer once, got sgd twice"),
+        (["sgd", "sgd"], {}, "--optimizer must name each optimizer once, got sgd, sgd"),
         (
             ["torch.optim.Adm"],
             {},

@@ -5,7 +5,7 @@ import argparse
 import pytest
 from support.curves import answered, refused
 
-from lrfinder.cli.options import DEFAULTS, add_parser, budget, count, seed, steps, with_requested_policy
+from lrfinder.cli.options import DEFAULTS, add_parser, count, seed, steps, with_requested_policy
 from lrfinder.probing.options import SearchOptions
 
 
@@ -35,9 +35,10 @@ def test_help_has_a_line_for_every_option_but_those_of_the_trainer(parser, capsy
 @pytest.mark.parametrize(
     ("text", "value"), [("300", 300), ("0.05", 0.05), ("5%", "5%"), ("60s", "60s"), ("1e-1", 0.1), ("much", "much")]
 )
-def test_a_budget_is_a_number_or_a_text(text, value):
-    assert budget(text) == value
-    assert type(budget(text)) is type(value)
+def test_a_budget_is_a_number_or_a_text(parser, text, value):
+    budget = parser.parse_args(["suggest", "--budget", text]).budget
+    assert budget == value
+    assert type(budget) is type(value)
 
 
 @pytest.mark.parametrize(("read", "least"), [(count, 1), (steps, 0), (seed, 0)])

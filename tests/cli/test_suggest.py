@@ -270,8 +270,8 @@ BAD = {
     "--optimizer sgd --optimizer adam --report .": "--report must name a file, got the folder .",
     "--curve c.csv --seed 0": "--seed is for a training and must be left out with --curve, got 0",
     "--seed_everything 1": "--seed_everything must be given with --config",
-    "--optimizer sgd --optimizer SGD": "--optimizer must name each optimizer once, got sgd and SGD, which are the same",
-    "--optimizer sgd --optimizer sgd": "--optimizer must name each optimizer once, got sgd twice",
+    "--optimizer sgd --optimizer SGD": "--optimizer must name each optimizer once, got sgd, SGD",
+    "--optimizer sgd --optimizer sgd": "--optimizer must name each optimizer once, got sgd, sgd",
     "--report missing/r.html --optimizer sgd --optimizer adam": "--report: the folder missing does not exist",
 }
 

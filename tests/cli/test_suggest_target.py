@@ -117,7 +117,7 @@ def test_a_configuration_of_lightningcli_in_and_out(lrfinder):
     before, after = (Path(name).read_text() for name in ("config.yaml", "out.yaml"))
     found = json.loads(Path("out.json").read_text())
     assert "    lr: 0.01  # a guess\n" in before
-    assert f"    lr: {found['lr']!r}  # a guess\n" in after
+    assert f"    lr: {found['lr']!r} # a guess\n" in after
     assert "    hidden: 16\n" in after
     assert "max_steps: 200\n" in after
     assert f"Peak LR   {found['lr']:.3g}\n" in out

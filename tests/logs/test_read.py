@@ -119,16 +119,6 @@ def test_metrics_of_mlflow_are_read(given):
     assert got.read_as == f"MLflow; step as recorded, metric = 'loss', {rate}"
 
 
-@pytest.mark.parametrize(
-    ("head", "row"),
-    [("key,value,step,timestamp\n", "{},{},{},17\n"), ("", '{{"key": "{}", "value": {}, "step": {}}}\n')],
-)
-def test_a_file_with_a_value_to_a_row_is_read(head, row):
-    text = "".join(row.format("loss", loss, step) + row.format("lr", lr, step) for step, loss, lr in ROWS)
-    got = read_log(log(head + text))
-    assert list(zip(got.step.tolist(), got.value.tolist(), got.lr.tolist(), strict=True)) == ROWS
-
-
 def test_the_history_of_keras_as_json_is_read_by_rows():
     columns = {"loss": [2.5, 1.5], "val_loss": [3.0, 2.0], "lr": [0.1, 0.1]}
     got = read_log(log(json.dumps(columns)))
@@ -336,11 +326,11 @@ def test_what_is_no_log_is_refused(text, arguments, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("step;lr;loss\n1;0,5;2\n", ", line 2: lr must be a number, got '0,5'"),
-        ("step,lr,loss\n1,1,2\n2,1,low\n", ", line 3: loss must be a number, got 'low'"),
-        ("step,lr,loss\n1,1,2\n,1,3\n", ", line 3: step must be a number, got an empty cell"),
-        ("step,lr,loss\n-1,1,2\n", f", line 2: step {STEP} -1"),
-        ("step,lr,loss\n1.5,1,2\n", f", line 2: step {STEP} 1.5"),
+        ("step;lr;loss\n1;0,5;2\n", ", row 1: lr must be a number, got '0,5'"),
+        ("step,lr,loss\n1,1,2\n2,1,low\n", ", row 2: loss must be a number, got 'low'"),
+        ("step,lr,loss\n1,1,2\n,1,3\n", ", row 2: step must be a number, got an empty cell"),
+        ("step,lr,loss\n-1,1,2\n", f", row 1: step {STEP} -1"),
+        ("step,lr,loss\n1.5,1,2\n", f", row 1: step {STEP} 1.5"),
         ("step,lr,loss\n1,nan,2\n2,1,2\n", ": every lr must be finite and at least 0, got nan at step 1"),
         ("step,lr,loss\n1,-1,2\n2,1,2\n", ": every lr must be finite and at least 0, got -1 at step 1"),
         ('step,lr,loss\n1,1,"' + "1" * 200_000, ": not a CSV file"),

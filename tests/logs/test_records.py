@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lrfinder import InputError
-from lrfinder.logs.records import is_long, read_json, read_text_records
+from lrfinder.logs.records import read_json, read_text_records
 
 
 def written(text, name="log.jsonl"):
@@ -25,7 +25,6 @@ def columns(table):
         [{"a": 5, "b": {"c": 1.5}}, {"a": 4, "text": "no number", "flag": True}],
         {"history": [{"a": 5, "b": {"c": 1.5}}, {"a": 4}]},
         {"a": [5, 4], "b/c": [1.5]},
-        {"a": {"0": 5, "1": 4}, "b/c": {"0": 1.5}},
     ],
 )
 def test_documents_give_columns_by_rows(document):
@@ -72,8 +71,3 @@ def test_what_is_no_log_is_refused(text, message):
 def test_names_and_numbers_are_found_in_lines_of_text(line, wanted):
     got = columns(read_text_records(*written(f"started\n{line}\n")))
     assert got == {name: [(1, pytest.approx(value, nan_ok=True))] for name, value in wanted.items()}
-
-
-def test_a_table_with_a_value_to_a_row_has_names_in_a_column():
-    assert is_long(["key", "value", "step"])
-    assert not is_long(["step", "value"])

@@ -61,18 +61,13 @@ def test_text_with_names_and_numbers_is_no_table(text):
     assert table(text) is None
 
 
-def test_a_row_is_named_by_its_line():
-    read = table("# comment\n\nstep,a\n1,5\n\n2,6\n")
-    assert [read.where(1), read.where(2)] == ["line 4", "line 6"]
-
-
 @pytest.mark.parametrize("cell", ["", " ", "None", "null", "N/A"])
 def test_texts_for_nothing_are_empty_cells(cell):
     assert table(f"step,a\n1,{cell}\n2,3\n").read(["a"])["a"].value.tolist() == [3]
 
 
-def test_what_is_no_number_is_named_with_its_line():
-    with pytest.raises(InputError, match=r"log.csv, line 4: a must be a number, got 'low'"):
+def test_what_is_no_number_is_named_with_its_row():
+    with pytest.raises(InputError, match=r"log.csv, row 2: a must be a number, got 'low'"):
         table("step,a\n1,2\n\n2,low\n").read(["a"])
 
 

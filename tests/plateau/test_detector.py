@@ -264,9 +264,9 @@ def test_processes_that_average_decide_alike():
         ({"delta": math.nan}, "delta must be a finite number of at least 0, in units of the loss, got delta = nan"),
         ({"alpha": 0}, r"alpha must be a rate in \(0, 0.5\), got alpha = 0"),
         ({"alpha": True}, r"alpha must be a rate in \(0, 0.5\), got alpha = True"),
-        ({"min_steps": 10}, "min_steps must be a whole number of at least 24, got min_steps = 10"),
-        ({"ahead": 0.5}, "ahead must be a whole number of at least 1, got ahead = 0.5"),
-        ({"mode": "low"}, "mode must be min or max, got mode = 'low'"),
+        ({"min_steps": 10}, "min_steps must be a whole number, at least 24, got min_steps = 10"),
+        ({"ahead": 0.5}, "ahead must be a positive whole number, got ahead = 0.5"),
+        ({"mode": "low"}, "mode must be min or max, got 'low'"),
     ],
 )
 def test_arguments_are_checked(options, text):

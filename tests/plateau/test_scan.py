@@ -165,14 +165,14 @@ def test_where_noise_hides_it_that_is_said():
             "The end could not be tested: more than a tenth of its values are not finite.",
         ),
         (
-            0.01 * np.arange(60.0),
+            np.arange(60.0) / 128,
             {"alpha": 0.01},
-            "From step 5 to 32 the metric got worse, not merely no better. If larger is better, use mode max.",
+            "From step 9 to 32 the metric got worse, not merely no better. If larger is better, use mode max.",
         ),
         (
-            -0.01 * np.arange(60.0),
+            -np.arange(60.0) / 128,
             {"mode": "max"},
-            "From step 5 to 32 the metric got worse, not merely no better. If smaller is better, use mode min.",
+            "From step 9 to 32 the metric got worse, not merely no better. If smaller is better, use mode min.",
         ),
         (
             TrainingLog("a", [*range(40), *range(50, 850, 20)], np.ones(80)),
@@ -203,11 +203,11 @@ def test_a_rate_given_takes_the_place_of_that_of_the_log(drops):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"min_rows": 23}, "min_rows must be a whole number of at least 24, got min_rows = 23"),
-        ({"ahead": 0}, "ahead must be a whole number of at least 1, got ahead = 0"),
+        ({"min_rows": 23}, "min_rows must be a whole number, at least 24, got min_rows = 23"),
+        ({"ahead": 0}, "ahead must be a positive whole number, got ahead = 0"),
         ({"alpha": 0.5}, r"alpha must be a rate in (0, 0.5), got alpha = 0.5"),
         ({"delta": -1.0}, "delta must be a finite number of at least 0, in units of the loss, got delta = -1.0"),
-        ({"mode": "up"}, "mode must be min or max, got mode = 'up'"),
+        ({"mode": "up"}, "mode must be min or max, got 'up'"),
         ({"lr": [1, 2]}, "values: step and lr must be lists of one length, got shapes (30,), (2,)"),
         ({"log": "metrics.csv"}, "log must be a TrainingLog or a list of numbers, got log = 'metrics.csv'"),
         ({"log": []}, "values: a log needs at least one row, got none"),

@@ -13,7 +13,7 @@ from support.scripted import evidence, valley
 from lrfinder import suggest
 from lrfinder.answer.choose import choose
 from lrfinder.answer.comparison import compare
-from lrfinder.report.comparison_page import COLOURS, commands_of, comparison_html, comparison_png, draw_comparison
+from lrfinder.report.comparison_page import COLOURS, comparison_html, comparison_png, draw_comparison, list_commands
 from lrfinder.report.figure import Palette
 
 FAST = choose(evidence(valley(-6.0, lengths=(40,)), noise=0.001), steps=500).with_environment(
@@ -41,7 +41,7 @@ def test_a_page_has_a_column_per_result_the_lowest_first():
 
 def test_what_one_command_made_is_told_once():
     comparison = compare({"a": FAST, "b": FAST, "c": SLOW, "d": SLOW.with_environment(command="x")})
-    assert commands_of(comparison, "x") == [("a, b", "lrfinder suggest --seed 1")]
+    assert list_commands(comparison, "x") == [("a, b", "lrfinder suggest --seed 1")]
 
 
 def test_a_page_needs_nothing_else_and_escapes_everything():

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from lrfinder.report.figure import SERIES, STAND_INS, draw_svg, label
+from lrfinder.report.figure import SERIES, STAND_INS, draw_svg, shorten
 
 
 def chart(text="x"):
@@ -64,4 +64,4 @@ def test_ids_are_its_own_and_all_are_found():
     ],
 )
 def test_names_are_short_and_plain(name, shown):
-    assert label(name) == shown
+    assert shorten(name) == shown

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from support.losslogs import made
 
 from lrfinder import Detector, find_plateaus, forecast, plot_forecast, plot_plateaus
-from lrfinder.report.log_plots import forecast_png, forecast_view, plateau_png, plateau_view, plot_forecast_lr
+from lrfinder.report.log_plots import forecast_png, forecast_view, plateau_png, plateau_view
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +139,6 @@ def test_it_is_drawn_where_asked_of_forecast_plot(found):
     assert texts[:3] == ["logs", "fits", f"late predicted, mean error {found.targets[0].mae:.4f}"]
     low, top = ax.get_ylim()
     assert low < found.optimal.final_loss < top
-    rates = plot_forecast_lr(found, Figure().subplots())
-    assert rates.get_ylabel() == "learning rate"
-    assert len(rates.lines) == len(forecast_view(found)) - 2
 
 
 def test_a_new_figure_is_made_when_none_is_given_of_forecast_plot(found):

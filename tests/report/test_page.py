@@ -19,8 +19,8 @@ from lrfinder.answer.choose import choose
 from lrfinder.evidence.range_fit import fit_range
 from lrfinder.evidence.valley import fit_valley
 from lrfinder.report.figure import Palette
-from lrfinder.report.page import TITLES, drawings, report_html, report_png, report_values, texts_of
-from lrfinder.report.summary import Findings
+from lrfinder.report.page import TITLES, describe_charts, draw_rates, plan_drawings, report_html, report_png
+from lrfinder.report.summary import Findings, report_values
 
 LOSSES = valley(-6.0, lengths=(40,))
 
@@ -201,7 +201,7 @@ def test_a_notebook_shows_a_fragment_with_answer_and_curve(kind):
 @pytest.mark.parametrize("charts", [1, 2, 3])
 def test_a_picture_is_a_png_that_holds_every_chart(charts):
     made = {1: suggest(synthetic()), 2: suggestion(), 3: searched()}[charts]
-    assert len(drawings(Findings.of(made))) == charts
+    assert len(plan_drawings(Findings.of(made))) == charts
     picture = report_png(made)
     assert picture.startswith(b"\x89PNG\r\n")
     width, height = struct.unpack(">II", picture[16:24])
@@ -314,21 +314,34 @@ ANSWER = choose(evidence(LOSSES, noise=0.001), steps=500)
 )
 def test_what_there_is_evidence_for_is_drawn_in_order_and_described(suggestion, names):
     findings = Findings.of(suggestion)
-    found = drawings(findings)
+    found = plan_drawings(findings)
     assert list(found) == names
     assert [name for name in TITLES if name in found] == names
     for name, draw in found.items():
-        assert re.search(r"\d", texts_of(findings)[name])
+        assert re.search(r"\d", describe_charts(findings)[name])
         figure = Figure()
         draw(figure, Palette())
         assert figure.axes[0].has_data()
 
 
 def test_the_descriptions_hold_the_numbers():
-    texts = texts_of(Findings.of(ANSWER))
+    texts = describe_charts(Findings.of(ANSWER))
     lowest = min(ANSWER.evidence.rung, key=lambda o: o.mean)
     assert (
-        f"6 probes of 40 steps from 0.002 to 0.062, the lowest {lowest.mean:.4g} at {lowest.probe.lr:.2g}."
+        f"6 probes of 40 steps, from 0.002 to 0.062: the best ended at {lowest.mean:.4g}, at {lowest.probe.lr:.2g}."
         in texts["probes"]
     )
     assert f"wsd: {ANSWER.policy.text}, from {ANSWER.lr:.3g}" in texts["rates"]
+
+
+def test_every_policy_has_its_axes_on_one_scale_the_one_taken_in_its_colour():
+    courses = Findings.of(ANSWER).courses
+    axes = Figure().subplots(3, 2).ravel()
+    draw_rates(courses, axes, Palette())
+    assert len({ax.get_ylim() for ax in axes}) == 1
+    assert [ax.lines[0].get_color() == Palette().answer for ax in axes] == [True] + [False] * 5
+    for ax, course in zip(axes, courses, strict=True):
+        assert ax.get_title(loc="left") == course.alternative.policy.name
+        assert ax.lines[0].get_ydata() == pytest.approx(course.lr)
+        assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "500"]
+        assert course.lr.max() < ax.get_ylim()[1]

@@ -7,9 +7,9 @@ import pytest
 from support.curves import pure_noise, synthetic
 from support.scripted import evidence, valley
 
-from lrfinder import Reason, suggest
+from lrfinder import Policy, Reason, suggest
 from lrfinder.answer.choose import choose
-from lrfinder.report.summary import Findings, Verdict
+from lrfinder.report.summary import Findings, Verdict, list_courses
 
 LOSSES = valley(-6.0, lengths=(40,))
 ANSWER = choose(evidence(LOSSES, noise=0.001), steps=500)
@@ -75,3 +75,58 @@ def test_what_was_seen_counts_the_probes_and_what_blew_up():
 def test_a_range_test_says_no_more_than_it_knows():
     found = verdict(suggest(synthetic()))
     assert (found.because, found.costs, len(found.confidence)) == ("", (), 1)
+
+
+COURSES = list_courses(ANSWER)
+
+
+def test_the_one_suggested_comes_first_and_a_constant_rate_is_there():
+    names = [course.alternative.policy.name for course in COURSES]
+    assert names[0] == ANSWER.policy.name
+    assert "constant" in names
+    assert len(names) == len(set(names)) == 6
+    assert [course.taken for course in COURSES] == [True] + [False] * 5
+
+
+def test_the_others_come_in_the_order_of_their_gain_on_other_trainings():
+    gains = [course.alternative.gain for course in COURSES[1:]]
+    assert gains == sorted(gains, reverse=True)
+
+
+def test_the_rates_are_those_of_the_policies_at_their_own_peaks():
+    for course in COURSES:
+        one = course.alternative
+        assert (course.step[0], course.step[-1]) == (0, 500)
+        assert course.lr == pytest.approx([one.lr * one.policy(int(step)) for step in course.step])
+
+
+def test_a_range_test_has_the_same_courses():
+    shown = list_courses(suggest(synthetic(), steps=1000))
+    assert len(shown) == 6
+    assert shown[0].taken
+    assert shown[0].lr.max() == pytest.approx(suggest(synthetic(), steps=1000).lr)
+
+
+def test_without_alternatives_there_is_the_policy_alone():
+    (course,) = list_courses(dataclasses.replace(ANSWER, alternatives=()))
+    assert course.taken
+    assert course.lr.max() == pytest.approx(ANSWER.lr)
+
+
+def test_a_policy_of_ones_own_is_shown_first():
+    own = ANSWER.with_policy(Policy("wsd", 500, params={"cooldown": 0.1}))
+    shown = list_courses(own)
+    assert shown[0].alternative.policy == own.policy
+    assert shown[0].taken
+    assert shown[0].lr.max() == pytest.approx(own.lr)
+
+
+@pytest.mark.parametrize("change", [{"horizon": None}, {"policy": None}, {"lr": None}])
+def test_without_a_schedule_there_are_no_courses(change):
+    assert list_courses(dataclasses.replace(ANSWER, **change)) == ()
+
+
+def test_a_long_training_is_quick_to_draw():
+    answer = choose(evidence(valley(-6.0, lengths=(40,))), steps=10_000_000)
+    assert all(course.step.size <= 201 for course in list_courses(answer))
+    assert list_courses(answer)[0].step[-1] == 10_000_000

@@ -1,20 +1,132 @@
-"""`lrfinder forecast` and `lrfinder plateau`, the commands that read logs: their options, and what they print."""
+"""The commands that read files: `lrfinder report`, `lrfinder forecast` and `lrfinder plateau`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrfinder.cli.options import count, steps
-from lrfinder.files import check_picture, replace_file
+from lrfinder.errors import InputError
+from lrfinder.files import SCHEMA_VERSION, check_picture, check_writable, json_object, read_text, replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from lrfinder.answer.suggestion import Suggestion
     from lrfinder.logs.forecast import Forecast
+    from lrfinder.logs.log import TrainingLog
 
-__all__ = ["add_forecast", "add_plateau", "run_forecast", "run_plateau"]
+__all__ = ["add_forecast", "add_plateau", "add_report", "read_results"]
+
+_KINDS = (".html", ".md", ".png")
+
+_REPORT = """\
+examples:
+  lrfinder suggest --out result.json                keep a result
+  lrfinder report result.json                       its page: lrfinder-report.html
+  lrfinder report result.json -o result.md          .html, .md or .png
+  lrfinder report sgd.json adamw.json -o both.html  side by side, ranked if their losses compare
+
+exit codes: 0 written (also if the result is a refusal), 2 bad input, 130 interrupted
+"""
+
+
+def add_report(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add `lrfinder report`."""
+    parser = commands.add_parser(
+        "report",
+        help="show saved results as a page, text or picture",
+        description="Make a page, text or picture of results that lrfinder suggest --out has written.",
+        epilog=_REPORT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=_run_report)
+    parser.add_argument("results", nargs="+", metavar="RESULT.json", help="several are shown side by side")
+    parser.add_argument(
+        "-o", "--out", default="lrfinder-report.html", metavar="PATH", help=f"{', '.join(_KINDS)} (%(default)s)"
+    )
+
+
+def _run_report(options: argparse.Namespace, command: str) -> int:
+    kind = Path(options.out).suffix.lower()
+    if kind not in _KINDS:
+        raise InputError(f"--out must name a file that ends in {', '.join(_KINDS)}, got {options.out}")
+    check_writable(options.out, "--out")
+    if os.path.realpath(options.out) in map(os.path.realpath, options.results):
+        raise InputError(f"--out must not name one of the results, got {options.out}")
+
+    found = read_results(options.results)
+    suggestion, *others = found.values()
+    replace_file(options.out, _several(found, kind, command) if others else _one(suggestion, kind))
+    print(f"Report    {options.out}")
+    return 0
+
+
+def _one(suggestion: Suggestion, kind: str) -> str | bytes:
+    if kind == ".md":
+        from lrfinder.report.markdown import report_markdown
+
+        return report_markdown(suggestion)
+    from lrfinder.report.page import report_html, report_png
+
+    return report_png(suggestion) if kind == ".png" else report_html(suggestion)
+
+
+def _several(suggestions: Mapping[str, Suggestion], kind: str, command: str) -> str | bytes:
+    from lrfinder.answer.comparison import compare
+
+    comparison = compare(suggestions)
+    if kind == ".md":
+        from lrfinder.report.markdown import comparison_markdown
+
+        return comparison_markdown(comparison, command)
+    from lrfinder.report.comparison_page import comparison_html, comparison_png
+
+    return comparison_png(comparison) if kind == ".png" else comparison_html(comparison, command)
+
+
+def read_results(paths: Sequence[str]) -> dict[str, Suggestion]:
+    """Read suggestions from JSON documents, each of one suggestion or of a comparison of several.
+
+    Returns:
+        The suggestions in the order read, each by a label: the name of the file without its ending, the name of the
+        optimizer in a comparison, or both if there are several files; a number follows a label that occurs twice.
+
+    Raises:
+        InputError: a file is missing, unreadable, no JSON or no result; the text names file, field and value.
+    """
+    found: dict[str, Suggestion] = {}
+    for path in paths:
+        for optimizer, suggestion in _read(path):
+            parts = (Path(path).stem if len(paths) > 1 or not optimizer else "", optimizer)
+            label = unique = " ".join(filter(None, parts))
+            number = 2
+            while unique in found:
+                unique, number = f"{label} ({number})", number + 1
+            found[unique] = suggestion
+    return found
+
+
+def _read(path: str) -> Iterator[tuple[str, Suggestion]]:
+    from lrfinder.answer.suggestion import Suggestion
+
+    document = json_object(read_text(Path(path), "JSON written by lrfinder suggest --out"), path)
+    if "comparison" not in document:
+        yield "", Suggestion.from_dict(document, path)
+        return
+    if document.get("schema_version") != SCHEMA_VERSION:
+        raise InputError(f"{path}: schema_version must be {SCHEMA_VERSION}, got {document.get('schema_version')!r:.60}")
+    entries = document["comparison"]
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"{path}: comparison must be a list of results, at least one, got {entries!r:.60}")
+    for i, entry in enumerate(entries):
+        name = f"{path}: comparison[{i}]"
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("optimizer"), str):
+            raise InputError(f"{name}: must be an object with the name of an optimizer, got {entry!r:.60}")
+        yield entry["optimizer"], Suggestion.from_dict({"schema_version": SCHEMA_VERSION, **entry}, name)
+
 
 _LOGS = """\
 A log is a table (CSV, tabs, spaces), JSON or JSON lines, trainer_state.json, event files of TensorBoard
@@ -43,6 +155,7 @@ def add_forecast(commands: argparse._SubParsersAction[Any]) -> None:
         epilog=_FORECAST,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(run=_run_forecast)
     add = parser.add_argument
     add("runs", nargs="+", metavar="LOG", help="log of a training, in any format, or a folder that holds it")
     add("--schedule", action="append", metavar="NAME", help="policy to predict; may be repeated (default: all)")
@@ -57,26 +170,12 @@ def add_forecast(commands: argparse._SubParsersAction[Any]) -> None:
     add("--json", action="store_true", help="print only the JSON document")
 
 
-def run_forecast(options: argparse.Namespace) -> int:
-    """Read the logs, predict, draw, print; return the exit code."""
+def _run_forecast(options: argparse.Namespace, command: str) -> int:
     check_picture(options.plot, [*options.runs, *options.target])
 
     from lrfinder.logs.forecast import forecast
-    from lrfinder.logs.read import read_log
 
-    runs, targets = (
-        [
-            read_log(
-                path,
-                options.loss_column,
-                step_column=options.step_column,
-                lr_column=options.lr_column,
-                for_forecast=True,
-            )
-            for path in paths
-        ]
-        for paths in (options.runs, options.target)
-    )
+    runs, targets = ([_read_log(path, options) for path in paths] for paths in (options.runs, options.target))
     found = forecast(
         runs, options.schedule, options.steps, peak_lr=options.peak_lr, warmup_steps=options.warmup_steps,
         end_lr=options.end_lr, optimal=options.optimal, targets=targets,
@@ -153,6 +252,7 @@ def add_plateau(commands: argparse._SubParsersAction[Any]) -> None:
         epilog=_PLATEAU,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(run=_run_plateau)
     add = parser.add_argument
     add("log", metavar="LOG", help="log of a training, in any format, or a folder that holds it")
     _add_columns(parser, "--loss-column", "--column")
@@ -170,15 +270,10 @@ def add_plateau(commands: argparse._SubParsersAction[Any]) -> None:
     add("--json", action="store_true", help="print only the JSON document")
 
 
-def run_plateau(options: argparse.Namespace) -> int:
-    """Read the log, find its plateaus, draw, print; return the exit code."""
+def _run_plateau(options: argparse.Namespace, command: str) -> int:
     check_picture(options.plot, [options.log])
 
-    from lrfinder.logs.read import read_log
-
-    log = read_log(  # before torch is loaded
-        options.log, options.loss_column, step_column=options.step_column, lr_column=options.lr_column
-    )
+    log = _read_log(options.log, options)  # before torch is loaded
 
     from lrfinder.plateau.scan import find_plateaus
 
@@ -198,3 +293,12 @@ def _add_columns(parser: argparse.ArgumentParser, *loss: str) -> None:
     add(*loss, metavar="NAME", help="column of the metric (default: the training loss)")
     add("--lr-column", metavar="NAME", help="column of the learning rate (default: the first)")
     add("--step-column", metavar="NAME", help="column of the steps (default: the one named like steps)")
+
+
+def _read_log(path: str, options: argparse.Namespace) -> TrainingLog:
+    from lrfinder.logs.read import read_log
+
+    return read_log(
+        path, options.loss_column, step_column=options.step_column, lr_column=options.lr_column,
+        for_forecast=options.command == "forecast",
+    )  # fmt: skip
