@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lrfinder.cli.arguments import arguments_for
+from lrfinder.cli.options import arguments_for
 from lrfinder.errors import InputError, LRFinderError, TargetError, did_you_mean
 
 __all__ = ["CodeRef", "add_working_folder", "import_module", "user_code_errors", "without_byte_code"]

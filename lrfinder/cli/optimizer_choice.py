@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.cli.arguments import parse_argument, takes
 from lrfinder.cli.code_ref import import_module, user_code_errors
+from lrfinder.cli.options import parse_argument, takes
 from lrfinder.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:

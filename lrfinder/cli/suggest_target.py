@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.cli.arguments import parse_literal
 from lrfinder.cli.code_ref import CodeRef
+from lrfinder.cli.options import parse_literal
 from lrfinder.errors import InputError, one_of
 from lrfinder.probing.options import SearchOptions
 from lrfinder.schedules.policy import POLICIES

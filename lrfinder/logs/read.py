@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from lrfinder.errors import InputError
-from lrfinder.logs.folders import event_files, log_in, read_events, read_mlflow
+from lrfinder.logs.formats import event_files, log_in, read_events, read_json, read_mlflow, read_text_records
 from lrfinder.logs.log import TrainingLog
-from lrfinder.logs.records import read_json, read_text_records
 from lrfinder.logs.table import LogTable, Series, check_size, first_lines, read_table
 
 __all__ = ["drop_rewound_steps", "is_lr_name", "open_log", "plain_name", "read_log"]

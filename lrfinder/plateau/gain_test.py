@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
-from lrfinder.plateau.slope import TO_SD, Slope, slope_of
+from lrfinder.plateau.blocks import TO_SD, Slope, slope_of
 
 __all__ = ["LEAST_STEPS", "GainTest", "Plateau", "Record", "judge_progress", "next_look", "run_gain_test", "tolerance"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from lrfinder import TrainingLog
 from lrfinder.logs.loss_law import exposure, law_and_gradient
@@ -55,6 +56,7 @@ def write_log(log, path):
 
 def write_events(folder, rows, *, tag="loss", new_style=False, text=None):
     """Write ``(step, value)`` rows as torch does."""
+    pytest.importorskip("tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(folder) as writer:
