@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lrfinder.advice.curvature import CurvatureLimit as CurvatureLimit
     from lrfinder.advice.gradient_noise import NoiseScale as NoiseScale
+    from lrfinder.advice.rescale import Rescaled as Rescaled
     from lrfinder.answer.choose import suggest as suggest
     from lrfinder.answer.comparison import Comparison as Comparison
     from lrfinder.answer.comparison import compare as compare
@@ -54,6 +55,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "advice.curvature": ("CurvatureLimit",),
     "advice.gradient_noise": ("NoiseScale",),
+    "advice.rescale": ("Rescaled",),
     "answer.choose": ("suggest",),
     "answer.comparison": ("Comparison", "compare"),
     "answer.reason": ("Reason",),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrfinder.advice.gradient_noise import NORMAL_90
 from lrfinder.errors import InputError
 
 __all__ = ["CurvatureLimit", "limit_from", "stability_constant", "top_curvature"]
@@ -18,8 +19,6 @@ Array = NDArray[np.float64]
 
 _TOLERANCE = 1e-3
 """Relative error of an eigenvalue at which Lanczos ends; the noise from batch to batch is larger."""
-
-_NORMAL_90 = 1.645
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def limit_from(sharpness: Sequence[float], kind: str, settings: Mapping[str, Any
     mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(values.size)
     if mean <= 0:
         raise InputError(f"the largest eigenvalue of the Hessian must be positive for a limit, got {mean:.3g}")
-    low, high = mean + _NORMAL_90 * error, mean - _NORMAL_90 * error
+    low, high = mean + NORMAL_90 * error, mean - NORMAL_90 * error
     return CurvatureLimit(
         constant / mean, constant / low, constant / high if high > 0 else math.inf, mean, constant, form, source
     )

@@ -12,12 +12,13 @@ from numpy.typing import ArrayLike
 from lrfinder.errors import InputError, whole_number
 from lrfinder.files import number_to_json
 
-__all__ = ["MIN_BATCHES", "NoiseScale", "estimate_noise_scale"]
+__all__ = ["MIN_BATCHES", "NORMAL_90", "NoiseScale", "estimate_noise_scale"]
 
 MIN_BATCHES = 4
 """Minimum number of batch gradients from which an interval can be estimated."""
 
-_NORMAL_90 = 1.645
+NORMAL_90 = 1.645
+"""Standard deviations from the middle of a 90% interval to its ends."""
 
 _SOURCE = "McCandlish et al. 2018, sections 2.2 and 2.3, appendix A.1 (arXiv 1812.06162)"
 
@@ -118,7 +119,7 @@ def estimate_noise_scale(squares: ArrayLike, products: ArrayLike, batch_size: in
         ]
     )
     error = math.sqrt((count - 1) / count * float(((others - others.mean()) ** 2).sum()))
-    low, high = (_reciprocal(whole + sign * _NORMAL_90 * error, batch_size) for sign in (1, -1))
+    low, high = (_reciprocal(whole + sign * NORMAL_90 * error, batch_size) for sign in (1, -1))
     return NoiseScale(_reciprocal(whole, batch_size), low, high, batch_size, count)
 
 

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lrfinder.advice.gradient_noise import NoiseScale
+from lrfinder.advice.rescale import Answer, Rescaled, family_of, rescale
 from lrfinder.answer.ranking import Alternative, named_policy, peak_for, peak_for_schedule
 from lrfinder.answer.reason import Reason
-from lrfinder.answer.suggestion_document import read_document
+from lrfinder.answer.suggestion_document import read_document, write_document
 from lrfinder.answer.suggestion_text import headline_of, lines_of, repr_of
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import Curve
 from lrfinder.evidence.probe import Evidence, Outcome
 from lrfinder.evidence.range_fit import RangeFit
 from lrfinder.evidence.valley import ValleyFit, fit_valley
-from lrfinder.files import SCHEMA_VERSION, number_to_json
-from lrfinder.schedules.code import write_code
+from lrfinder.schedules.code import parse_optimizer, write_code
 from lrfinder.schedules.optimizer_lr import apply_lr, configured_lrs, scaled_lrs, scheduled
 from lrfinder.schedules.policy import Policy
 
@@ -245,6 +246,34 @@ class Suggestion:
             caveats=(*self.caveats, *caveats),
         )
 
+    def rescale(
+        self,
+        batch_size: tuple[int, int] | None = None,
+        *,
+        steps: int | None = None,
+        devices: int | tuple[int, int] = 1,
+        noise_scale: float | NoiseScale | None = None,
+        optimizer: str | None = None,
+    ) -> Rescaled:
+        """Return the best peak rate after a change of batch size, devices or length, by rules that were measured.
+
+        Args:
+            batch_size: examples per optimizer step on one device, before and after, such as (64, 512).
+            steps: optimizer steps of the new training; by default as many as see the same number of examples.
+            devices: devices before and after, which average their gradients; or after, if there was one before.
+            noise_scale: that of `lrfinder.measure_noise_scale`; the rate then stops rising with larger batches.
+            optimizer: "sgd" or "adam", the family; by default that of the optimizer that was searched with.
+
+        Raises:
+            InputError: the suggestion was refused, nothing changes, an argument breaks a rule, or no rule was measured
+                for the optimizer.
+        """
+        low, high = self.interval
+        made = parse_optimizer(self.environment.get("optimizer"))
+        family = optimizer if optimizer is not None or made is None else family_of(made[0])
+        answer = Answer(self._lr(), low, high, self.horizon)
+        return rescale(answer, fit_valley(self.evidence), family, batch_size, steps, devices, noise_scale)
+
     def with_group_lrs(self, lrs: Sequence[float]) -> Suggestion:
         """Return a copy that records the learning rates as they were written back."""
         return dataclasses.replace(self, param_group_lrs=tuple(lrs))
@@ -294,28 +323,7 @@ class Suggestion:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the suggestion as the JSON document of schema version 1."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "status": self.status,
-            "reason": None if self.reason is None else self.reason.value,
-            "lr": self.lr,
-            "lr_low": self.lr_low,
-            "lr_high": self.lr_high,
-            "param_group_lrs": list(self.param_group_lrs),
-            "policy": self._policy_to_dict(),
-            "alternatives": [alternative.to_dict() for alternative in self.alternatives],
-            "method": self.method,
-            "horizon": self.horizon,
-            "steps_spent": self.steps_spent,
-            "seconds": self.seconds,
-            "caveats": list(self.caveats),
-            "curves": [curve.to_dict() for curve in self.curves],
-            "fit": self.fit,
-            "environment": dict(self.environment),
-            "probes": [outcome.to_dict() for outcome in self.probes],
-            "cost_of_error": [[factor, number_to_json(loss)] for factor, loss in self.cost_of_error],
-            "interrupted": self.interrupted,
-        }
+        return write_document(self)
 
     def _lr(self) -> float:
         if self.lr is None:
@@ -327,14 +335,6 @@ class Suggestion:
         if self.policy is None:
             raise InputError("a suggestion for a schedule of your own has no policy: create that schedule")
         return self.policy
-
-    def _policy_to_dict(self) -> dict[str, Any] | None:
-        if self.policy is None:
-            return None
-        chosen = self.chosen
-        gains = (None, None, None) if chosen is None else (chosen.gain, chosen.gain_low, chosen.gain_high)
-        names = ("predicted_gain", "predicted_gain_low", "predicted_gain_high")
-        return {**self.policy.to_dict(), **dict(zip(names, gains, strict=True))}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], name: str = "suggestion") -> Suggestion:

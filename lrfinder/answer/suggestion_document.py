@@ -1,4 +1,4 @@
-"""The JSON document of a suggestion, schema version 1, checked field by field; `Suggestion.to_dict` writes it."""
+"""The JSON document of a suggestion, schema version 1: written, and read field by field with checks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lrfinder.files import (
     excerpt,
     list_reader,
     number_reader,
+    number_to_json,
     optional,
     read_any_number,
     read_flag,
@@ -27,7 +28,38 @@ from lrfinder.files import (
 )
 from lrfinder.schedules.policy import Policy
 
-__all__ = ["read_document"]
+__all__ = ["read_document", "write_document"]
+
+
+def write_document(suggestion: Any) -> dict[str, Any]:
+    """Return the document of a `Suggestion`, JSON-ready."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "status": suggestion.status,
+        "reason": None if suggestion.reason is None else suggestion.reason.value,
+        "lr": suggestion.lr,
+        "lr_low": suggestion.lr_low,
+        "lr_high": suggestion.lr_high,
+        "param_group_lrs": list(suggestion.param_group_lrs),
+        "policy": None if suggestion.policy is None else {**suggestion.policy.to_dict(), **_gains(suggestion.chosen)},
+        "alternatives": [alternative.to_dict() for alternative in suggestion.alternatives],
+        "method": suggestion.method,
+        "horizon": suggestion.horizon,
+        "steps_spent": suggestion.steps_spent,
+        "seconds": suggestion.seconds,
+        "caveats": list(suggestion.caveats),
+        "curves": [curve.to_dict() for curve in suggestion.curves],
+        "fit": suggestion.fit,
+        "environment": dict(suggestion.environment),
+        "probes": [outcome.to_dict() for outcome in suggestion.probes],
+        "cost_of_error": [[factor, number_to_json(loss)] for factor, loss in suggestion.cost_of_error],
+        "interrupted": suggestion.interrupted,
+    }
+
+
+def _gains(chosen: Alternative | None) -> dict[str, float | None]:
+    gains = (None, None, None) if chosen is None else (chosen.gain, chosen.gain_low, chosen.gain_high)
+    return dict(zip(("predicted_gain", "predicted_gain_low", "predicted_gain_high"), gains, strict=True))
 
 
 def read_document(data: Mapping[str, Any], name: str) -> dict[str, Any]:

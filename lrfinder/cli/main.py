@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from lrfinder import __version__
-from lrfinder.cli import file_commands, options, suggest
+from lrfinder.cli import file_commands, options, rescale, suggest
 from lrfinder.cli.suggest_target import split_dotted
 from lrfinder.cli.terminal import name_options
 from lrfinder.errors import InputError, LRFinderError, UnsupportedError
@@ -59,7 +59,7 @@ def _run(arguments: list[str]) -> int:
         raise type(error)(name_options(str(error), set(vars(chosen)) - _NO_OPTIONS)) from error
 
 
-_NO_OPTIONS = {"target", "curve", "command", "dotted", "log", "run", "runs", "results"}
+_NO_OPTIONS = {"target", "curve", "command", "dotted", "log", "run", "runs", "result", "results"}
 """Entries of the parsed options that are not options named like an argument of the library."""
 
 
@@ -111,4 +111,5 @@ def _parser() -> argparse.ArgumentParser:
     file_commands.add_forecast(commands)
     file_commands.add_plateau(commands)
     file_commands.add_report(commands)
+    rescale.add_parser(commands)
     return parser

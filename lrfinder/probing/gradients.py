@@ -32,19 +32,22 @@ def measure_noise_scale(
     loss_fn: LossFunction,
     loader: Iterable[Any],
     *,
+    after: int = 0,
     batches: int = 32,
     batch_size: int | None = None,
 ) -> NoiseScale:
-    """Measure the gradient noise scale of a model as it is, and put everything back.
+    """Measure the gradient noise scale of a model after a few steps of training, and put everything back.
 
     It takes two passes over the batches, forward and backward, in train mode; memory for two more gradients suffices.
-    Measure a model that has trained for a while: at the start the noise scale is far smaller than later on.
+    Before the first step the noise scale is often far smaller than later on (docs/advice.md): let a new model train
+    for 5% of its steps at the suggested rate.
 
     Args:
         model: the network, at the state of interest.
-        optimizer: over the model's parameters; it takes no step.
+        optimizer: over the model's parameters, with the rates to train with.
         loss_fn: as `lrfinder.find_lr` has it; must average over the examples of a batch.
         loader: training batches in random order.
+        after: steps to train first, with a linear warmup to the rates that are set.
         batches: how many to measure, of one epoch, at least 4.
         batch_size: examples per batch; by default the length of the first tensor in a batch.
 
@@ -55,7 +58,7 @@ def measure_noise_scale(
     Source: McCandlish et al. 2018, appendix A.1 (arXiv 1812.06162).
     """
     whole_number("batches", batches, MIN_BATCHES)
-    with _frozen(model, optimizer, loss_fn, loader, batches) as (parameters, drawn, loss_of):
+    with _frozen(model, optimizer, loss_fn, loader, after, batches) as (parameters, drawn, loss_of):
         size = _examples_in(drawn[0]) if batch_size is None else batch_size
         mean, squares = torch.zeros((), dtype=torch.float64), []
         for i in range(len(drawn)):
@@ -67,9 +70,15 @@ def measure_noise_scale(
 
 
 def curvature_limit(
-    model: nn.Module, optimizer: Optimizer, loss_fn: LossFunction, loader: Iterable[Any], *, batches: int = 8
+    model: nn.Module,
+    optimizer: Optimizer,
+    loss_fn: LossFunction,
+    loader: Iterable[Any],
+    *,
+    after: int = 0,
+    batches: int = 8,
 ) -> CurvatureLimit:
-    """Measure the learning rate that the curvature leaves stable, at the model as it is, and put everything back.
+    """Measure the learning rate that the curvature leaves stable after a few steps, and put everything back.
 
     Lanczos finds the largest eigenvalue of the Hessian of the mean loss of a few batches from some 20 to 100
     Hessian-vector products; that of each batch along its eigenvector gives the interval. Adam and RMSprop count with
@@ -77,14 +86,15 @@ def curvature_limit(
 
     Args:
         model: the network, at the state of interest.
-        optimizer: SGD (plain, heavy ball, Nesterov), Adam, AdamW or RMSprop; it takes no step.
+        optimizer: SGD (plain, heavy ball, Nesterov), Adam, AdamW or RMSprop, with the rates to train with.
         loss_fn: as `lrfinder.find_lr` has it; must be twice differentiable.
         loader: training batches.
+        after: steps to train first, with a linear warmup to the rates that are set.
         batches: how many to measure, of one epoch, at least 4.
 
     Raises:
-        InputError: an argument breaks a rule, or the limit of this optimizer is not known; Adam and RMSprop must have
-            taken a step.
+        InputError: an argument breaks a rule, or the limit of this optimizer is not known; Adam and RMSprop must
+            have taken a step.
         UnsupportedError: the loader or the data cannot be wound back.
 
     Source: Cohen et al. 2021, appendix B (arXiv 2103.00065); Cohen et al. 2022, section 3 (arXiv 2207.14484).
@@ -94,7 +104,7 @@ def curvature_limit(
     stability_constant(kind, settings)
     if any(group.get(name) != settings.get(name) for group in optimizer.param_groups for name in _DYNAMICS):
         raise InputError(f"optimizer must have the same {', '.join(_DYNAMICS)} in every param group for a limit")
-    with _frozen(model, optimizer, loss_fn, loader, batches) as (parameters, drawn, loss_of):
+    with _frozen(model, optimizer, loss_fn, loader, after, batches) as (parameters, drawn, loss_of):
         scale, decay = _metric(optimizer, parameters)
 
         def curvature(i: int, vector: Tensor) -> Tensor:
@@ -118,11 +128,15 @@ _DYNAMICS = ("momentum", "dampening", "nesterov", "betas")
 
 @contextmanager
 def _frozen(
-    model: nn.Module, optimizer: Optimizer, loss_fn: LossFunction, loader: Iterable[Any], batches: int
+    model: nn.Module, optimizer: Optimizer, loss_fn: LossFunction, loader: Iterable[Any], after: int, batches: int
 ) -> Iterator[tuple[list[nn.Parameter], list[Any], Callable[[int], Tensor]]]:
     """Yield the trainable parameters, batches, and the loss of batch ``i``, which is the same whenever it is called."""
     training = TorchTraining(model, optimizer, loss_fn, loader)
     with training.preserved():
+        rates = training.lrs()
+        for step in range(whole_number("after", after, 0)):
+            training.set_lrs([lr * (step + 1) / after for lr in rates])
+            training.step()
         drawn = list(itertools.islice(one_epoch(training.side_loader), batches))
         if len(drawn) < MIN_BATCHES:
             raise InputError(f"loader must yield at least {MIN_BATCHES} batches per epoch, got {len(drawn)}")

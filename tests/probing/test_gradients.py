@@ -82,9 +82,24 @@ def test_everything_is_as_before_with_dropout_batch_norm_and_shuffling():
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     loader = DataLoader(TensorDataset(inputs, targets), 16, shuffle=True)
     before = Picture(model, optimizer, loader)
-    measure_noise_scale(model, optimizer, nn.functional.mse_loss, loader, batches=5)
+    measure_noise_scale(model, optimizer, nn.functional.mse_loss, loader, batches=5, after=3)
     curvature_limit(model, optimizer, nn.functional.mse_loss, loader, batches=4)
     assert before.changes(model, optimizer, loader) == []
+
+
+def test_both_are_measured_after_the_steps_that_are_asked_for():
+    model, _, _, loader = regression(count=128)
+    twin = nn.Linear(6, 1, bias=False)
+    twin.load_state_dict(model.state_dict())
+    optimizer = torch.optim.Adam(twin.parameters(), 0.03)
+    for step, (x, y) in enumerate(list(loader)[:6]):
+        optimizer.param_groups[0]["lr"] = 0.03 * (step + 1) / 6
+        optimizer.zero_grad()
+        nn.functional.mse_loss(twin(x), y).backward()
+        optimizer.step()
+    for measure in (measure_noise_scale, curvature_limit):
+        own = measure(model, torch.optim.Adam(model.parameters(), 0.03), nn.functional.mse_loss, loader, after=6)
+        assert own == measure(twin, optimizer, nn.functional.mse_loss, loader)
 
 
 def test_attention_can_be_differentiated_twice():

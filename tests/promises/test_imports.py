@@ -51,6 +51,7 @@ def test_the_public_names_are_pinned():
         "Policy",
         "PolicyCallback",
         "Reason",
+        "Rescaled",
         "Scan",
         "Suggestion",
         "TargetError",

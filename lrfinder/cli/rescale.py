@@ -1,0 +1,71 @@
+"""`lrfinder rescale`: its options, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from lrfinder.cli.file_commands import read_results
+from lrfinder.cli.options import count
+from lrfinder.cli.terminal import render
+from lrfinder.errors import InputError
+
+__all__ = ["add_parser"]
+
+_EXAMPLES = """\
+examples:
+  lrfinder rescale result.json --batch-size 64:512                     as many examples, so an eighth of the steps
+  lrfinder rescale result.json --batch-size 64:512 --steps 100000
+  lrfinder rescale result.json --batch-size 64:64 --devices 8          on eight devices in place of one
+  lrfinder rescale result.json --steps 100000 --json
+
+exit codes: 0 rescaled, 2 bad input (also if the result is a refusal), 130 interrupted
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "rescale",
+        help="move a saved result to another batch size or length",
+        description="Say how the rate of a saved result moves with the batch size and the length of the training.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=_run)
+    add = parser.add_argument
+    add("result", metavar="RESULT.json", help="written by lrfinder suggest --out")
+    add("--batch-size", type=_pair, metavar="OLD:NEW", help="examples per step on one device")
+    add(
+        "--devices", type=_pair_or_count, default=1, metavar="[OLD:]NEW", help="devices (default: one before and after)"
+    )
+    add("--steps", type=count, metavar="N", help="steps of the new training (default: as many examples)")
+    add("--noise-scale", type=float, metavar="N", help="what measure_noise_scale returned, in examples")
+    add("--optimizer", choices=("sgd", "adam"), help="family of the optimizer (default: as searched)")
+    add("--json", action="store_true", help="print only the JSON document")
+
+
+def _run(options: argparse.Namespace, command: str) -> int:
+    """Read the result, print the rescaled rate; return the exit code."""
+    suggestion, *others = read_results([options.result]).values()
+    if others:
+        raise InputError(f"{options.result}: must hold one result, got {1 + len(others)}")
+    found = suggestion.rescale(
+        options.batch_size, steps=options.steps, devices=options.devices, noise_scale=options.noise_scale,
+        optimizer=options.optimizer,
+    )  # fmt: skip
+    print(json.dumps(found.to_dict(), indent=2) if options.json else render(found.lines(), sys.stdout))
+    return 0
+
+
+def _pair(text: str) -> tuple[int, int]:
+    old, colon, new = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"must be OLD:NEW, such as 64:512, got {text!r:.60}")
+    return count(old), count(new)
+
+
+def _pair_or_count(text: str) -> int | tuple[int, int]:
+    return _pair(text) if ":" in text else count(text)

@@ -1,0 +1,68 @@
+"""`lrfinder rescale` as it is typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.curves import pure_noise
+from support.scripted import evidence, valley
+
+from lrfinder import suggest
+from lrfinder.answer.choose import choose
+from lrfinder.cli.main import main
+
+
+@pytest.fixture
+def result():
+    return choose(evidence(valley(-6.0)), steps=500).with_environment(optimizer="torch.optim.AdamW()")
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as end:
+        main(["rescale", *arguments])
+    return (end.value.code, *capsys.readouterr())
+
+
+def saved(suggestion, name="result.json"):
+    Path(name).write_text(json.dumps(suggestion.to_dict()), encoding="utf-8")
+    return name
+
+
+def test_text_and_json_are_those_of_the_call(result, capsys):
+    scaled = result.rescale((64, 64), devices=8, steps=1000)
+    arguments = (saved(result), "--batch-size", "64:64", "--devices", "8", "--steps", "1000")
+    assert run(capsys, *arguments) == (0, f"{scaled}\n", "")
+    code, out, _ = run(capsys, *arguments, "--json")
+    assert (code, json.loads(out)) == (0, scaled.to_dict())
+
+
+def test_devices_before_and_after_a_noise_scale_and_a_family(result, capsys):
+    scaled = result.rescale((64, 32), devices=(2, 16), noise_scale=100.0, optimizer="sgd")
+    options = ("--batch-size", "64:32", "--devices", "2:16", "--noise-scale", "100", "--optimizer", "sgd")
+    assert run(capsys, saved(result), *options) == (0, f"{scaled}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--batch-size", "64"], "must be OLD:NEW, such as 64:512, got '64'"),
+        (["--batch-size", "64:x"], "--batch-size"),
+        ([], "--steps must be given, or a --batch-size or devices that change"),
+    ],
+)
+def test_bad_input_is_named(result, capsys, options, text):
+    code, out, error = run(capsys, saved(result), *options)
+    assert (code, out) == (2, "")
+    assert text in error
+
+
+def test_a_refusal_and_a_comparison_are_bad_input(result, capsys):
+    code, _, error = run(capsys, saved(suggest(pure_noise("normal", 0))), "--steps", "100")
+    assert code == 2
+    assert "refused" in error
+    entries = [{"optimizer": name, **result.to_dict()} for name in ("a", "b")]
+    Path("both.json").write_text(json.dumps({"schema_version": 1, "comparison": entries}))
+    code, _, error = run(capsys, "both.json", "--steps", "100")
+    assert (code, "must hold one result, got 2" in error) == (2, True)
