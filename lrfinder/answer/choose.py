@@ -14,6 +14,7 @@ from lrfinder.errors import checked_horizon
 from lrfinder.evidence.curve import Curve
 from lrfinder.evidence.probe import Evidence
 from lrfinder.evidence.range_fit import CLEAR, RangeFit
+from lrfinder.evidence.range_test import blown_up, last_step
 from lrfinder.evidence.valley import ValleyFit, fit_valley, memorises
 from lrfinder.schedules.policy import Policy
 
@@ -86,7 +87,11 @@ def choose(evidence: Evidence, *, steps: int | None = None) -> Suggestion:
         param_group_lrs=tuple(ratio * lr for ratio in evidence.curve.group_ratios),
         policy=policy,
         horizon=horizon,
-        caveats=(*evidence.curve.caveats, *_caveats(evidence, fit, valley, horizon, high / low)),
+        caveats=(
+            *evidence.curve.caveats,
+            *_sudden_failure(evidence.curve),
+            *_caveats(evidence, fit, valley, horizon, high / low),
+        ),
         environment=environment(),
         evidence=evidence,
         cost_of_error=costs,
@@ -103,7 +108,7 @@ def _refused(evidence: Evidence, horizon: int | None, reason: Reason) -> Suggest
         param_group_lrs=(),
         policy=None,
         horizon=horizon,
-        caveats=evidence.curve.caveats,
+        caveats=(*evidence.curve.caveats, *_sudden_failure(evidence.curve)),
         environment=environment(),
         evidence=evidence,
     )
@@ -131,6 +136,18 @@ def environment() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             facts[package] = None
     return facts
+
+
+def _sudden_failure(curve: Curve) -> list[str]:
+    """Return a caveat if a range test ended at a loss that is not finite and the one before was no highest one."""
+    end = last_step(curve.loss)[0] - 1
+    before = curve.loss[:end]
+    if not blown_up(curve.loss[end]) or (end > 1 and before[-1] > before[:-1].max()):
+        return []
+    return [
+        f"The loss of the range test was not finite at step {curve.step[end] + 1}, without having risen before: either"
+        " that batch is not finite at any learning rate (check the data), or training blew up within one step."
+    ]
 
 
 def _caveats(

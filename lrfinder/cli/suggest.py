@@ -164,7 +164,7 @@ def _suggested(
 
 
 def _dry_run(options: argparse.Namespace) -> int:
-    from lrfinder.probing.dry_run import DryRun
+    from lrfinder.probing.options import DryRun
 
     search = read_search_options(options)
     with answer_alone():

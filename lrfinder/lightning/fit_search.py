@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +12,7 @@ from lrfinder.answer.choose import choose
 from lrfinder.answer.suggestion import Suggestion
 from lrfinder.lightning.internals import check_supported, horizon, say, schedulers_of
 from lrfinder.lightning.look_ahead import rates_ahead
-from lrfinder.lightning.module_lr import number_at, numbers_of_lr
+from lrfinder.lightning.module_lr import Path, number_at, numbers_of_lr
 from lrfinder.lightning.schedule import InstalledSchedule, check_installed, install, plan_schedule, resolve_policy
 from lrfinder.lightning.training import LightningTraining
 from lrfinder.lightning.write_back import WriteBack
@@ -21,7 +23,7 @@ from lrfinder.schedules.code import describe_optimizer
 from lrfinder.schedules.optimizer_lr import configured_lrs
 from lrfinder.schedules.policy import Policy
 
-__all__ = ["FitSearch"]
+__all__ = ["FitSearch", "log_suggestion"]
 
 
 @dataclass(frozen=True)
@@ -118,3 +120,30 @@ class FitSearch:
         if len(optimizers := trainee.trainer.optimizers) == 1:
             suggestion = suggestion.with_environment(optimizer=describe_optimizer(optimizers[0], trainee.module))
         return plan_schedule(suggestion, self.resolved, trainee)
+
+
+def log_suggestion(trainer: Any, suggestion: Suggestion, numbers: Iterable[Path]) -> None:
+    """Tell the loggers: the suggestion, and the hyperparameters again with the new rate (Lightning logged the old)."""
+    values: dict[str, Any] = {}
+    module, datamodule = trainer.lightning_module, trainer.datamodule
+    if suggestion.lr is not None and module._log_hyperparams:
+        values.update(module.hparams_initial)
+        changed = {path[1] for path in numbers if path[0] == "hparams"}
+        values.update({name: _plain(module.hparams[name]) for name in changed if name in values})
+        if datamodule is not None and datamodule._log_hyperparams:
+            values.update(datamodule.hparams_initial)
+        values.pop("_class_path", None)  # LightningCLI's own
+    values.update({f"lrfinder/{key}": value for key, value in suggestion.summary().items()})
+    for logger in trainer.loggers:
+        try:
+            logger.log_hyperparams(values)
+            logger.save()
+        except Exception as error:  # MLflow, for one, forbids to change a value; no reason to lose the run
+            say(trainer, f"{type(logger).__name__} did not take the suggestion: {error}")
+
+
+def _plain(value: Any) -> Any:
+    """Return a configuration of OmegaConf as plain containers."""
+    if not type(value).__module__.startswith("omegaconf."):
+        return value
+    return importlib.import_module("omegaconf").OmegaConf.to_container(value, resolve=True)

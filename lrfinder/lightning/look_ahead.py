@@ -1,4 +1,4 @@
-"""The learning rates that the schedulers of a trainer will give: they are stepped ahead and put back."""
+"""The learning rates that the schedulers of a trainer will give, looked ahead, and whether training comes to them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,24 @@ from lrfinder.lightning.internals import (
     steps_of_epoch,
     steps_to_come,
     steps_to_epoch_end,
+    warn,
 )
 from lrfinder.lightning.isolation import do_nothing, silence
 from lrfinder.snapshot.snapshot import Snapshot
 
-__all__ = ["RatesAhead", "rates_ahead", "snapshot_of_rates"]
+__all__ = ["MARGIN", "RateWatch", "RatesAhead", "follows", "rates_ahead", "snapshot_of_rates"]
 
 _LIMIT = 10_000
 """Maximum number of times that schedulers are stepped ahead, unless a caller asks for more."""
+
+_WATCHED = 5
+"""Number of optimizer steps that a `RateWatch` looks at."""
+
+MARGIN = 20
+"""Rows beyond the peak that are looked ahead to check a change of the rates."""
+
+_SMALL = 1.07
+"""Factor below which a change of the rates is too small to be recognised."""
 
 
 @dataclass(frozen=True)
@@ -215,3 +225,84 @@ def _step(trainer: Any, config: Any, then: float, epoch: int) -> None:
         hook(trainer, "lr_scheduler_step", config.scheduler, None)
     finally:
         progress.completed, loop.epoch_progress.current.completed, loop.epoch_progress.current.processed = held
+
+
+def follows(trainer: Any, before: RatesAhead, factor: float, in_epoch: bool = False) -> bool:
+    """Return whether the rates to come are now multiplied by ``factor``, at the first step and at the peak to come.
+
+    True if schedulers cannot be looked ahead. Rates need not be exact multiples, since schedules may have floors: what
+    is asked is that they are nearer to the new than to the old ones.
+    """
+    if before.hidden or abs(math.log(factor)) < math.log(_SMALL):
+        return True
+    rows = before.rates
+    later = range(1, len(rows))
+    columns = list(zip(*rows, strict=True))
+    peaks = [max(later, key=column.__getitem__, default=0) for column in columns]
+    after = rates_ahead(trainer, max(peaks) + MARGIN, in_epoch).rates
+    for group, peak in enumerate(peaks):
+        highest = max(columns[group])
+        at = {peak, *([0] if rows[0][group] > 0.5 * highest else [])}
+        for row in at if highest > 0 else ():
+            old, new = rows[row][group], after[row][group] if row < len(after) else 0.0
+            if old > 0 and (new <= 0 or abs(math.log(new / (old * factor))) > 0.5 * abs(math.log(factor))):
+                return False
+    return True
+
+
+@dataclass
+class RateWatch:
+    """Compares the rates of the first optimizer steps with those that were written, and warns of a difference.
+
+    A callback that has read the rate before it was changed, for one, may set it again.
+
+    Attributes:
+        expected: the rates to come, after the write-back.
+        old: those before it.
+        since: the optimizer step of the trainer at which the rates were written.
+        name: the callback that wrote them.
+    """
+
+    expected: RatesAhead
+    old: RatesAhead
+    since: int
+    name: str = "LRFinder"
+
+    @classmethod
+    def of(cls, trainer: Any, old: RatesAhead, name: str = "LRFinder", in_epoch: bool = False) -> RateWatch:
+        """Watch the steps to come, at which the rates are as written now."""
+        return cls(rates_ahead(trainer, _WATCHED, in_epoch), old, int(trainer.global_step), name)
+
+    def look(self, trainer: Any, optimizer: Any) -> bool:
+        """Compare the rates of a step that is about to be taken; return whether to look at the next step too."""
+        step = trainer.global_step - self.since
+        if not 0 <= step < (_WATCHED if trainer.lightning_module.automatic_optimization else 1):
+            return False
+        row = 0
+        for other in trainer.optimizers:
+            groups = other.param_groups
+            if other is optimizer:
+                for index, group in enumerate(groups, start=row):
+                    if index < len(self.expected.rates[0]) and not self._as_expected(trainer, index, group, step):
+                        return False
+            row += len(groups)
+        return True
+
+    def _as_expected(self, trainer: Any, index: int, group: Any, step: int) -> bool:
+        got, expected = float(group["lr"]), self.expected.after(step)[index]
+        known = self.expected.in_steps and not self.expected.hidden and not self.expected.by_metric
+        if known or step == 0:
+            wrong = not math.isclose(got, expected, rel_tol=1e-3, abs_tol=1e-30)
+        else:  # only a return to the old rate is recognised
+            expected, old = self.expected.rates[0][index], self.old.rates[0][index]
+            wrong = math.isclose(got, old, rel_tol=1e-6) and not math.isclose(expected, old, rel_tol=1e-6)
+        if wrong:
+            warn(
+                trainer,
+                f"wrote a learning rate with which step {trainer.global_step} should be at {expected:.3g}, but it is at"
+                f" {got:.3g}: something else sets the rate too (a callback, a hook, a scheduler). Training follows only"
+                " if that starts from the rate that was written: check it, and let it read the optimizer's lr in"
+                " on_train_start",
+                self.name,
+            )
+        return not wrong

@@ -11,8 +11,9 @@ from typing import Any
 from lrfinder.answer.suggestion import Suggestion
 from lrfinder.errors import InputError, LRFinderError, one_of
 from lrfinder.evidence.curve import Curve
-from lrfinder.lightning.fit_search import FitSearch
+from lrfinder.lightning.fit_search import FitSearch, log_suggestion
 from lrfinder.lightning.internals import Callback, check_supported, has_started, horizon, say, warn
+from lrfinder.lightning.look_ahead import RateWatch
 from lrfinder.lightning.module_lr import number_at, put_numbers
 from lrfinder.lightning.plateau_detector import PlateauDetector
 from lrfinder.lightning.processes import TrainerProcesses
@@ -24,7 +25,6 @@ from lrfinder.lightning.schedule import (
     install,
     resolve_policy,
 )
-from lrfinder.lightning.watch import RateWatch, log_suggestion
 from lrfinder.lightning.write_back import AppliedRates
 from lrfinder.probing.options import PolicyRequest, SearchOptions
 from lrfinder.probing.progress import progress_bar
@@ -235,7 +235,7 @@ class LRFinder(Callback):
 
     def _tune(self, trainer: Any, module: Any) -> None:
         options, plateau = self.options, self.plateau
-        decays = options.policy is None and plateau is not None and plateau.decays
+        decays = options.policy is None and plateau is not None and plateau.on_plateau == "decay"
         if self._installed is not None or decays:
             options = dataclasses.replace(options, policy="keep")
         with TrainerProcesses(trainer).together():

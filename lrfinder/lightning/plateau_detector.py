@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,10 +12,9 @@ from torch import Tensor
 
 from lrfinder.errors import InputError, LRFinderError, one_of
 from lrfinder.lightning.internals import Callback, say, schedulers_of, steps_to_come, warn
-from lrfinder.lightning.lowering import anneal_rates, check_annealing, lower_rates
-from lrfinder.lightning.schedule import InstalledSchedule, install, replaces_text
-from lrfinder.lightning.watch import RateWatch
-from lrfinder.lightning.write_back import AppliedRates
+from lrfinder.lightning.look_ahead import RateWatch
+from lrfinder.lightning.schedule import InstalledSchedule, anneal_rates, check_annealing, install, replaces_text
+from lrfinder.lightning.write_back import AppliedRates, lower_rates
 from lrfinder.plateau.detector import Detector
 from lrfinder.plateau.gain_test import LEAST_STEPS, Plateau
 
@@ -25,6 +25,9 @@ _LEAST_OF_LOSSES = 768
 
 _LATEST = 0.3
 """Share of the training after which annealing begins at the latest, by default (docs/plateau.md)."""
+
+
+_say, _warn = functools.partial(say, name="PlateauDetector"), functools.partial(warn, name="PlateauDetector")
 
 
 class PlateauDetector(Callback):
@@ -131,11 +134,6 @@ class PlateauDetector(Callback):
     def events(self) -> tuple[Plateau, ...]:
         """Every plateau found."""
         return self.detector.events
-
-    @property
-    def decays(self) -> bool:
-        """Whether it lowers the learning rate."""
-        return self.on_plateau == "decay"
 
     def update(self, loss: Tensor | float, lr: Any = None) -> Plateau | None:
         """Take a loss by hand, as `lrfinder.Detector.update` does, in a loop without a trainer."""
@@ -321,14 +319,6 @@ class PlateauDetector(Callback):
         self._installed = None if installed is None else InstalledSchedule.from_dict(installed)
         applied = state_dict.get("applied")
         self._applied = None if applied is None else AppliedRates.from_dict(applied)
-
-
-def _say(trainer: Any, text: str) -> None:
-    say(trainer, text, "PlateauDetector")
-
-
-def _warn(trainer: Any, text: str) -> None:
-    warn(trainer, text, "PlateauDetector")
 
 
 def _once_in_an_epoch(trainer: Any) -> bool:

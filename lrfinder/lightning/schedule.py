@@ -10,8 +10,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lrfinder.errors import InputError, UnsupportedError
-from lrfinder.lightning.internals import Callback, has_started, horizon, internals, say, schedulers_of, warn
-from lrfinder.lightning.look_ahead import rates_ahead
+from lrfinder.lightning.internals import (
+    Callback,
+    has_started,
+    horizon,
+    internals,
+    say,
+    schedulers_of,
+    steps_to_come,
+    warn,
+)
+from lrfinder.lightning.look_ahead import rates_ahead, snapshot_of_rates
 from lrfinder.probing.options import PolicyRequest
 from lrfinder.schedules.optimizer_lr import configured_lrs, scheduled
 from lrfinder.schedules.policy import ENDLESS, Policy
@@ -26,6 +35,8 @@ _LOOKED_AT = 20
 __all__ = [
     "InstalledSchedule",
     "PolicyCallback",
+    "anneal_rates",
+    "check_annealing",
     "check_installed",
     "check_plateau_metric",
     "describe_schedule_change",
@@ -232,6 +243,45 @@ def check_installed(trainer: Any, installed: InstalledSchedule, in_epoch: bool =
             f"policy {installed.policy.name} cannot be installed in {type(trainer.lightning_module).__name__}, whose"
             " lr_scheduler_step does not step torch's schedulers as Lightning does: use policy='keep'"
         )
+
+
+def anneal_rates(trainer: Any) -> InstalledSchedule | None:
+    """Install a schedule that lowers the rates linearly to zero over the remaining steps; None if there are none.
+
+    Args:
+        trainer: within an epoch, after a step; with one optimizer, and an end that is known.
+
+    Raises:
+        UnsupportedError: training would not follow the schedule; nothing has been changed.
+    """
+    left = int(steps_to_come(trainer))
+    if left < 1:
+        return None
+    own = list(trainer.lr_scheduler_configs)
+    peaks = tuple(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
+    installed = InstalledSchedule(Policy("linear", left), peaks, trainer.global_step)
+    snapshot = snapshot_of_rates(trainer)
+    install(trainer, installed, trainer.global_step)
+    try:
+        check_installed(trainer, installed, in_epoch=True)
+    except UnsupportedError:
+        trainer.strategy.lr_scheduler_configs[:] = own
+        snapshot.restore()
+        raise
+    return installed
+
+
+def check_annealing(trainer: Any) -> None:
+    """Check that the rates could be annealed.
+
+    Raises:
+        InputError: the end of training is unknown, or there is no single optimizer that Lightning steps.
+    """
+    rule = "factor must be given with on_plateau decay, since annealing needs"
+    if not trainer.lightning_module.automatic_optimization or len(trainer.optimizers) != 1:
+        raise InputError(f"{rule} one optimizer and automatic optimization, got factor = None")
+    if not math.isfinite(steps_to_come(trainer)):
+        raise InputError(f"{rule} a training of known length (max_epochs, max_steps), got factor = None")
 
 
 class PolicyCallback(Callback):

@@ -12,14 +12,14 @@ from typing import Any
 from lrfinder.errors import InputError, UnsupportedError
 from lrfinder.lightning.internals import configure_again, say, schedulers_of
 from lrfinder.lightning.isolation import do_nothing
-from lrfinder.lightning.look_ahead import RatesAhead, rates_ahead
+from lrfinder.lightning.look_ahead import MARGIN, RatesAhead, RateWatch, follows, rates_ahead, snapshot_of_rates
 from lrfinder.lightning.module_lr import Path, number_at, put_numbers, settable
 from lrfinder.lightning.training import LightningTraining
 from lrfinder.schedules import configuration
-from lrfinder.schedules.optimizer_lr import apply_lr, configured_lrs, scaled_lrs
+from lrfinder.schedules.optimizer_lr import apply_lr, configured_lrs, reference_lr, scaled_lrs
 from lrfinder.snapshot.snapshot import Snapshot
 
-__all__ = ["AppliedRates", "WriteBack", "follows", "scale_rates"]
+__all__ = ["AppliedRates", "WriteBack", "lower_rates", "scale_rates"]
 
 Own = tuple[configuration.Path, ...]
 """Where schedulers keep values of their own that were scaled."""
@@ -27,11 +27,11 @@ Own = tuple[configuration.Path, ...]
 _REHEARSED = 2.0
 """Factor by which the rates are multiplied in a rehearsal, which is then put back."""
 
-_MARGIN = 20
-"""Rows beyond the peak that are looked ahead to check a change of the rates."""
-
 _MAX_COMPARED = 100
 """Maximum number of numbers of a table that are compared."""
+
+_LOOKED_AT = 50
+"""Number of times that schedulers are stepped ahead to see whether a lower rate lasts."""
 
 _MAX_TRIALS = 40
 """Maximum number of combinations of a scheduler's own values that are tried."""
@@ -251,7 +251,7 @@ def scale_rates(
         UnsupportedError: training would not follow; the snapshot has been restored.
     """
     schedulers = schedulers_of(trainer)
-    course = {rate for row in rates_ahead(trainer, _MARGIN, in_epoch).rates for rate in row} | {reference}
+    course = {rate for row in rates_ahead(trainer, MARGIN, in_epoch).rates for rate in row} | {reference}
     for paths in (own,) if own else _combinations(schedulers, course):
         exact = _apply(trainer, lr, reference)
         for path in paths:
@@ -297,27 +297,31 @@ def _shares(numbers: Sequence[float], course: set[float]) -> bool:
     return any(math.isclose(number, rate, rel_tol=1e-9) for number in numbers[:_MAX_COMPARED] for rate in course)
 
 
-def follows(trainer: Any, before: RatesAhead, factor: float, in_epoch: bool = False) -> bool:
-    """Return whether the rates to come are now multiplied by ``factor``, at the first step and at the peak to come.
+def lower_rates(trainer: Any, factor: float, applied: AppliedRates | None) -> tuple[AppliedRates | None, RateWatch]:
+    """Multiply all learning rates, and what schedulers make of them.
 
-    True if schedulers cannot be looked ahead. Rates need not be exact multiples, since schedules may have floors: what
-    is asked is that they are nearer to the new than to the old ones.
+    Args:
+        trainer: within an epoch, after a step.
+        factor: the factor, below 1.
+        applied: what was changed earlier in this training.
+
+    Returns:
+        What has been changed by now, for a fit that goes on, and what watches the next steps.
+
+    Raises:
+        InputError: no param group has a learning rate.
+        UnsupportedError: the schedulers would undo it; nothing has been changed.
     """
-    if before.hidden or abs(math.log(factor)) < 0.1 * math.log(_REHEARSED):
-        return True
-    rows = before.rates
-    later = range(1, len(rows))
-    columns = list(zip(*rows, strict=True))
-    peaks = [max(later, key=column.__getitem__, default=0) for column in columns]
-    after = rates_ahead(trainer, max(peaks) + _MARGIN, in_epoch).rates
-    for group, peak in enumerate(peaks):
-        highest = max(columns[group])
-        at = {peak, *([0] if rows[0][group] > 0.5 * highest else [])}
-        for row in at if highest > 0 else ():
-            old, new = rows[row][group], after[row][group] if row < len(after) else 0.0
-            if old > 0 and (new <= 0 or abs(math.log(new / (old * factor))) > 0.5 * abs(math.log(factor))):
-                return False
-    return True
+    before = rates_ahead(trainer, _LOOKED_AT, in_epoch=True)
+    reference = reference_lr(configured_lrs(trainer.optimizers, schedulers_of(trainer)))
+    snapshot = snapshot_of_rates(trainer)
+
+    def holds() -> bool:
+        return follows(trainer, before, factor, in_epoch=True)
+
+    with AppliedRates.recorded(trainer, applied) as record:
+        scale_rates(trainer, snapshot, reference * factor, reference, holds, in_epoch=True)
+    return record[0], RateWatch.of(trainer, before, "PlateauDetector", in_epoch=True)
 
 
 def _plain_numbers(module: Any) -> dict[str, Any]:

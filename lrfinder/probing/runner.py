@@ -157,10 +157,11 @@ def climb(
     seconds = clock() - started
     keep, _ = _last_rung(losses)
     if keep < MIN_POINTS:
+        rate = ", before any update: " if keep == 1 else f" with lr = {ladder.lrs()[keep - 1]:g}: lower min_lr, or "
         raise BlewUpError(
             losses[:keep],
-            f"loss must stay finite for the first {MIN_POINTS} steps, got {losses[keep - 1]:g} at step {keep} with"
-            f" lr = {ladder.lrs()[keep - 1]:g}: lower min_lr, or check data and loss",
+            f"loss must stay finite for the first {MIN_POINTS} steps, got {losses[keep - 1]:g} at step {keep}{rate}"
+            "check data and loss",
         )
     return Curve(ladder.lrs()[:keep], losses[:keep], seconds=seconds, group_ratios=ratios, caveats=trainee.caveats())
 

@@ -160,6 +160,8 @@ class _Search:
         try:
             return climb(self.trainee, ladder, lambda *_: self._tick(), self.clock)
         except BlewUpError as error:
+            if len(error.losses) == 1:  # no learning rate had a part in it
+                raise
             losses = [*error.losses, *[math.nan] * MIN_POINTS][:MIN_POINTS]
             return Curve(ladder.lrs()[:MIN_POINTS], losses, group_ratios=self.ratios)
 

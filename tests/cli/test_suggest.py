@@ -16,8 +16,7 @@ from lrfinder import Suggestion, find_lr
 from lrfinder.cli.main import main
 from lrfinder.cli.suggest import _paths
 from lrfinder.cli.suggest_target import build
-from lrfinder.probing.dry_run import DryRun
-from lrfinder.probing.options import SearchOptions
+from lrfinder.probing.options import DryRun, SearchOptions
 
 __all__ = ["fresh", "lrfinder", "unread"]
 

@@ -64,3 +64,19 @@ def test_a_scheduler_that_never_changes_the_rate_counts_as_none(tmp_path, epochs
     trainer, _ = fit(tmp_path, [callback], module=optimizers(configure), max_epochs=epochs)
     kept = isinstance(trainer.lr_scheduler_configs[0].scheduler, lr_scheduler.StepLR)
     assert kept == (epochs == 8)
+
+
+def test_the_hyperparameters_that_loggers_get_hold_nested_rates(tmp_path):
+    class Nested(Net):
+        def __init__(self, lr):
+            super().__init__(lr)
+            self.save_hyperparameters({"optim": {"lr": lr, "name": "sgd"}})
+            self.lr = None
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=self.hparams.optim["lr"])
+
+    callback = finder(**QUICK)
+    trainer, _ = fit(tmp_path, [callback], module=Nested)
+    assert trainer.lightning_module.hparams.optim == {"lr": callback.suggestion.lr, "name": "sgd"}
+    assert f"\n  lr: {callback.suggestion.lr}\n" in (tmp_path / "hparams.yaml").read_text()

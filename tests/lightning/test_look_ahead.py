@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import lightning.pytorch as pl
 import pytest
 import torch
 from support.exactness import Picture
-from support.runs import LIGHTNINGS_REMARKS, Net, fit, optimizers
+from support.runs import LIGHTNINGS_REMARKS, Net, finder, fit, optimizers
 from torch.optim import lr_scheduler
 
 from lrfinder.lightning.look_ahead import RatesAhead, rates_ahead
@@ -121,3 +123,28 @@ def test_what_cannot_be_looked_ahead_is_named_and_left(tmp_path):
     fit(tmp_path, [looking], module=Asking, num_sanity_val_steps=0)
     assert looking.ahead.hidden == ("ExponentialLR",)
     assert looking.changes == []
+
+
+class Warming(pl.Callback):
+    """Reads the rate when the fit starts, and sets it in every step."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_fit_start(self, trainer, pl_module):
+        self.rate = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step >= self.steps:
+            trainer.optimizers[0].param_groups[0]["lr"] = self.rate
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_callback_that_sets_its_own_rate_is_noticed_once(tmp_path, steps):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(tmp_path, [finder(budget=90), Warming(steps)])
+    ours = [str(warning.message) for warning in caught if "LRFinder" in str(warning.message)]
+    assert len(ours) == 1
+    assert f"step {steps} should be at" in ours[0]
+    assert "but it is at 0.01: something else sets the rate too" in ours[0]

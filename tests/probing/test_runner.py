@@ -142,7 +142,12 @@ def test_ctrl_c_always_passes_through(fail_at):
     assert trainee.diary == ["in", "out"]
 
 
-@pytest.mark.parametrize("step", [1, 4, 9])
+def test_a_first_loss_that_is_not_finite_is_no_matter_of_the_rate():
+    with pytest.raises(InputError, match="got nan at step 1, before any update: check data and loss"):
+        run_range_test(Scripted([math.nan] * 50), Ladder(steps=50))
+
+
+@pytest.mark.parametrize("step", [2, 4, 9])
 def test_a_blow_up_within_the_first_steps_is_an_input_error_with_its_remedy(step):
     losses = [1.0] * (step - 1) + [math.inf] * 60
     with pytest.raises(InputError, match=rf"finite for the first 10 steps, got inf at step {step} with lr = .*min_lr"):
