@@ -13,8 +13,8 @@ import numpy as np
 from oracle import MORE
 from oracle_grid import cells, mean_loss, seeds_of
 
+from lrfinder.answer.ranking import features
 from lrfinder.schedules.policy import Policy
-from lrfinder.schedules.theory import features
 
 SCHEDULES = ("constant", "cosine", "wsd", *MORE)
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from lrfinder.logs.log import end_of_warmup
 
-__all__ = ["MIN_LR", "Exposure", "LossLaw", "Predicted", "exposure", "law_and_gradient", "spent"]
+__all__ = ["Exposure", "LossLaw", "Predicted", "exposure", "law_and_gradient"]
 
 Array = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ _BLOCKS = 400
 _CHUNK = 500
 """Number of steps predicted at once: with 400 falls this takes a matrix of 1.6 MB."""
 
-MIN_LR = 1e-6
+_MIN_LR = 1e-6
 """Minimum rate, in units of the peak: below it η^-γ would only overflow, and the rest of the fall is spent."""
 
 _TO_90 = NormalDist().inv_cdf(0.95) * 2.1
@@ -181,27 +181,6 @@ def exposure(lr: Array, steps: NDArray[np.int64], lr_unit: float, sum_unit: floa
     )
 
 
-def spent(parameters: Array, lr: Array, since: Array) -> tuple[Array, Array, Array, Array]:
-    """Return how much of its gain each fall has brought, computed in logarithms, which never overflow.
-
-    Args:
-        parameters: (8,) see `LossLaw.parameters`.
-        lr: (m,) η_k, the rate after each fall.
-        since: (..., m) S_k.
-
-    Returns:
-        With x = C·η_k^-γ·S_k: log η_k, (m,), at least that of `MIN_LR`; and, (..., m) each, log(1 + x), which is 0 if
-        the fall is still to come; the share of the gain still to come, (1 + x)^-β; the derivative of the rest by log x.
-    """
-    log_c, beta, gamma = parameters[4], *np.exp(parameters[5:7])
-    log_lr = np.log(np.maximum(lr, MIN_LR))
-    with np.errstate(divide="ignore"):
-        log_x = log_c - gamma * log_lr + np.log(since)
-    log_1x = np.logaddexp(0.0, log_x)
-    left = np.exp(-beta * log_1x)
-    return log_lr, log_1x, left, beta * np.exp(log_x - log_1x) * left
-
-
 def law_and_gradient(parameters: Array, e: Exposure) -> tuple[Array, Array]:
     """Return the law's (n,) values and their (n, 8) derivatives by the parameters."""
     floor = parameters[0]
@@ -211,7 +190,13 @@ def law_and_gradient(parameters: Array, e: Exposure) -> tuple[Array, Array]:
     with np.errstate(divide="ignore", over="ignore"):
         log_travelled = np.log(e.travelled)
         power = a * np.exp(-alpha * log_travelled)
-    log_lr, log_1x, left, slope = spent(parameters, e.lr, e.since)
+    # How much of its gain each fall has brought, with x = C·η_k^-γ·S_k, in logarithms, which never overflow.
+    log_lr = np.log(np.maximum(e.lr, _MIN_LR))
+    with np.errstate(divide="ignore"):
+        log_x = parameters[4] - gamma * log_lr + np.log(e.since)
+    log_1x = np.logaddexp(0.0, log_x)  # 0 if the fall is still to come
+    left = np.exp(-beta * log_1x)
+    slope = beta * np.exp(log_x - log_1x) * left
     gained = b * ((1 - left) @ fall)
     with np.errstate(invalid="ignore"):
         gradient = np.stack(

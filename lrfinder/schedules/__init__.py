@@ -1,1 +1,1 @@
-"""Policies as pure functions, what theory says of them, and how they are put into a torch optimizer."""
+"""Policies as pure functions, and how they are put into a torch optimizer."""

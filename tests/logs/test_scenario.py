@@ -8,7 +8,7 @@ from support.losslogs import PEAK, STEPS, TRUTH, WARMUP, made, rates
 
 from lrfinder import InputError
 from lrfinder.logs.loss_law import LossLaw
-from lrfinder.logs.scenario import best_decay, loss_after_lines, lowest_lr, make_scenario
+from lrfinder.logs.scenario import best_decay, lowest_lr, make_scenario
 
 
 def scenario(steps=None, peak_lr=None, warmup_steps=None, end_lr=None):
@@ -46,16 +46,6 @@ def law(gamma):
 
 def final(of, lr):
     return float(of(lr, END).loss[0])
-
-
-def test_the_gradient_is_that_of_the_loss():
-    knots = np.array([100.0, 900, 2500, 3500, 3990, 4000])
-    heights = PEAK * np.array([1.0, 0.9, 0.6, 0.5, 0.3, 0.1])
-    step = 1e-6 * PEAK * np.eye(knots.size)
-    gradient = loss_after_lines(law(0.8), knots, heights, 0.05)[1]
-    ahead, behind = ([loss_after_lines(law(0.8), knots, heights + s * d, 0.05)[0] for d in step] for s in (1, -1))
-    # The first rate is the peak, which no search moves.
-    np.testing.assert_allclose(gradient[1:], (np.subtract(ahead, behind) / (2e-6 * PEAK))[1:], rtol=1e-5)
 
 
 @pytest.mark.parametrize("gamma", [0.3, 0.8, 2.2])
