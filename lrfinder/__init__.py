@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from lrfinder.plateau.scan import find_plateaus as find_plateaus
     from lrfinder.probing.gradients import curvature_limit as curvature_limit
     from lrfinder.probing.gradients import measure_noise_scale as measure_noise_scale
+    from lrfinder.probing.hugging_face import find_lr_hf as find_lr_hf
     from lrfinder.probing.torch_loop import find_lr as find_lr
     from lrfinder.probing.torch_loop import range_test as range_test
     from lrfinder.report.log_plots import plot_forecast as plot_forecast
@@ -75,6 +76,7 @@ _PUBLIC = {
     "plateau.gain_test": ("Plateau",),
     "plateau.scan": ("Scan", "find_plateaus"),
     "probing.gradients": ("curvature_limit", "measure_noise_scale"),
+    "probing.hugging_face": ("find_lr_hf",),
     "probing.torch_loop": ("find_lr", "range_test"),
     "report.log_plots": ("plot_forecast", "plot_plateaus"),
     "report.page": ("report_html",),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from lrfinder.answer.choose import choose
 from lrfinder.answer.suggestion import Suggestion
+from lrfinder.evidence.curve import Curve
 from lrfinder.lightning.internals import check_supported, horizon, say, schedulers_of
 from lrfinder.lightning.look_ahead import rates_ahead
 from lrfinder.lightning.module_lr import Path, number_at, numbers_of_lr
@@ -24,6 +26,12 @@ from lrfinder.schedules.optimizer_lr import configured_lrs
 from lrfinder.schedules.policy import Policy
 
 __all__ = ["FitSearch", "log_suggestion"]
+
+_LOGGED_POINTS = 50
+"""Maximum number of points of a range test that are logged."""
+
+_CHART = "lrfinder/suggestion"
+"""Under which the chart is logged."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,10 @@ class FitSearch:
 
 
 def log_suggestion(trainer: Any, suggestion: Suggestion, numbers: Iterable[Path]) -> None:
-    """Tell the loggers: the suggestion, and the hyperparameters again with the new rate (Lightning logged the old)."""
+    """Give the loggers the suggestion, its range test, its chart, and the hyperparameters again with the new rate.
+
+    The range test is logged as metrics, a point per step from the present one on. Lightning logged the old rate.
+    """
     values: dict[str, Any] = {}
     module, datamodule = trainer.lightning_module, trainer.datamodule
     if suggestion.lr is not None and module._log_hyperparams:
@@ -133,13 +144,49 @@ def log_suggestion(trainer: Any, suggestion: Suggestion, numbers: Iterable[Path]
         if datamodule is not None and datamodule._log_hyperparams:
             values.update(datamodule.hparams_initial)
         values.pop("_class_path", None)  # LightningCLI's own
-    values.update({f"lrfinder/{key}": value for key, value in suggestion.summary().items()})
     for logger in trainer.loggers:
+        _log(trainer, logger, suggestion, values)
+
+
+def _log(trainer: Any, logger: Any, suggestion: Suggestion, values: dict[str, Any]) -> None:
+    summary = {f"lrfinder/{key}": value for key, value in suggestion.summary().items()}
+    step = trainer.global_step
+    for log in (
+        lambda: logger.log_hyperparams(summary),
+        lambda: _log_curve(logger, suggestion.evidence.curve, step),
+        lambda: _log_chart(logger, suggestion, step) if trainer.is_global_zero else None,
+        lambda: logger.log_hyperparams({**values, **summary}) if values else None,
+        logger.save,
+    ):
         try:
-            logger.log_hyperparams(values)
-            logger.save()
+            log()
         except Exception as error:  # MLflow, for one, forbids to change a value; no reason to lose the run
             say(trainer, f"{type(logger).__name__} did not take the suggestion: {error}")
+
+
+def _log_curve(logger: Any, curve: Curve, since: int) -> None:
+    every = -(-len(curve) // _LOGGED_POINTS)
+    points = zip(curve.lr[::every].tolist(), curve.loss[::every].tolist(), strict=True)
+    for step, (lr, loss) in enumerate(points, start=since):
+        if math.isfinite(loss):
+            logger.log_metrics({"lrfinder/range_test_lr": lr, "lrfinder/range_test_loss": loss}, step=step)
+
+
+def _log_chart(logger: Any, suggestion: Suggestion, step: int) -> None:
+    """Log the chart of a suggestion, if the logger is one of TensorBoard, Weights & Biases or MLflow."""
+    kinds = {base.__name__ for base in type(logger).__mro__}
+    if kinds.isdisjoint(("TensorBoardLogger", "WandbLogger", "MLFlowLogger")):
+        return
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    suggestion.plot(figure.subplots())
+    if "TensorBoardLogger" in kinds:
+        logger.experiment.add_figure(_CHART, figure, step, close=False)
+    elif "WandbLogger" in kinds:
+        logger.log_image(_CHART, [figure])
+    else:
+        logger.experiment.log_figure(logger.run_id, figure, f"{_CHART}.png")
 
 
 def _plain(value: Any) -> Any:

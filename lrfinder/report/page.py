@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -194,11 +195,30 @@ def report_html(
 
 
 def notebook_html(suggestion: Suggestion) -> str:
-    """Return the answer and the main charts as a fragment for a notebook cell."""
-    found = draw_charts(Findings.of(suggestion))
-    kept = {name: found[name] for name in ("probes", "curve") if name in found}
-    answer = [(label, text) for label, text in suggestion.lines() if label != "Caveat"]
-    return render("notebook.html", {"answer": answer, "caveats": suggestion.caveats, "charts": kept})
+    """Return the answer and its chart, of the probes or else of the range test, as a fragment for a notebook cell.
+
+    Styles stand at each element, and the chart is a picture on white: notebooks restyle tables and lists, some filter
+    style sheets and SVG, and their dark themes are unknown to a page.
+    """
+    findings = Findings.of(suggestion)
+    name, draw = next(iter(plan_drawings(findings).items()))
+    values = {
+        "answer": [(label, text) for label, text in suggestion.lines() if label != "Caveat"],
+        "caveats": suggestion.caveats,
+        "refused": suggestion.reason is not None,
+        "picture": b64encode(_picture(draw)).decode(),
+        "alt": describe_charts(findings)[name],
+    }
+    return render("notebook.html", values)
+
+
+def _picture(draw: Drawing) -> bytes:
+    from matplotlib.figure import Figure
+
+    with figure_style():
+        figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+        draw(figure, Palette())
+        return picture_of(figure, "png", dpi=200)
 
 
 def report_png(suggestion: Suggestion, findings: Findings | None = None) -> bytes:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 
+import lightning.pytorch as pl
 import pytest
 import torch
-from support.runs import LIGHTNINGS_REMARKS, Net, finder, fit, optimizers
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from support.runs import LIGHTNINGS_REMARKS, Net, finder, fit, loader, optimizers
 from torch.optim import lr_scheduler
 
 from lrfinder import InputError
@@ -80,3 +83,110 @@ def test_the_hyperparameters_that_loggers_get_hold_nested_rates(tmp_path):
     trainer, _ = fit(tmp_path, [callback], module=Nested)
     assert trainer.lightning_module.hparams.optim == {"lr": callback.suggestion.lr, "name": "sgd"}
     assert f"\n  lr: {callback.suggestion.lr}\n" in (tmp_path / "hparams.yaml").read_text()
+
+
+def searched(logger, folder, module=Net):
+    """A fit with a search, and what it logged."""
+    callback = finder(**QUICK)
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=1, limit_train_batches=3, callbacks=[callback], logger=logger,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+        log_every_n_steps=1,
+    )  # fmt: skip
+    trainer.fit(module(0.01), loader())
+    return callback.suggestion
+
+
+def test_csv_gets_the_suggestion_and_the_range_test(tmp_path):
+    suggestion = searched(CSVLogger(tmp_path, name="", version=""), tmp_path)
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["lrfinder/range_test_lr"]]
+    curve = suggestion.curves[0]
+    assert 2 <= len(rows) <= 50
+    assert [float(row["lrfinder/range_test_lr"]) for row in rows] == pytest.approx(curve.lr[::2][: len(rows)])
+    assert [float(row["lrfinder/range_test_loss"]) for row in rows] == pytest.approx(curve.loss[::2][: len(rows)])
+    assert f"lrfinder/lr: {suggestion.lr}\n" in (tmp_path / "hparams.yaml").read_text()
+
+
+def test_tensorboard_gets_the_chart_too(tmp_path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    searched(TensorBoardLogger(tmp_path, name="", version=""), tmp_path)
+    events = reader.EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert events.Tags()["images"] == ["lrfinder/suggestion"]
+    assert {"lrfinder/range_test_lr", "lrfinder/range_test_loss"} <= set(events.Tags()["scalars"])
+
+
+class Recorded(Logger):
+    """What a logger is given, through Lightning's interface."""
+
+    name, version, run_id = "recorded", "0", "7"
+
+    def __init__(self):
+        super().__init__()
+        self.metrics, self.hyperparameters, self.charts = [], [], []
+
+    def log_metrics(self, metrics, step=None):
+        self.metrics.append((step, metrics))
+
+    def log_hyperparams(self, params, *_):
+        self.hyperparameters.append(dict(params))
+
+
+class WandbLogger(Recorded):
+    """Stands in for Lightning's: `log_image(key, images, step=None)`."""
+
+    def log_image(self, key, images, step=None):
+        self.charts += [(key, type(image).__name__) for image in images]
+
+
+class MLFlowLogger(Recorded):
+    """Stands in for Lightning's, whose experiment is a client with `log_figure(run_id, figure, artifact_file)`.
+
+    Like MLflow, it takes no second value of a hyperparameter.
+    """
+
+    @property
+    def experiment(self):
+        return self
+
+    def log_figure(self, run_id, figure, artifact_file):
+        self.charts.append((run_id, artifact_file))
+
+    def log_hyperparams(self, params, *_):
+        for known in self.hyperparameters:
+            for name in known.keys() & dict(params).keys():
+                if known[name] != params[name]:
+                    raise ValueError(f"{name} may not change")
+        super().log_hyperparams(params)
+
+
+class Broken(Recorded):
+    def log_metrics(self, metrics, step=None):
+        raise OSError("no disk left")
+
+
+class Named(Net):
+    def __init__(self, lr):
+        super().__init__(lr)
+        self.save_hyperparameters()
+
+
+def test_weights_and_biases_gets_the_chart(tmp_path):
+    logger = WandbLogger()
+    searched(logger, tmp_path)
+    assert logger.charts == [("lrfinder/suggestion", "Figure")]
+    assert any("lrfinder/range_test_loss" in metrics for _, metrics in logger.metrics)
+
+
+def test_mlflow_gets_all_but_a_hyperparameter_that_has_changed(tmp_path):
+    logger = MLFlowLogger()
+    suggestion = searched(logger, tmp_path, Named)
+    assert logger.charts == [("7", "lrfinder/suggestion.png")]
+    assert logger.hyperparameters[0]["lr"] == 0.01
+    assert logger.hyperparameters[-1]["lrfinder/lr"] == suggestion.lr
+
+
+def test_a_logger_that_fails_does_not_end_the_fit(tmp_path, monkeypatch):
+    monkeypatch.setattr(Net, "log", lambda *args, **kwargs: None)
+    assert searched(Broken(), tmp_path).lr is not None

@@ -29,11 +29,32 @@ def test_by_default_a_bar_is_shown_in_a_terminal_alone(monkeypatch):
     assert shown(None, io.StringIO(), monkeypatch) == ""
 
 
-def test_by_default_a_bar_is_shown_in_a_notebook(monkeypatch):
-    shell = types.SimpleNamespace(kernel=object())
-    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
-    assert "LR search" in shown(None, io.StringIO(), monkeypatch)
-    shell.kernel = None
+class Notebook:
+    """Stands in for IPython in a kernel, with the outputs of a cell."""
+
+    def __init__(self, kernel):
+        self.kernel, self.outputs = kernel, []
+
+    def get_ipython(self):
+        return self
+
+    def display(self, output, display_id):
+        return types.SimpleNamespace(update=self.outputs.append)
+
+    def HTML(self, text):  # noqa: N802
+        return text
+
+
+def test_in_a_notebook_the_bar_is_html_and_is_taken_away(monkeypatch):
+    notebook = Notebook(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", notebook)
+    monkeypatch.setitem(sys.modules, "IPython.display", notebook)
+    assert shown(None, io.StringIO(), monkeypatch) == ""
+    assert notebook.outputs == ['LR search: <progress value="3" max="20"></progress> 3 of 20 steps', ""]
+
+
+def test_ipython_in_a_pipe_is_no_notebook(monkeypatch):
+    monkeypatch.setitem(sys.modules, "IPython", Notebook(kernel=None))
     assert shown(None, io.StringIO(), monkeypatch) == ""
 
 

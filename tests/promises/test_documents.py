@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
 import shutil
@@ -35,9 +37,32 @@ def test_the_python_of_a_page_runs_as_printed(page, tmp_path):
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
 def test_the_examples_run(example, tmp_path):
+    for package in re.findall(
+        r"^(?:from|import) (transformers|accelerate|optuna)\b", example.read_text(), re.MULTILINE
+    ):
+        pytest.importorskip(package)
     done = subprocess.run([sys.executable, example], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     assert "Peak LR" in done.stdout
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_the_notebooks_run(example, tmp_path):
+    cells = json.loads(example.read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert all(not cell.get("outputs") for cell in cells)  # they are made anew, here and by whoever opens it
+    (tmp_path / "cells.py").write_text(re.sub(r"^%.*$", "", "\n".join(code), flags=re.MULTILINE), encoding="utf-8")
+    plain = {**os.environ, "MPLBACKEND": "agg"}
+    done = subprocess.run(
+        [sys.executable, "cells.py"], capture_output=True, text=True, cwd=tmp_path, env=plain, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "validation accuracy" in done.stdout
+
+
+def test_the_examples_are_short():
+    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "examples").glob("*.py")}
+    assert {name for name, count in lines.items() if count >= 60} <= {"lit_digits.py", "train.py"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -60,6 +60,7 @@ def test_the_public_names_are_pinned():
         "compare",
         "curvature_limit",
         "find_lr",
+        "find_lr_hf",
         "find_plateaus",
         "forecast",
         "load_config",

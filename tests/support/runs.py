@@ -218,9 +218,18 @@ def _files(folder: Path) -> dict[str, Any]:
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "hparams.yaml"]
     return {
         "files": [str(path.relative_to(folder)) for path in files],
-        "logged": list(csv.DictReader(metrics.read_text().splitlines())) if metrics.exists() else [],
+        "logged": _logged(metrics.read_text()) if metrics.exists() else [],
         "checkpoints": [_in_checkpoint(path, folder) for path in files if path.suffix == ".ckpt"],
     }
+
+
+def _logged(text: str) -> list[dict[str, str]]:
+    """The rows of a log but those of the range test, which the callback adds, and without their columns."""
+    rows = [
+        {name: value for name, value in row.items() if not name.startswith("lrfinder/")}
+        for row in csv.DictReader(text.splitlines())
+    ]
+    return [row for row in rows if any(value for name, value in row.items() if name != "step")]
 
 
 def assert_same(run: dict[str, Any], reference: dict[str, Any]) -> None:
