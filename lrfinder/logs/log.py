@@ -45,14 +45,10 @@ class TrainingLog:
         read_as: the format of the file, and which column was taken as what; empty for a log from memory.
 
     Attributes:
-        name: as given.
-        column: as given.
         step: (n,) int64.
         value: (n,) float64; a value that is not finite counts as skipped.
         lr_step: (m,) int64; empty if the rate is not known.
         lr: (m,) float64; None if the rate is not known.
-        caveats: as given.
-        read_as: as given.
 
     Raises:
         InputError: an argument breaks the rule stated with it.

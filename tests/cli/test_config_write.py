@@ -17,7 +17,7 @@ from support.litmodels import Small
 from support.runs import LIGHTNINGS_REMARKS
 
 from lrfinder import InputError, LRFinder, Policy, Reason, suggest
-from lrfinder.cli.config_read import load_config, parse_config
+from lrfinder.cli.config_read import load_config, parse_config, value_at
 from lrfinder.cli.config_write import rate_setting, write_config
 
 pytestmark = [
@@ -230,22 +230,11 @@ def test_a_model_in_a_file_of_its_own_is_written_in():
     assert "# elsewhere" in new
 
 
-@pytest.mark.parametrize(
-    ("model", "attribute", "place"),
-    [
-        ("Injected", None, "optimizer.init_args.lr"),
-        ("Twice", "learning_rate", "learning_rate"),
-        ("Grouped", None, "lr"),
-    ],
-)
-def test_the_rate_is_found_among_the_arguments_of_the_model(model, attribute, place):
+@pytest.mark.parametrize(("model", "place"), [("Injected", "optimizer.init_args.lr"), ("Grouped", "lr")])
+def test_the_rate_is_found_among_the_arguments_of_the_model(model, place):
     text = PLAIN.replace("Small", model).replace("init_args: {hidden: 4, lr: 1e-3}", "init_args: {}")
-    groups = (0.025, 0.25) if model == "Grouped" else None
-    new = patched_config(written(text), suggestion(groups=groups), attribute=attribute)
-    value = parse_config(["b.yaml"], text=new)["model"]["init_args"]
-    for key in place.split("."):
-        value = value[key]
-    assert value == 0.25
+    new = patched_config(written(text), suggestion(groups=(0.025, 0.25) if model == "Grouped" else None))
+    assert value_at(parse_config(["b.yaml"], text=new)["model"]["init_args"], place.split(".")) == 0.25
 
 
 CODED = PLAIN.replace("Small", "Coded").replace(", lr: 1e-3", "")
@@ -427,18 +416,6 @@ def whole(arguments, **sections):
 def test_the_place_of_the_rate(config, attribute, place):
     found, value = rate_setting(config, FOUND, attribute)
     assert (".".join(map(str, found)), value) == (place, 0.25)
-
-
-@pytest.mark.parametrize(
-    ("text", "init_args"),
-    [
-        ("torch.optim.SGD()", {"lr": 0.25}),
-        ("torch.optim.Adam(betas=(0.8, 0.9), amsgrad=True)", {"lr": 0.25, "betas": [0.8, 0.9], "amsgrad": True}),
-    ],
-)
-def test_a_rate_in_the_code_becomes_a_section(text, init_args):
-    place, section = rate_setting(whole({}), FOUND.with_environment(optimizer=text), None)
-    assert (place, section) == (("optimizer",), {"class_path": text.partition("(")[0], "init_args": init_args})
 
 
 @pytest.mark.parametrize(
