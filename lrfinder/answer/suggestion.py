@@ -272,7 +272,9 @@ class Suggestion:
         made = parse_optimizer(self.environment.get("optimizer"))
         family = optimizer if optimizer is not None or made is None else family_of(made[0])
         answer = Answer(self._lr(), low, high, self.horizon)
-        return rescale(answer, fit_valley(self.evidence), family, batch_size, steps, devices, noise_scale)
+        return rescale(
+            answer, self.valley or fit_valley(self.evidence), family, batch_size, steps, devices, noise_scale
+        )
 
     def with_group_lrs(self, lrs: Sequence[float]) -> Suggestion:
         """Return a copy that records the learning rates as they were written back."""

@@ -49,6 +49,9 @@ def report_markdown(suggestion: Suggestion, command: str | None = None) -> str:
             _SAVED,
             "",
         ]
+    if values["moves"]:
+        lines += [f"## {values['moves_title']}", "", *_table(("change", "peak", "90% interval"), values["moves"]), ""]
+        lines += [*(f"- {_escaped(note)}" for note in values["moves_notes"]), ""]
     if suggestion.caveats:
         lines += ["## Before you trust it", "", *(f"- {_escaped(caveat)}" for caveat in suggestion.caveats), ""]
     spent = [(*one[:2], one.steps, "" if one.seconds is None else f"{one.seconds:.1f}") for one in values["spent"]]

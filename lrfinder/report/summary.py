@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lrfinder.answer.ranking import Alternative
 from lrfinder.answer.suggestion import Suggestion
+from lrfinder.report.moves import TITLE, list_moves, notes_on_moves
 from lrfinder.report.search_plots import CurveView, ProbesView, curve_view, probes_view
 from lrfinder.schedules.policy import RANKED, Policy
 
@@ -230,6 +231,9 @@ def report_values(findings: Findings, command: str | None) -> dict[str, Any]:
         "findings": findings,
         "verdict": Verdict.of(findings),
         "groups": ", ".join(f"{lr:.3g}" for lr in suggestion.param_group_lrs),
+        "moves": list_moves(suggestion),
+        "moves_notes": notes_on_moves(suggestion),
+        "moves_title": TITLE,
         "command": command or made_by,
         "environment": list(environment.items()),
         "spent": _spent(suggestion),

@@ -80,6 +80,7 @@ def test_the_sections_come_in_the_order_of_their_weight():
     assert found == [
         "Why this rate",
         "Which decay",
+        "What would move this rate",
         "Before you trust it",
         "What was spent",
         "How to repeat it",
