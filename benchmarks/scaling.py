@@ -14,6 +14,7 @@ validation loss or null], and of gradient noise, measured in the training at the
 
     python benchmarks/scaling.py run benchmarks/scaling.jsonl --seeds 0 1     # about forty minutes of one core
     python benchmarks/scaling.py report benchmarks/scaling.jsonl
+    python benchmarks/scaling.py curvature benchmarks/scaling.jsonl           # two minutes
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ import torch
 from tasks import TASKS, Run, Task, build
 from torch import Tensor, nn
 
+import lrfinder
 from lrfinder.advice.gradient_noise import estimate_noise_scale
 from lrfinder.advice.rescale import batch_shift
 from lrfinder.schedules.policy import Policy
@@ -312,6 +314,8 @@ def report(path: Path) -> None:
         if rule.startswith("ours"):
             print(f"{family}, {rule}: {np.sqrt(np.mean(np.square(values))):.2f} octaves per doubling of the batch")
     decay(record, kept)
+    if "mid-cnn-nesterov" in kept:
+        decay_map(record, kept["mid-cnn-nesterov"])
     print("\n| task | batch | first step | 5% | 25% | 50% |\n|---|---|---|---|---|---|")
     for name, one in kept.items():
         scales = (f"{record.noise_scale(name, one.batch, 16 * one.steps, at):.3g}" for at in NOISE_AT)
@@ -322,17 +326,47 @@ def decay(record: Record, tasks: dict[str, Scaled]) -> None:
     """Print how the best rate moves with the weight decay, and what two rules say."""
     print("\n| task | decay / 4 | decay x 4 | no rule | rate x decay kept |\n|---|---|---|---|---|")
     for name, one in tasks.items():
-        cell = (name, 4 * one.batch, 4 * one.steps)
-        if (*cell, 4.0) not in record.losses:
+        batch, steps = 4 * one.batch, 4 * one.steps
+        if (name, batch, steps, 4.0) not in record.losses:
             continue
-        own, less, more = (record.place(*cell, factor) for factor in (1.0, 0.25, 4.0))
+        own, less, more = (record.place(name, batch, steps, factor) for factor in (1.0, 0.25, 4.0))
         none, product = (np.mean([abs(less - own - by), abs(more - own + by)]) for by in (0.0, 2.0))
         print(f"| {name} | {less - own:+.1f} | {more - own:+.1f} | {none:.2f} | {product:.2f} |")
 
 
+def decay_map(record: Record, one: Scaled) -> None:
+    """Print the validation loss of the middle cell by rate and decay, for the first seed."""
+    name, batch, steps = one.task.name, 4 * one.batch, 4 * one.steps
+    by_decay = {factor: record.losses[name, batch, steps, factor][0] for factor in (0.25, 1.0, 4.0)}
+    octaves = sorted(set.intersection(*map(set, by_decay.values())))
+    print("\n| decay | " + " | ".join(f"2^{octave}" for octave in octaves) + " |\n|---|" + "---|" * len(octaves))
+    for factor, losses in by_decay.items():
+        print(f"| x {factor:g} | " + " | ".join(f"{losses[octave]:.3f}" for octave in octaves) + " |")
+
+
+def curvature(record: Record) -> None:
+    """Print the limit of the curvature at the end of the warmup beside the best rate and the lowest that failed."""
+    print("| task | best rate | lowest that failed | limit | its interval |\n|---|---|---|---|---|")
+    for name, one in scaled_tasks().items():
+        batch, steps = 4 * one.batch, 4 * one.steps
+        best = record.place(name, batch, steps, 1.0)
+        run = prepared(one, batch, 1.0, 0)
+        for group in run.optimizer.param_groups:
+            group["lr"] = 2.0**best
+        untrained = run.validate()
+        losses = record.losses[name, batch, steps, 1.0]
+        failed = [octave for seed in losses for octave in losses[seed] if not losses[seed][octave] < untrained]
+        limit = lrfinder.curvature_limit(run.model, run.optimizer, run.task.loss, run.loader, after=round(0.05 * steps))
+        low, at, high = (f"2^{math.log2(lr):.1f}" for lr in (limit.lr_low, limit.lr, limit.lr_high))
+        print(
+            f"| {name} | 2^{best:.1f} | {f'2^{min(failed)}' if failed else 'none'} | {at} | {low} to {high} |",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("run", "report"))
+    parser.add_argument("command", choices=("run", "report", "curvature"))
     parser.add_argument("record", type=Path)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--only", default="", help="run the tasks whose name holds this only")
@@ -341,6 +375,8 @@ def main() -> None:
     MID[0] = args.mid
     if args.command == "run":
         run_all(args.record, args.seeds, args.only)
+    elif args.command == "curvature":
+        curvature(Record(args.record))
     else:
         report(args.record)
 

@@ -12,6 +12,7 @@ from lrfinder.evidence.valley import ValleyFit
 
 __all__ = [
     "BY_NOISE",
+    "BY_STEPS",
     "FAMILIES",
     "Answer",
     "Rescaled",
@@ -20,21 +21,24 @@ __all__ = [
     "rescale",
 ]
 
-FAMILIES = {"sgd": (0.5, 0.0), "adam": (0.25, 0.25)}
+FAMILIES = {"sgd": 0.5, "adam": 0.25}
 """Of each family of optimizers: the octaves by which the best rate rises with every doubling of the batch size over the
-same number of steps, and those that are added if half as many steps make up for it. They are the multiples of 1/4 that
-fit the tasks of benchmarks/scaling.py (docs/advice.md)."""
+same number of steps. These numbers are the multiples of 1/4 that fit the tasks of benchmarks/scaling.py best
+(docs/advice.md)."""
 
-BY_NOISE = (0.5, 0.25)
+BY_NOISE = 0.5
 """The same for both families, for doublings of ``1 / (1 / B + 1 / noise scale)``."""
 
-_ERROR = {"sgd": 0.25, "adam": 0.1}
+BY_STEPS = 0.25
+"""Octaves that are added for every doubling of the batch size for which the steps are halved in return."""
+
+_ERROR = {"sgd": 0.2, "adam": 0.1}
 """Standard deviation of the shift per doubling of the batch size, octaves, on the same tasks."""
 
 _TESTED = 16
 """Largest ratio of batch sizes on which the rules were tested."""
 
-_KINDS = {"SGD": "sgd", **dict.fromkeys(("Adam", "AdamW", "NAdam", "RAdam"), "adam")}
+_KINDS = {"SGD": "sgd", "Adam": "adam", "AdamW": "adam"}
 
 _SAME = 0.1
 """Octaves by which rounding may change a number of steps."""
@@ -42,7 +46,7 @@ _SAME = 0.1
 _OF_LENGTH = "docs/probes.md, to the horizon"
 
 _OF_BATCH = {
-    "sgd": "docs/advice.md; Krizhevsky 2014, section 5 (arXiv 1404.5997)",
+    "sgd": "docs/advice.md; over as many steps also Bubeck 2015, section 6.2 (arXiv 1405.4980), if noise dominates",
     "adam": "docs/advice.md; over as many examples also Malladi et al. 2022, section 5 (arXiv 2205.10287)",
 }
 
@@ -111,7 +115,7 @@ def batch_shift(
 
     With the batch sizes ``B`` before and ``B'`` after, and the offset ``o``:
 
-        SGD                           octaves = 1/2 log2(B' / B)
+        SGD                           octaves = 1/2 log2(B' / B) + o / 4
         Adam                          octaves = 1/4 log2(B' / B) + o / 4
         either, with noise scale N    octaves = 1/2 log2((1 + N / B) / (1 + N / B')) + o / 4
 
@@ -126,11 +130,11 @@ def batch_shift(
     Source: fitted to the tasks of benchmarks/scaling.py, batch sizes up to 16 times as large (docs/advice.md).
     """
     doublings = seen = math.log2(sizes[1] / sizes[0])
-    by_batch, by_steps = FAMILIES[family]
+    by_batch = FAMILIES[family]
     if noise_scale is not None:
-        by_batch, by_steps = BY_NOISE
+        by_batch = BY_NOISE
         seen = math.log2((1 + noise_scale / sizes[0]) / (1 + noise_scale / sizes[1]))
-    return by_batch * seen + by_steps * offset, _ERROR[family] * abs(doublings)
+    return by_batch * seen + BY_STEPS * offset, _ERROR[family] * abs(doublings)
 
 
 def _offset(doublings: float, halvings: float) -> float:

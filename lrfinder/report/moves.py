@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lrfinder.advice.rescale import FAMILIES, family_of
+from lrfinder.advice.rescale import family_of
 from lrfinder.advice.weight_decay import decay_time
 from lrfinder.answer.suggestion import Suggestion
 from lrfinder.schedules.code import parse_optimizer
@@ -32,12 +32,12 @@ def list_moves(suggestion: Suggestion) -> tuple[Move, ...]:
     if suggestion.lr is None:
         return ()
     made, horizon = parse_optimizer(suggestion.environment.get("optimizer")), suggestion.horizon
-    family = None if made is None else family_of(made[0])
     asked: list[tuple[str, tuple[int, int] | None, int | None]] = []
-    for words, sizes in _BATCHES if family else ():
-        by_steps = FAMILIES[family or ""][1] > 0 and horizon is not None  # else the steps make no difference
-        asked.append((words + ", as many examples" * by_steps, sizes, None))
-        asked += [(f"{words}, as many steps", sizes, horizon)] * by_steps
+    if made is not None and family_of(made[0]) is not None:
+        for words, sizes in _BATCHES:
+            asked.append((f"{words}, as many examples", sizes, None))
+            if horizon is not None:
+                asked.append((f"{words}, as many steps", sizes, horizon))
     if horizon is not None:
         asked += [("4 times the steps", None, 4 * horizon), ("a quarter of the steps", None, max(horizon // 4, 1))]
     moves = []
@@ -66,7 +66,7 @@ def notes_on_moves(suggestion: Suggestion) -> tuple[str, ...]:
         notes.append(
             f"At this rate a weight decay of {time.weight_decay:g} forgets over {_round(time.steps)} steps"
             f" ({_round(time.steps_low)} to {_round(time.steps_high)}){of_passes}. From a quarter to four times the"
-            " decay, the best rate of these tasks moved by 0.6 octaves on average, in no direction."
+            " decay, the best rate of these tasks moved by 0.5 octaves on average, in no direction."
         )
     return tuple(notes)
 
