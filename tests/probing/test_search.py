@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 
 import pytest
 from support.scripted import Quadratic, find
@@ -115,6 +116,26 @@ def test_a_killed_search_goes_on_from_its_journal(tmp_path, killed_at):
     assert [o.probe for o in answer.probes] == [o.probe for o in whole.probes]
     if killed_at > 100:
         assert again.steps < whole.steps_spent
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="files can be limited on POSIX only")
+def test_a_disk_that_fills_up_is_named_and_the_journal_goes_on_later(tmp_path):
+    resource = pytest.importorskip("resource")
+    path, asked = tmp_path / "journal.jsonl", options()
+    journal = Journal(path, asked.journal_header())
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    trainee = Quadratic()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 1500, before[1]))
+    try:
+        with pytest.raises(
+            InputError, match=r"journal .* cannot be written: File too large\. The results in it are kept"
+        ):
+            find(trainee, asked, journal=journal)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert trainee.diary[-1] == "out"
+    assert find(Quadratic(), asked, journal=Journal(path, asked.journal_header())).lr == find(Quadratic(), asked).lr
 
 
 def test_without_held_out_batches_the_range_test_answers():
