@@ -52,12 +52,16 @@ _OF_BATCH = {
 
 
 class Answer(NamedTuple):
-    """What a search suggests: the rate, its 90% interval, and the optimizer steps of the training, None if unknown."""
+    """What a search suggests: the rate and its 90% interval.
+
+    With them the optimizer steps of the training and the examples per step over all devices, None if unknown.
+    """
 
     lr: float
     lr_low: float
     lr_high: float
     steps: int | None
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ def rescale(
     answer: Answer,
     valley: ValleyFit,
     family: str | None,
-    batch_size: tuple[int, int] | None = None,
+    batch_size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     devices: int | tuple[int, int] = 1,
     noise_scale: float | NoiseScale | None = None,
@@ -163,7 +167,7 @@ def rescale(
     Raises:
         InputError: nothing changes, an argument breaks a rule, or no rule was measured for the optimizer.
     """
-    sizes, horizon = _sizes(batch_size, devices), checked_horizon(steps)
+    sizes, horizon = _sizes(batch_size, devices, answer.batch_size), checked_horizon(steps)
     if sizes is None and horizon is None:
         raise InputError("steps must be given, or a batch_size or devices that change: nothing changes")
     old = answer.steps or valley.steps
@@ -223,17 +227,20 @@ def _validity(doublings: float) -> str:
     return f"{tested}; this goes further." if 2 ** abs(doublings) > _TESTED else f"{tested}."
 
 
-def _sizes(batch_size: Any, devices: Any) -> tuple[int, int] | None:
-    """Return the examples per optimizer step before and after; None if they do not change."""
+def _sizes(batch_size: Any, devices: Any, searched: Any) -> tuple[int, int] | None:
+    """Return the examples per optimizer step before and after, over all devices; None if they do not change."""
     processes = devices if isinstance(devices, tuple) else (1, devices)
     if len(processes) != 2:
         raise InputError(f"devices must be a number, or numbers before and after, got devices = {devices!r:.60}")
     before, after = (whole_number("devices", count) for count in processes)
-    if batch_size is None:
-        if before == after:
-            return None
-        raise InputError("batch_size must be given with devices: the batch sizes of one device, before and after")
-    if not isinstance(batch_size, tuple) or len(batch_size) != 2:
-        raise InputError(f"batch_size must be a pair, before and after, got batch_size = {batch_size!r:.60}")
-    old, new = (whole_number("batch_size", size, of="examples") for size in batch_size)
-    return (old * before, new * after) if old * before != new * after else None
+    if batch_size is None and before == after:
+        return None
+    pair = batch_size if isinstance(batch_size, tuple) else (searched, batch_size)
+    if len(pair) != 2 or None in pair:
+        raise InputError(
+            f"batch_size must be a pair, before and after, or the one after if the search recorded its own, got"
+            f" {batch_size!r:.60}"
+        )
+    old, new = (whole_number("batch_size", size, of="examples") for size in pair)
+    sizes = (old if pair is not batch_size else old * before, new * after)
+    return None if sizes[0] == sizes[1] else sizes

@@ -248,7 +248,7 @@ class Suggestion:
 
     def rescale(
         self,
-        batch_size: tuple[int, int] | None = None,
+        batch_size: int | tuple[int, int] | None = None,
         *,
         steps: int | None = None,
         devices: int | tuple[int, int] = 1,
@@ -258,7 +258,8 @@ class Suggestion:
         """Return the best peak rate after a change of batch size, devices or length, by rules that were measured.
 
         Args:
-            batch_size: examples per optimizer step on one device, before and after, such as (64, 512).
+            batch_size: examples per optimizer step on one device, before and after, such as (64, 512); or after, if
+                the search recorded its own (``environment["batch_size"]``, over all devices).
             steps: optimizer steps of the new training; by default as many as see the same number of examples.
             devices: devices before and after, which average their gradients; or after, if there was one before.
             noise_scale: that of `lrfinder.measure_noise_scale`; the rate then stops rising with larger batches.
@@ -271,7 +272,7 @@ class Suggestion:
         low, high = self.interval
         made = parse_optimizer(self.environment.get("optimizer"))
         family = optimizer if optimizer is not None or made is None else family_of(made[0])
-        answer = Answer(self._lr(), low, high, self.horizon)
+        answer = Answer(self._lr(), low, high, self.horizon, self.environment.get("batch_size"))
         return rescale(
             answer, self.valley or fit_valley(self.evidence), family, batch_size, steps, devices, noise_scale
         )

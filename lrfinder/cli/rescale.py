@@ -16,9 +16,9 @@ __all__ = ["add_parser"]
 
 _EXAMPLES = """\
 examples:
-  lrfinder rescale result.json --batch-size 64:512                     as many examples, so an eighth of the steps
-  lrfinder rescale result.json --batch-size 64:512 --steps 100000
-  lrfinder rescale result.json --batch-size 64:64 --devices 8          on eight devices in place of one
+  lrfinder rescale result.json --batch-size 512                       as many examples
+  lrfinder rescale result.json --batch-size 64:512 --steps 100000      where the search did not record its own
+  lrfinder rescale result.json --batch-size 64 --devices 8           on eight devices
   lrfinder rescale result.json --steps 100000 --json
 
 exit codes: 0 rescaled, 2 bad input (also if the result is a refusal), 130 interrupted
@@ -37,7 +37,12 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.set_defaults(run=_run)
     add = parser.add_argument
     add("result", metavar="RESULT.json", help="written by lrfinder suggest --out")
-    add("--batch-size", type=_pair, metavar="OLD:NEW", help="examples per step on one device")
+    add(
+        "--batch-size",
+        type=_pair_or_count,
+        metavar="[OLD:]NEW",
+        help="examples per step on one device (default: OLD as searched)",
+    )
     add(
         "--devices", type=_pair_or_count, default=1, metavar="[OLD:]NEW", help="devices (default: one before and after)"
     )
@@ -60,12 +65,6 @@ def _run(options: argparse.Namespace, command: str) -> int:
     return 0
 
 
-def _pair(text: str) -> tuple[int, int]:
-    old, colon, new = text.partition(":")
-    if not colon:
-        raise argparse.ArgumentTypeError(f"must be OLD:NEW, such as 64:512, got {text!r:.60}")
-    return count(old), count(new)
-
-
 def _pair_or_count(text: str) -> int | tuple[int, int]:
-    return _pair(text) if ":" in text else count(text)
+    old, colon, new = text.partition(":")
+    return (count(old), count(new)) if colon else count(text)

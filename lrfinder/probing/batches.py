@@ -18,6 +18,7 @@ __all__ = [
     "END",
     "data_of",
     "endless",
+    "examples_per_step",
     "length",
     "loaders_in",
     "map_batch",
@@ -38,6 +39,12 @@ def length(loader: Any) -> int | None:
         return len(loader)
     except (TypeError, NotImplementedError):  # data without length
         return None
+
+
+def examples_per_step(loader: Any, batches: int) -> int | None:
+    """Return the examples of an optimizer step over so many batches; None where the loader does not tell."""
+    size = getattr(loader, "batch_size", None) or getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
+    return size * batches if isinstance(size, int) and size > 0 else None
 
 
 def side_loader(loader: Any, name: str = "loader") -> Any:

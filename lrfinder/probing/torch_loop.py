@@ -23,6 +23,7 @@ from lrfinder.probing.batch_loss import batch_loss, judged_loss, scalar_loss, ta
 from lrfinder.probing.batches import (
     data_of,
     endless,
+    examples_per_step,
     length,
     loaders_in,
     prepare_for_evaluation,
@@ -112,7 +113,6 @@ def find_lr(
     A range test finds where to look. Then probes, short trainings from the same state on the same batches with the same
     random numbers, are judged on held-out batches; a fit says where the best rate of the whole training lies, and how
     sure that is. Model, optimizer, random state, loaders and data are as before afterwards, bit for bit.
-
     Ctrl-C ends the search with the best answer so far, as soon as two probes are done.
 
     Args:
@@ -169,11 +169,11 @@ def suggest_for(
         progress, journal, clock: as `lrfinder.probing.search.search` takes them.
 
     Raises:
-        InputError: nothing can be probed, or the journal is of another search.
-        UnsupportedError: the loaders or the data cannot be wound back.
+        InputError, UnsupportedError: as `find_lr` raises them.
     """
     suggestion = choose(search(trainee, options, progress, journal, clock), steps=options.steps)
-    return suggestion.with_environment(optimizer=describe_optimizer(trainee.optimizer, trainee.model))
+    made = describe_optimizer(trainee.optimizer, trainee.model)
+    return suggestion.with_environment(optimizer=made, batch_size=examples_per_step(trainee.loader, trainee.accumulate))
 
 
 _LBFGS = "LBFGS evaluates the loss several times per step, and its rate scales whole steps: 1 is the usual choice."

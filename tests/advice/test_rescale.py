@@ -85,6 +85,13 @@ def test_devices_count_as_a_larger_batch():
     assert answer().rescale((64, 32), devices=(2, 4), steps=500).batch_size is None
 
 
+def test_the_batch_size_of_the_search_is_that_of_all_its_devices():
+    made = answer().with_environment(batch_size=128)
+    assert made.rescale(64, devices=8, optimizer="adam") == answer().rescale((128, 512), optimizer="adam")
+    assert made.rescale(64, devices=(2, 8), optimizer="adam") == made.rescale(64, devices=8, optimizer="adam")
+    assert made.rescale(128, steps=1000).batch_size is None
+
+
 def test_an_unknown_length_stays_unknown():
     scaled = answer(None).rescale((64, 256), optimizer="adam")
     assert scaled.steps is None
@@ -115,9 +122,13 @@ def test_families_go_by_the_name_of_the_class():
     [
         ({}, "nothing changes"),
         ({"batch_size": (64, 64)}, "nothing changes"),
-        ({"batch_size": 64}, "a pair"),
+        (
+            {"batch_size": 64},
+            "a pair, before and after, or the one after if the search recorded its own, got 64",
+        ),
+        ({"batch_size": (1, 2, 3)}, "must be a pair"),
         ({"batch_size": (0, 64), "optimizer": "sgd"}, "positive whole number of examples"),
-        ({"devices": 8}, "batch_size must be given with devices"),
+        ({"devices": 8}, "batch_size must be a pair"),
         ({"batch_size": (1, 2), "devices": (1, 2, 3)}, "devices must be"),
         ({"batch_size": (64, 128)}, "optimizer must be sgd or adam, got None"),
         ({"batch_size": (64, 128), "optimizer": "lion"}, "optimizer must be sgd or adam, got 'lion'"),

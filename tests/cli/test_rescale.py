@@ -31,8 +31,9 @@ def saved(suggestion, name="result.json"):
 
 
 def test_text_and_json_are_those_of_the_call(result, capsys):
-    scaled = result.rescale((64, 64), devices=8, steps=1000)
-    arguments = (saved(result), "--batch-size", "64:64", "--devices", "8", "--steps", "1000")
+    result = result.with_environment(batch_size=64)
+    scaled = result.rescale(128, devices=8, steps=1000)
+    arguments = (saved(result), "--batch-size", "128", "--devices", "8", "--steps", "1000")
     assert run(capsys, *arguments) == (0, f"{scaled}\n", "")
     code, out, _ = run(capsys, *arguments, "--json")
     assert (code, json.loads(out)) == (0, scaled.to_dict())
@@ -47,7 +48,7 @@ def test_devices_before_and_after_a_noise_scale_and_a_family(result, capsys):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["--batch-size", "64"], "must be OLD:NEW, such as 64:512, got '64'"),
+        (["--batch-size", "64"], "--batch-size must be a pair"),
         (["--batch-size", "64:x"], "--batch-size"),
         ([], "--steps must be given, or a --batch-size or devices that change"),
     ],

@@ -190,3 +190,10 @@ def test_mlflow_gets_all_but_a_hyperparameter_that_has_changed(tmp_path):
 def test_a_logger_that_fails_does_not_end_the_fit(tmp_path, monkeypatch):
     monkeypatch.setattr(Net, "log", lambda *args, **kwargs: None)
     assert searched(Broken(), tmp_path).lr is not None
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_examples_of_an_optimizer_step_are_recorded(tmp_path, accumulate):
+    callback = finder(**QUICK)
+    fit(tmp_path, [callback], accumulate_grad_batches=accumulate)
+    assert callback.suggestion.environment["batch_size"] == accumulate * loader().batch_size

@@ -11,12 +11,13 @@ import torch
 from support.exactness import Picture
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 
 from lrfinder import InputError, UnsupportedError
 from lrfinder.probing.batches import (
     data_of,
     endless,
+    examples_per_step,
     loaders_in,
     prepare_for_evaluation,
     scalar,
@@ -304,3 +305,16 @@ def test_a_model_whose_buffers_stay_sees_two_batches_more():
     model = OwnAverage()
     prepare_for_evaluation(model, model, [torch.zeros(4)] * 100)
     assert model.passes == 2
+
+
+@pytest.mark.parametrize(
+    ("loader", "size"),
+    [
+        (DataLoader(range(20), 4), 12),
+        (DataLoader(range(20), batch_sampler=BatchSampler(range(20), 5, False)), 15),
+        (DataLoader(range(20), batch_size=None), None),
+        ([torch.zeros(3)] * 4, None),
+    ],
+)
+def test_examples_of_a_step_are_counted_where_the_loader_tells(loader, size):
+    assert examples_per_step(loader, 3) == size
