@@ -100,10 +100,10 @@ def fails(tmp_path, kind, error, where="training_step", at=25, **options):
     return callback
 
 
-# The first 49 training steps and 40 evaluations find out how to judge, and what they raise is no reason to stop; the
+# The first 51 training steps and 40 evaluations find out how to judge, and what they raise is no reason to stop; the
 # next dozen steps are of the range test; batches are evaluated before it and after every probe.
 PLACES = [
-    ("training_step", 51), ("training_step", 66), ("training_step", 85), ("evaluation", 60),
+    ("training_step", 53), ("training_step", 66), ("training_step", 85), ("evaluation", 60),
     ("on_train_epoch_start", 1), ("on_train_epoch_start", 5), ("on_after_backward", 40), ("optimizer_step", 40),
     ("transfer", 110),
 ]  # fmt: skip
