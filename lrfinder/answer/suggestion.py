@@ -294,9 +294,13 @@ class Suggestion:
         names = ("status", "lr", "lr_low", "lr_high", "method", "horizon", "steps_spent")
         return {name: getattr(self, name) for name in names}
 
-    def lines(self) -> list[tuple[str, str]]:
-        """Return the answer as (label, text) pairs: what every rendering of it shows."""
-        return lines_of(self)
+    def lines(self, verbose: bool = False) -> list[tuple[str, str]]:
+        """Return the answer as (label, text) pairs; if verbose, with what it rests on and the text of every caveat."""
+        return lines_of(self, verbose)
+
+    def details(self) -> str:
+        """Return the answer with what it rests on and the text of every caveat, for `print`."""
+        return "\n".join(f"{label:9s} {text}" for label, text in self.lines(verbose=True))
 
     def __repr__(self) -> str:
         return repr_of(self)
@@ -305,14 +309,7 @@ class Suggestion:
         return "\n".join(f"{label:9s} {text}" for label, text in self.lines())
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the probes, or the range test if there are none, with the suggested rate and its interval.
-
-        Args:
-            ax: where to draw; a new figure of pyplot when None.
-
-        Returns:
-            The Axes drawn on.
-        """
+        """Draw the probes, or else the range test, with the suggestion, on ``ax`` or a new figure; return the Axes."""
         from lrfinder.report.search_plots import plot_curve, plot_probes
 
         if self.evidence.probed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["headline_of", "lines_of", "repr_of"]
+__all__ = ["headline_of", "lines_of", "log_line_of", "repr_of"]
 
 
 def headline_of(suggestion: Any) -> str:
@@ -14,6 +14,19 @@ def headline_of(suggestion: Any) -> str:
         return f"refused. {suggestion.reason.value}"
     low, high = suggestion.interval
     return f"learning rate {suggestion.lr:.3g}, 90% interval {low:.2g} to {high:.2g}"
+
+
+def log_line_of(suggestion: Any, schedule: str) -> str:
+    """Return the answer as a callback logs it: rate, interval, schedule, how sure, what was spent, where to read on.
+
+    Args:
+        suggestion: one that was not refused.
+        schedule: what became of the schedule of the training.
+    """
+    more = "details: print(finder.suggestion.details())"
+    return (
+        f"{headline_of(suggestion)}; {schedule}. How sure: {_how_sure(suggestion)}. Spent {_spent(suggestion)}; {more}"
+    )
 
 
 def repr_of(suggestion: Any) -> str:
@@ -26,27 +39,60 @@ def repr_of(suggestion: Any) -> str:
     return f"Suggestion(lr={suggestion.lr:.3g}, {sure}{policy}, horizon={suggestion.horizon})"
 
 
-def lines_of(suggestion: Any) -> list[tuple[str, str]]:
-    """Return the answer as (label, text) pairs: what every rendering of it shows."""
+def lines_of(suggestion: Any, verbose: bool = False) -> list[tuple[str, str]]:
+    """Return the answer as (label, text) pairs: what every rendering of it shows.
+
+    Args:
+        suggestion: the suggestion.
+        verbose: whether to add what being off costs, what was run, and the text of every caveat.
+    """
     rows = []
     if suggestion.lr is None:
         rows.append(("Refused", suggestion.reason.value if suggestion.reason else ""))
     else:
         low, high = suggestion.interval
         rows.append(("Peak LR", f"{suggestion.lr:.3g}"))
-        rows.append(("Interval", f"{low:.2g} to {high:.2g} (90%), {suggestion.confidence}"))
-        if len(suggestion.param_group_lrs) > 1:
+        if len(set(suggestion.param_group_lrs)) > 1:
             rows.append(("Groups", ", ".join(f"{lr:.3g}" for lr in suggestion.param_group_lrs)))
+        rows.append(("Interval", f"{low:.2g} to {high:.2g} holds the best rate with 90% probability"))
     if suggestion.policy is not None:
         rows.append(("Policy", suggestion.policy.text))
-    spent = f"{suggestion.steps_spent} steps"
-    if suggestion.cost_of_error:
-        costs = (f"{factor:g} x LR: {_cost(loss)}" for factor, loss in suggestion.cost_of_error)
-        rows.append(("Loss at", ", ".join(costs)))
-    rows.append(("Spent", spent if suggestion.seconds is None else f"{spent}, {suggestion.seconds:.1f} s"))
-    rows.extend(("Caveat", caveat) for caveat in suggestion.caveats)
+    if suggestion.lr is not None:
+        rows.append(("How sure", _how_sure(suggestion)))
+    rows.append(("Spent", _spent(suggestion)))
+    if verbose:
+        rows.extend(_details(suggestion))
+        rows.extend(("Caveat", caveat) for caveat in suggestion.caveats)
+    elif suggestion.caveats:
+        count = "1 caveat" if len(suggestion.caveats) == 1 else f"{len(suggestion.caveats)} caveats"
+        rows.append(("Read too", f"{count}, in the report and with details()"))
     return rows
 
 
-def _cost(loss: float) -> str:
-    return f"{loss:+.2g}" if math.isfinite(loss) else "blows up"
+def _how_sure(suggestion: Any) -> str:
+    low, high = suggestion.interval
+    lower, higher = suggestion.lr / low, high / suggestion.lr
+    return f"{suggestion.confidence}: the best rate may be {lower:.2g} times lower or {higher:.2g} times higher"
+
+
+def _spent(suggestion: Any) -> str:
+    spent = f"{suggestion.steps_spent:,} optimizer steps"
+    if suggestion.horizon is not None:
+        spent += f" for a training of {suggestion.horizon:,}"
+    return spent if suggestion.seconds is None else f"{spent}, {suggestion.seconds:.1f} s"
+
+
+_TIMES = {0.1: "a tenth of the rate", 0.5: "half the rate", 2.0: "twice the rate", 10.0: "ten times the rate"}
+
+
+def _details(suggestion: Any) -> list[tuple[str, str]]:
+    evidence, rows = suggestion.evidence, []
+    if suggestion.cost_of_error:
+        costs = [(loss, _TIMES.get(factor, f"{factor:g} times the rate")) for factor, loss in suggestion.cost_of_error]
+        texts = [f"{loss:.2g} higher at {at}" if math.isfinite(loss) else f"blows up at {at}" for loss, at in costs]
+        rows.append(("Loss", f"{', '.join(texts)}: held-out loss of the probes against their best"))
+    run = f"a range test of {evidence.range_steps} steps"
+    if evidence.outcomes:
+        run += f", {len(evidence.outcomes)} probes of {evidence.rung[0].probe.steps} steps"
+    rows.append(("Ran", run))
+    return rows

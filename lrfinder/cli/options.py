@@ -146,6 +146,7 @@ def _add_answer(group: argparse._ArgumentGroup) -> None:
     _file(add("--plot", metavar="PATH.png", help="also write the curve as a picture"))
     _file(add("--out", metavar="PATH.json", help="also write the JSON document"))
     _file(add("--write-config", metavar="OUT", help="also write a copy of --config with the answer"))
+    add("--verbose", action="store_true", help="also print what the answer rests on, and every caveat")
     add("--quiet", action="store_true", help="show neither progress nor notes")
     add("-h", "--help", action="help", help="show this help")
 

@@ -252,9 +252,9 @@ def _print(found: Found, comparison: Comparison | None, options: argparse.Namesp
             print(comparison.table())
             print(_rendered(comparison.lines(), options), end="\n\n")
             print(f"With {comparison.first.name}:")
-            print(_rendered(best.lines(), options))
+            print(_rendered(best.lines(options.verbose), options))
     elif not options.code:
-        print(_rendered(best.lines(), options))
+        print(_rendered(best.lines(options.verbose), options))
     if options.code:
         _print_code(best, options)
     if not options.quiet:
@@ -265,6 +265,7 @@ def _print(found: Found, comparison: Comparison | None, options: argparse.Namesp
 
 def _rendered(lines: Iterable[tuple[str, str]], options: argparse.Namespace, stream: TextIO | None = None) -> str:
     named = [(label, name_options(text, vars(options))) for label, text in lines]
+    named = [(label, text.replace("with details()", "with --verbose")) for label, text in named]
     if options.curve is None:
         named = [(label, text.replace("Give --steps.", "Give --steps or --epochs.")) for label, text in named]
     return render(named, stream or sys.stdout)

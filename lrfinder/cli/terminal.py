@@ -19,7 +19,7 @@ _INDENT = 10
 _LEAST = 40
 """Minimum width of lines, in columns."""
 
-_STYLES = {"Peak LR": "1;32", "Verdict": "1;32", "Refused": "1;33", "Caveat": "33"}
+_STYLES = {"Peak LR": "1;32", "Verdict": "1;32", "Refused": "1;33", "Caveat": "33", "Read too": "33"}
 """Style of each label: bold green for the answer, yellow for what weakens it."""
 
 

@@ -40,7 +40,9 @@ def lr_find(
     Args:
         trainer: the Trainer that will train, before its first fit.
         model: the LightningModule.
-        train_dataloaders, val_dataloaders, datamodule: the data, as `Trainer.fit` takes them.
+        train_dataloaders: the training data, as `Trainer.fit` takes them.
+        val_dataloaders: the validation data.
+        datamodule: a LightningDataModule in their place.
         update_attr: whether to write the rate into ``lr`` or ``learning_rate`` of the module, as Lightning's does.
         options: as `LRFinder` takes them: ``method``, ``budget``, ``monitor``, ``attribute``, ``policy`` and others.
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lrfinder.answer.suggestion import Suggestion
+from lrfinder.answer.suggestion_text import log_line_of
 from lrfinder.errors import InputError, LRFinderError, one_of
 from lrfinder.evidence.curve import Curve
 from lrfinder.lightning.fit_search import FitSearch, log_suggestion
@@ -251,7 +252,7 @@ class LRFinder(Callback):
             own = trainee.schedulers()
             schedule = describe_schedule_change(suggestion, search.resolved, policy, own, self._installed)
             suggestion = self._write(search, suggestion, policy)
-            say(trainer, f"{suggestion.headline()}; {schedule}")
+            say(trainer, log_line_of(suggestion, schedule))
         else:
             warn(trainer, f"left the learning rate as it was: {suggestion.headline()}")
         self.suggestions[trainer.current_epoch] = suggestion

@@ -203,7 +203,7 @@ def notebook_html(suggestion: Suggestion) -> str:
     findings = Findings.of(suggestion)
     name, draw = next(iter(plan_drawings(findings).items()))
     values = {
-        "answer": [(label, text) for label, text in suggestion.lines() if label != "Caveat"],
+        "answer": [(label, text) for label, text in suggestion.lines() if label != "Read too"],
         "caveats": suggestion.caveats,
         "refused": suggestion.reason is not None,
         "picture": b64encode(_picture(draw)).decode(),

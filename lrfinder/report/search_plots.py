@@ -99,7 +99,7 @@ def plot_curve(
     """
     colours = palette or Palette()
     ax = draw_curve(curve_view(curve), suggestion, ax or make_axes(), colours)
-    ax.legend(frameon=False, labelcolor=colours.ink, fontsize="small")
+    ax.legend(framealpha=0.85, edgecolor="none", labelcolor=colours.ink, fontsize="small")
     return ax
 
 
@@ -260,7 +260,7 @@ def plot_probes(suggestion: Suggestion, ax: Axes | None = None, *, palette: Pale
     """
     view, colours = probes_view(suggestion), palette or Palette()
     ax = draw_probes(view, suggestion, ax or make_axes(), colours)
-    ax.legend(frameon=False, labelcolor=colours.ink, fontsize="small")
+    ax.legend(framealpha=0.85, edgecolor="none", labelcolor=colours.ink, fontsize="small")
     return ax
 
 

@@ -109,7 +109,8 @@ class Cost(NamedTuple):
         """The cost in words."""
         if not math.isfinite(self.rise):
             return "training blows up"
-        return f"{self.rise:+.2g}" + ("" if self.share is None else f", {self.share:.0%} of what was gained")
+        change = f"{abs(self.rise):.2g} {'lower' if self.rise < 0 else 'higher'}"
+        return change + ("" if self.share is None else f", {self.share:.0%} of what training gained")
 
 
 class Verdict(NamedTuple):

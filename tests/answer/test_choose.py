@@ -27,7 +27,7 @@ def test_a_valley_is_answered_with_an_interval_that_holds_it_and_what_being_off_
     costs = dict(answer.cost_of_error)
     assert 0 < costs[0.5] < costs[0.1]
     assert 0 < costs[2.0] < costs[10.0]
-    assert "2 x LR: +0.0" in str(answer)
+    assert "higher at twice the rate" in answer.details()
     assert answer.steps_spent == 12 + 6 * 40
     assert answer.seconds == pytest.approx(0.8)
 

@@ -121,7 +121,7 @@ def test_confidence_goes_by_the_width_of_the_interval_alone(either_way, word):
     # The rate may lie anywhere in the interval.
     suggestion = dataclasses.replace(answered(), lr=0.1, lr_low=0.1, lr_high=0.1 * either_way**2)
     assert suggestion.confidence == word
-    assert dict(suggestion.lines())["Interval"] == f"0.1 to {0.1 * either_way**2:.2g} (90%), {word}"
+    assert dict(suggestion.lines())["How sure"].startswith(f"{word}: the best rate may be 1 times lower or ")
     assert Suggestion.from_dict(suggestion.to_dict()).confidence == word
 
 
@@ -195,9 +195,15 @@ def test_the_answer_in_words():
     assert suggestion.headline() == "learning rate 0.0123, 90% interval 0.002 to 0.07"
     assert str(suggestion).splitlines() == [
         "Peak LR   0.0123",
-        "Interval  0.002 to 0.07 (90%), rough",
+        "Interval  0.002 to 0.07 holds the best rate with 90% probability",
         f"Policy    {suggestion.policy.text}",
-        "Spent     100 steps, 2.0 s",
+        "How sure  rough: the best rate may be 6.2 times lower or 5.7 times higher",
+        "Spent     100 optimizer steps for a training of 1,000, 2.0 s",
+        "Read too  1 caveat, in the report and with details()",
+    ]
+    assert suggestion.details().splitlines() == [
+        *str(suggestion).splitlines()[:-1],
+        "Ran       a range test of 100 steps",
         "Caveat    Beware.",
     ]
 
@@ -205,7 +211,10 @@ def test_the_answer_in_words():
 def test_a_refusal_in_words():
     suggestion = refused("FLAT")
     assert suggestion.headline() == f"refused. {Reason.FLAT.value}"
-    assert str(suggestion).splitlines() == [f"Refused   {Reason.FLAT.value}", "Spent     100 steps"]
+    assert str(suggestion).splitlines() == [
+        f"Refused   {Reason.FLAT.value}",
+        "Spent     100 optimizer steps for a training of 1,000",
+    ]
 
 
 def test_the_scalars_for_a_logger_hold_no_text_of_the_curve():

@@ -57,10 +57,11 @@ def test_the_whole_output_for_a_curve(good):
     done = process("suggest", "--curve", good, "--steps", "1000")
     assert done.stdout.splitlines() == [
         f"Peak LR   {answer.lr:.3g}",
-        f"Interval  {answer.lr_low:.2g} to {answer.lr_high:.2g} (90%), {answer.confidence}",
+        f"Interval  {answer.lr_low:.2g} to {answer.lr_high:.2g} holds the best rate with 90% probability",
         "Policy    50 steps of warmup, constant, then linear to zero over the last 40% of 950 steps",
-        "Spent     100 steps",
-        *(f"Caveat    {caveat}".replace("budget=", "--budget ") for caveat in answer.caveats),
+        f"How sure  {dict(answer.lines())['How sure']}",
+        "Spent     100 optimizer steps for a training of 1,000",
+        "Read too  2 caveats, in the report and with --verbose",
         "Report    lrfinder-report.html",
     ]
     assert done.stderr == ""
@@ -333,7 +334,7 @@ def test_single_failed_losses_of_a_recorded_curve_are_counted_and_do_not_refuse_
     curve = synthetic()
     loss = [math.nan if i in (0, 40) else value for i, value in enumerate(curve.loss.tolist())]
     write_csv("curve.csv", Curve(curve.lr, loss))
-    code, out, _ = lrfinder("suggest", "--curve", "curve.csv")
+    code, out, _ = lrfinder("suggest", "--curve", "curve.csv", "--verbose")
     assert code == 0
     assert f"2 of the {len(curve)} recorded losses are not finite and were left out." in out
 

@@ -158,7 +158,8 @@ def test_every_policy_can_be_asked_for(tmp_path, found, name):
     policy = Policy(name, 32, 0 if name in UNWARMED else 2)
     assert callback.suggestion.policy == policy
     assert rates(run) == [[0.05 * policy(step), 0.5 * policy(step)] for step in range(32)]
-    assert found["said"] == [f"{callback.suggestion.headline()}; installed {name}: {policy.text}"]
+    (said,) = found["said"]
+    assert said.startswith(f"{callback.suggestion.headline()}; installed {name}: {policy.text}. How sure: ")
     assert len(run["schedulers"]) == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -33,6 +34,44 @@ def test_the_python_of_a_page_runs_as_printed(page, tmp_path):
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     assert "Peak LR" in done.stdout or page.name != "README.md"
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "index.md"], ids=lambda page: page.name)
+def test_the_answers_that_a_page_shows_are_true(page, tmp_path):
+    """Seconds aside: they are those of the machine."""
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(blocks(page, "python")), encoding="utf-8")
+    commands = [sys.executable, "-m", "lrfinder", "suggest"], [sys.executable, script]
+    outputs = [
+        subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=True).stdout for words in commands
+    ]
+    printed = re.sub(r"\d+\.\d s", "0.0 s", "\n".join(outputs))
+    shown = [block for block in blocks(page, "text") if "Peak LR" in block]
+    assert len(shown) >= 2
+    for block in shown:
+        assert re.sub(r"\d+\.\d s", "0.0 s", block) in printed
+
+
+def test_the_figures_of_the_readme_are_those_of_the_benchmark():
+    readme, measured = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/measured.md"))
+    section = readme[readme.index("## How it compares") : readme.index("## More")]
+    figures = re.findall(r"\b\d+\.\d%", section)
+    assert len(figures) > 20
+    assert [figure for figure in figures if f"| {figure} |" not in measured] == []
+    assert len(readme.splitlines()) < 150
+
+
+def test_every_error_of_the_index_is_in_the_code():
+    strings = " ".join(
+        node.value
+        for path in (ROOT / "lrfinder").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    texts = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    assert len(texts) > 15
+    assert [text for text in texts if text not in strings] == []
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)

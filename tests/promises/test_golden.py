@@ -215,7 +215,7 @@ def test_the_measurements_of_a_stored_document_give_the_same_answer(lrfinder, na
         each["environment"].pop("command", None)
     if document["probes"]:
         assert differences(document, found, FITTED) == []
-    check(f"text-{name}.txt", lrfinder("suggest", "--curve", path, "--quiet")[1])
+    check(f"text-{name}.txt", lrfinder("suggest", "--curve", path, "--quiet", "--verbose")[1])
 
 
 @pytest.mark.parametrize("policy", ["cosine", "linear", "inverse-sqrt", "plateau", "keep"])

@@ -43,7 +43,7 @@ def test_costs_are_shares_of_what_was_gained():
     assert [cost.words for cost in found.costs] == ["a tenth of it", "half of it", "twice as much", "ten times as much"]
     for cost, (_, rise) in zip(found.costs, ANSWER.cost_of_error, strict=True):
         assert cost.share == pytest.approx(rise / gained, abs=0.01)
-        assert cost.text == f"{rise:+.2g}, {cost.share:.0%} of what was gained"
+        assert cost.text == f"{rise:.2g} higher, {cost.share:.0%} of what training gained"
     blown = dataclasses.replace(ANSWER, cost_of_error=((10.0, math.inf),))
     assert verdict(blown).costs[0].text == "training blows up"
 
