@@ -64,7 +64,7 @@ class Answer(NamedTuple):
     batch_size: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Rescaled:
     """The best peak learning rate after a change.
 
@@ -98,6 +98,10 @@ class Rescaled:
         if self.steps is not None:
             rows.append(("Steps", f"{self.steps:,}"))
         return [*rows, ("Rule", self.rule), ("Valid", self.valid), ("Source", self.source)]
+
+    def __repr__(self) -> str:
+        rate = f"lr={self.lr:.3g}, interval=({self.lr_low:.2g}, {self.lr_high:.2g})"
+        return f"Rescaled({rate}, batch_size={self.batch_size}, steps={self.steps})"
 
     def __str__(self) -> str:
         return "\n".join(f"{label:9s} {text}" for label, text in self.lines())

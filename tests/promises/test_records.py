@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from support.losslogs import made
 
-from lrfinder import Detector, Policy, Suggestion, TrainingLog, compare, find_plateaus, forecast
+from lrfinder import Detector, NoiseScale, Policy, Suggestion, TrainingLog, compare, find_plateaus, forecast
+from lrfinder.advice.curvature import limit_from
 
 DOCUMENTS = sorted((Path(__file__).parents[1] / "golden" / "documents").glob("*.json"))
 
@@ -26,6 +27,8 @@ def records():
     found = forecast([made("cosine"), made("two-stage", seed=1)])
     yield from (found, found.law, *found.schedules)
     yield from (Detector(), Policy("wsd", 100))
+    yield from (NoiseScale(110.0, 87.1, 148.0, 32, 32), limit_from([1.1, 1.3], "SGD", {"momentum": 0.9}))
+    yield from (one.rescale((32, 256), optimizer="sgd") for one in suggestions if one.lr is not None)
 
 
 def test_a_record_is_one_line():
