@@ -60,12 +60,12 @@ def measure_noise_scale(
     whole_number("batches", batches, MIN_BATCHES)
     with _frozen(model, optimizer, loss_fn, loader, after, batches) as (parameters, drawn, loss_of):
         size = _examples_in(drawn[0]) if batch_size is None else batch_size
-        mean, squares = torch.zeros((), dtype=torch.float64), []
+        mean, squares = torch.zeros(()), []
         for i in range(len(drawn)):
-            gradient = _flat_gradient(loss_of(i), parameters).double()
+            gradient = _flat_gradient(loss_of(i), parameters).float()
             mean = mean.to(gradient) + gradient / len(drawn)
             squares.append(float(gradient @ gradient))
-        products = [float(_flat_gradient(loss_of(i), parameters).double() @ mean) for i in range(len(drawn))]
+        products = [float(_flat_gradient(loss_of(i), parameters).float() @ mean) for i in range(len(drawn))]
         return estimate_noise_scale(squares, products, size)
 
 
@@ -113,12 +113,12 @@ def curvature_limit(
             return scale * (product + decay * scale * vector)
 
         def apply(values: NDArray[np.float64]) -> NDArray[np.float64]:
-            vector = torch.from_numpy(values).to(scale)
+            vector = torch.from_numpy(values).float().to(scale)
             image = torch.stack([curvature(i, vector) for i in range(len(drawn))]).mean(0)
-            return image.double().cpu().numpy()
+            return image.cpu().double().numpy()
 
         _, top = top_curvature(apply, scale.numel())
-        vector = torch.from_numpy(top).to(scale)
+        vector = torch.from_numpy(top).float().to(scale)
         return limit_from([float(vector @ curvature(i, vector)) for i in range(len(drawn))], kind, settings)
 
 
