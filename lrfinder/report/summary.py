@@ -166,12 +166,11 @@ def _interval(low: float | None, high: float | None) -> str:
 
 def _confidence(findings: Findings) -> tuple[str, tuple[str, ...]]:
     suggestion, valley = findings.suggestion, findings.suggestion.valley
-    if suggestion.lr_low is None or suggestion.lr_high is None:
+    if suggestion.lr is None:
         return "", ()
-    either_way = math.sqrt(suggestion.lr_high / suggestion.lr_low)
-    sentences = [
-        f"Nine times out of ten the best rate lies within a factor of {either_way:.2g} of the middle of the interval."
-    ]
+    (_, sure), *_ = (row for row in suggestion.lines() if row[0] == "How sure")
+    words = sure.partition(": ")[2]
+    sentences = [f"{words[:1].upper()}{words[1:]}."]
     if valley is not None and suggestion.horizon is not None and suggestion.horizon > valley.steps:
         times = suggestion.horizon / valley.steps
         sentences.append(

@@ -26,8 +26,8 @@ def test_an_answer_in_words():
     assert found.policy == ANSWER.policy.text
     assert found.because == ANSWER.chosen.reason
     assert (found.reason, found.remedy) == ("", "")
-    factor = math.sqrt(ANSWER.lr_high / ANSWER.lr_low)
-    assert f"within a factor of {factor:.2g} of" in found.confidence[0]
+    assert found.confidence[0].lower() in f"{dict(ANSWER.lines())['How sure']}.".lower()
+    assert f"{ANSWER.lr_high / ANSWER.lr:.2g} times higher." in found.confidence[0]
     assert "The probes took 40 steps, training takes 500, 12.5 times as many" in found.confidence[1]
 
 
