@@ -7,25 +7,18 @@ import torch
 from lightning.pytorch.cli import LightningCLI
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset, random_split
 
-from lrfinder import LRFinder
-from lrfinder.cli.config_read import load_config
-from lrfinder.cli.config_write import write_config
+from lrfinder import LRFinder, load_config, write_config
 from lrfinder.demo import digits
 
 
 class Digits(pl.LightningDataModule):
-    """The 1,797 handwritten digits that come with lrfinder, 1,400 of them to train on."""
-
     def __init__(self, batch_size: int = 32):
         super().__init__()
         self.batch_size = batch_size
-        images, labels = digits()
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-        self.train, self.validation = (
-            TensorDataset(images[part], labels[part]) for part in (order[:1400], order[1400:])
-        )
+        parts = random_split(TensorDataset(*digits()), [1400, 397], torch.Generator().manual_seed(0))
+        self.train, self.validation = parts
 
     def train_dataloader(self):
         return DataLoader(self.train, self.batch_size, shuffle=True, drop_last=True)
@@ -35,8 +28,6 @@ class Digits(pl.LightningDataModule):
 
 
 class Classifier(pl.LightningModule):
-    """A network of one hidden layer."""
-
     def __init__(self, hidden: int = 64, lr: float = 0.1):
         super().__init__()
         self.save_hyperparameters()
@@ -53,7 +44,6 @@ class Classifier(pl.LightningModule):
 
 
 def main() -> None:
-    """Search with the configuration as it is; train with the copy."""
     source = str(Path(__file__).with_name("config.yaml"))
     finder = LRFinder()
     searched = load_config([source])

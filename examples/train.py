@@ -15,13 +15,16 @@ from lrfinder.demo import digits
 
 
 def network(hidden: int) -> nn.Module:
-    """One hidden layer, from images of digits to 10 logits."""
     return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
 
 
-class LitModel(pl.LightningModule):
-    """A classifier whose biases have no weight decay."""
+def loaders(batch_size: int) -> tuple[DataLoader, DataLoader]:
+    images, labels = digits()
+    training, validation = (TensorDataset(images[part], labels[part]) for part in (slice(1400), slice(1400, None)))
+    return DataLoader(training, batch_size, shuffle=True), DataLoader(validation, 64)
 
+
+class LitModel(pl.LightningModule):
     def __init__(self, hidden: int = 64, lr: float = 1e-3, weight_decay: float = 0.05) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -34,49 +37,31 @@ class LitModel(pl.LightningModule):
         self.log("val_loss", F.cross_entropy(self.network(batch[0]), batch[1]))
 
     def configure_optimizers(self):
-        groups = [
-            {"params": [p for p in self.parameters() if p.ndim > 1]},
-            {"params": [p for p in self.parameters() if p.ndim == 1], "weight_decay": 0.0},
-        ]
+        matrices, biases = ([p for p in self.parameters() if (p.ndim > 1) is wanted] for wanted in (True, False))
+        groups = [{"params": matrices}, {"params": biases, "weight_decay": 0.0}]
         return torch.optim.AdamW(groups, lr=self.hparams.lr, weight_decay=self.hparams.weight_decay)
 
 
 class Data(pl.LightningDataModule):
-    """The digits that come with lrfinder."""
-
     def __init__(self, batch_size: int = 32) -> None:
         super().__init__()
         self.batch_size = batch_size
 
-    def setup(self, stage):
-        images, labels = digits()
-        self.training = TensorDataset(images[:1400], labels[:1400])
-        self.validation = TensorDataset(images[1400:], labels[1400:])
-
     def train_dataloader(self):
-        return DataLoader(self.training, self.batch_size, shuffle=True)
+        return loaders(self.batch_size)[0]
 
     def val_dataloader(self):
-        return DataLoader(self.validation, 64)
+        return loaders(self.batch_size)[1]
 
 
 def plain(hidden: int = 64, batch_size: int = 32):
-    """The same in plain torch: (model, optimizer, loss_fn, loader, val_loader)."""
-    images, labels = digits()
     model = network(hidden)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    loader = DataLoader(TensorDataset(images[:1400], labels[:1400]), batch_size, shuffle=True)
-    return model, optimizer, nn.CrossEntropyLoss(), loader, DataLoader(TensorDataset(images[1400:], labels[1400:]), 64)
-
-
-def main() -> None:
-    """Train, with the search before the first step: the same answer as on the command line."""
-    pl.seed_everything(0)
-    finder = LRFinder()
-    trainer = pl.Trainer(max_epochs=5, callbacks=[finder], logger=False, enable_checkpointing=False)
-    trainer.fit(LitModel(), datamodule=Data())
-    print(finder.suggestion)
+    return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), nn.CrossEntropyLoss(), *loaders(batch_size)
 
 
 if __name__ == "__main__":  # nothing but definitions may run when lrfinder imports this file
-    main()
+    finder = LRFinder()
+    pl.Trainer(max_epochs=5, callbacks=[finder], logger=False, enable_checkpointing=False).fit(
+        LitModel(), datamodule=Data()
+    )
+    print(finder.suggestion)
