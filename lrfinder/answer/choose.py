@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import math
 import platform
@@ -130,12 +131,15 @@ def default_policy(steps: int | None) -> Policy:
 def environment() -> dict[str, Any]:
     """Return the versions that decide a result; no package is imported to learn its version."""
     facts = {"lrfinder": None, "python": platform.python_version(), "platform": platform.platform(terse=True)}
-    for package in ("lrfinder", "torch", "lightning", "numpy", "scipy"):
-        try:
-            facts[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            facts[package] = None
-    return facts
+    return facts | {package: _version(package) for package in ("lrfinder", "torch", "lightning", "numpy", "scipy")}
+
+
+@functools.cache  # reading the metadata of a package takes milliseconds
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _sudden_failure(curve: Curve) -> list[str]:

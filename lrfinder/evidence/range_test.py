@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import insort
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -90,6 +92,9 @@ _TAIL = 4
 _HUGE = 1e100
 """Squares and differences of larger losses overflow: they count as infinite."""
 
+_CHANGE_PER_SD = 0.6744897501960817 * math.sqrt(6.0)
+"""Median absolute second difference of independent normal noise, in its standard deviations."""
+
 _ROUNDING = 2.0**-17
 """Losses come from float32 (2**-24) through sums: differences below this share of the loss are rounding."""
 
@@ -143,7 +148,7 @@ def noise(loss: ArrayLike) -> float:
     values = values[np.isfinite(values)]
     if values.size < 3:
         return 0.0
-    return float(np.median(np.abs(np.diff(values, n=2)))) / (0.6744897501960817 * math.sqrt(6.0))
+    return float(np.median(np.abs(np.diff(values, n=2)))) / _CHANGE_PER_SD
 
 
 def last_step(loss: ArrayLike) -> tuple[int, bool]:
@@ -163,12 +168,18 @@ def last_step(loss: ArrayLike) -> tuple[int, bool]:
     bad = np.flatnonzero(~(np.abs(values) < _HUGE))
     finite = values[: bad[0]] if bad.size else values
     if finite.size >= MIN_POINTS:
-        smooth = np.median(np.lib.stride_tricks.sliding_window_view(finite, 3), axis=1)
+        a, b, c = finite[:-2], finite[1:-1], finite[2:]
+        smooth = np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))  # medians of three
         best = np.minimum.accumulate(smooth)
         floor = _ROUNDING * float(np.max(np.abs(finite[:MIN_POINTS])))
         lost = smooth - best
         high = np.flatnonzero(lost > np.maximum(_LEFT_FOR_GOOD * (smooth[0] - best), floor))
-        for i in high[high >= MIN_POINTS - 3].tolist():
-            if lost[i] > _NOISE_SIGMAS * noise(finite[: i + 3]):
+        high = high[high >= MIN_POINTS - 3]
+        changes = np.abs(np.diff(finite, n=2)).tolist() if high.size else []
+        ordered: list[float] = []  # the changes so far: a noisy test at tiny rates may be high everywhere
+        for i in high.tolist():
+            for change in changes[len(ordered) : i + 1]:
+                insort(ordered, change)
+            if lost[i] > _NOISE_SIGMAS * (median(ordered) / _CHANGE_PER_SD):
                 return min(i + 3 + _TAIL, finite.size + bool(bad.size)), True
     return (int(bad[0]) + 1, True) if bad.size else (values.size, False)

@@ -5,6 +5,7 @@ The rooms' other modules use further private names of Lightning; `tests/lightnin
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 import sys
@@ -132,10 +133,14 @@ _STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
 
 def internals(trainer: Any, name: str) -> ModuleType:
     """Import Lightning's module ``name`` from the package of the trainer, `lightning` or `pytorch_lightning`."""
-    root = _root(trainer)
+    return _internals(type(trainer), name)  # type: ignore[arg-type]  # a class is hashable
+
+
+@functools.cache  # looked up several times per step
+def _internals(kind: type, name: str) -> ModuleType:
+    root = _root(kind)
     if root is None:
-        got = type(trainer).__name__
-        raise UnsupportedError(f"trainer must be a Trainer of lightning or pytorch_lightning, got {got}")
+        raise UnsupportedError(f"trainer must be a Trainer of lightning or pytorch_lightning, got {kind.__name__}")
     return importlib.import_module(f"{root}.{name}")
 
 

@@ -116,7 +116,7 @@ class PlateauDetector(Callback):
         self._applied: AppliedRates | None = None
         self._watch: RateWatch | None = None
         self._failed = False
-        self._sum: Tensor | float = 0.0  # of the losses since the last optimizer step
+        self._sum = torch.zeros(())  # of the losses since the last optimizer step
         self._batches = 0
         self._rates: list[Any] = []
         self._told = False
@@ -200,15 +200,17 @@ class PlateauDetector(Callback):
                 self._told = True
                 _warn(trainer, "sees no plateaus: training_step returns no loss. Give PlateauDetector(monitor=...)")
             return
-        loss = loss.detach().to(torch.promote_types(loss.dtype, torch.float32))  # many of half do not add up in it
-        self._sum, self._batches = self._sum + loss, self._batches + 1
-        if trainer.global_step == self._step:
+        loss = loss.detach()
+        if loss.dtype in (torch.float16, torch.bfloat16):  # many do not add up in it
+            loss = loss.float()
+        self._sum, self._batches = self._sum + loss if self._batches else loss, self._batches + 1
+        if (step := trainer.global_step) == self._step:
             return
-        self._step = trainer.global_step
+        self._step = step
         # Lightning divides the losses it hands on by the batches that it accumulates, also where the last are fewer.
         parts = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
-        mean = torch.as_tensor(self._sum) * (parts / self._batches)
-        self._sum, self._batches = 0.0, 0
+        mean = self._sum if parts == self._batches else self._sum * (parts / self._batches)
+        self._batches = 0
         self._take(trainer, pl_module, mean)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:

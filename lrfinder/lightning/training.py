@@ -79,9 +79,8 @@ class LightningTraining:
         self._exact = exact
         self._judge = Judge(trainer, monitor, mode, exact)
         self._batches: Iterator[Any] = iter(())
-        self._batch_idx = 0
-        self._accumulate = 1
-        self._accumulating = False
+        self._batch_idx, self._accumulate, self._accumulating = 0, 1, False
+        self._arguments: tuple[str, ...] = ()
         self._kept = ProbeBatches.none()
         self._more: tuple[str, ...] = ()
         configured = self.configured()
@@ -303,8 +302,7 @@ class LightningTraining:
         for micro in range(1, self._accumulate + 1):
             self._accumulating = micro < self._accumulate
             batch, _, dataloader_idx = next(self._batches)
-            outputs = self._train_on(batch, dataloader_idx)
-            loss = outputs.get("loss") if isinstance(outputs, dict) else None
+            loss = (self._train_on(batch, dataloader_idx) or {}).get("loss")
             if isinstance(loss, Tensor) and loss.numel() == 1:
                 losses.append(loss.detach().reshape(()))
         return losses
@@ -318,7 +316,9 @@ class LightningTraining:
                 raise UnsupportedError("on_train_batch_start must not return -1 for the first batch of an epoch")
         batch_idx, self._batch_idx = self._batch_idx, self._batch_idx + 1
         trainer.strategy.on_train_batch_start(batch, batch_idx)
-        arguments = loop._build_kwargs(OrderedDict(), batch, batch_idx)
+        if not self._arguments:  # Lightning inspects the signature of training_step at every step
+            self._arguments = tuple(loop._build_kwargs(OrderedDict(), batch, batch_idx))
+        arguments = OrderedDict(zip(self._arguments, (batch, batch_idx), strict=False))
         if self.module.automatic_optimization:
             outputs = loop.automatic_optimization.run(trainer.optimizers[0], batch_idx, arguments)
         else:

@@ -39,20 +39,17 @@ def condensed(values: Tensor) -> Tensor:
     """
     finite = torch.isfinite(values)
     count = finite.sum(-1, keepdim=True)
-    middle = _median(values, finite, count)
-    known = torch.where(finite, values, middle)
-    reach = _CLIP_OF_GROUP * TO_SD * _median((known - middle).abs(), finite, count)
-    pulled = torch.maximum(torch.minimum(known, middle + reach), middle - reach)
-    pulled = torch.where(finite, torch.where(reach > 0, pulled, known), torch.zeros_like(values))
+    places = torch.cat([(count - 1).clamp(min=0) // 2, (count // 2).clamp(max=values.shape[-1] - 1)], -1)
+    middle = _median(values, finite, places)
+    reach = _CLIP_OF_GROUP * TO_SD * _median((values - middle).abs(), finite, places)
+    pulled = torch.maximum(torch.minimum(values, middle + reach), middle - reach)
+    pulled = torch.where(finite, torch.where(reach > 0, pulled, values), 0.0)
     return torch.cat([pulled.sum(-1, keepdim=True), count.to(values.dtype)], -1)
 
 
-def _median(values: Tensor, known: Tensor, count: Tensor) -> Tensor:
-    """Return the median of the values known, (..., 1); 0 where there is none."""
-    ordered = torch.where(known, values, torch.full_like(values, torch.inf)).sort(-1).values
-    low, high = ((count - 1).clamp(min=0) // 2, (count // 2).clamp(max=values.shape[-1] - 1))
-    median = (ordered.gather(-1, low) + ordered.gather(-1, high)) / 2
-    return torch.where(count > 0, median, torch.zeros_like(median))
+def _median(values: Tensor, known: Tensor, places: Tensor) -> Tensor:
+    """Return the median of the values known, which has these two places in their order, (..., 1)."""
+    return torch.where(known, values, torch.inf).sort(-1).values.gather(-1, places).mean(-1, keepdim=True)
 
 
 class Blocks:
@@ -88,9 +85,9 @@ class Blocks:
         if isinstance(value, Tensor) and value.device != self._values.device:  # the first, or one after a checkpoint
             self._move(value.device)
         place = self.steps % (GROUP if self._groups else BLOCKS)
-        slot = self._values[..., place]
+        slot = self._values.select(-1, place)
         if isinstance(value, Tensor):
-            slot.copy_(value.reshape(self._shape), non_blocking=True)
+            slot.copy_(value if value.shape == self._shape else value.reshape(self._shape), non_blocking=True)
         else:
             slot.fill_(value)
         self.steps += 1

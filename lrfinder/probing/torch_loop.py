@@ -219,7 +219,7 @@ class TorchTraining:
         self.device = parameters[0].device
         self.model, self.optimizer, self.loss_fn, self.loader = model, optimizer, loss_fn, loader
         self.train_step, self.val_loader, self.val_step = train_step, val_loader, val_step
-        self.sign = 1 if mode == "min" else -1
+        self.sign, self._takes_closure = 1 if mode == "min" else -1, takes_closure(optimizer)
         self.side_loader = side_loader(loader)
         self.side_val_loader = None if val_loader is None else side_loader(val_loader, "val_loader")
         self._fresh()
@@ -258,7 +258,7 @@ class TorchTraining:
             losses.append(torch.stack(parts).mean())
             return losses[-1]
 
-        if takes_closure(self.optimizer):  # such as L-BFGS, which evaluates it several times per step
+        if self._takes_closure:  # such as L-BFGS, which evaluates it several times per step
             self.optimizer.step(closure)  # type: ignore[arg-type]  # a tensor will do
         else:
             closure()
