@@ -283,7 +283,7 @@ def profile(device):
 
     inside = InFit(measure)
     fit(inside, SIZES[device]["0.3 ms"], device)
-    pstats.Stats(inside.result).strip_dirs().sort_stats("tottime").print_stats(25)
+    pstats.Stats(inside.result).strip_dirs().sort_stats("cumtime").print_stats(50)
 
 
 PARTS = {"steps": steps, "range": range_tests, "detector": detector, "start-up": start_up}

@@ -93,12 +93,15 @@ def test_a_snapshot_moves_to_host_memory_and_back():
 
 
 def test_a_snapshot_that_does_not_fit_on_the_device_is_kept_by_the_host():
-    model = nn.Linear(4096, 4096).cuda()
+    model = nn.Linear(4096, 4096, bias=False).cuda()  # the copy of a small bias would still find room
     expected = model.weight.detach().clone()
-    free = torch.cuda.mem_get_info()[0]
-    filling = torch.empty(int(free - expected.nbytes // 2), dtype=torch.uint8, device="cuda")
-    snapshot = Snapshot(model)
-    del filling
+    torch.cuda.empty_cache()  # what earlier tests have left there would be room too
+    whole, allowed = torch.cuda.mem_get_info()[1], torch.cuda.memory_reserved() + expected.nbytes // 2
+    torch.cuda.set_per_process_memory_fraction(allowed / whole)
+    try:
+        snapshot = Snapshot(model)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
     assert not snapshot.to_host()
     model.weight.data.zero_()
     snapshot.restore()
