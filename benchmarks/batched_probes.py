@@ -45,8 +45,8 @@ class Reading(nn.Linear):
 
 
 class Recurrent(nn.LSTM):
-    def forward(self, inputs):
-        return super().forward(inputs[..., None])[0][:, -1]
+    def forward(self, inputs, state=None):
+        return super().forward(inputs[..., None], state)[0][:, -1]
 
 
 def batched(models, inputs, targets, lrs):

@@ -47,7 +47,7 @@ SIZES = {  # what a step takes, about -> width, hidden layers, batch size
 TARGETS = {"0.3 ms": 1.5, "5 ms": 1.05, "30 ms": 1.05}
 LADDER = Ladder(1e-7, 1e-5, 100)
 FOLLOWED = 10_000
-"""Losses that a detector follows: it looks 16 times per doubling of their number, at two milliseconds each."""
+"""Losses that a detector follows; it looks at them 16 times per doubling of their number."""
 
 
 class Net(pl.LightningModule):
