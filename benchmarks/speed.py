@@ -116,13 +116,13 @@ class InFit(pl.Callback):
         trainer.should_stop = self.stop
 
 
-def fit(callback, size, device, epochs=1, steps=-1):
+def fit(callback, size, device, epochs=1):
     width, layers, batch = size
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
             accelerator="gpu" if device == "cuda" else "cpu", devices=1, callbacks=[callback], logger=False,
             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
-            max_epochs=epochs, max_steps=steps,
+            max_epochs=epochs,
         )  # fmt: skip
         trainer.fit(Net(width, layers), loader_of(width, batch))
 
