@@ -25,7 +25,7 @@ from tasks import TASKS, build
 
 from lrfinder.schedules.policy import Policy
 
-SCHEDULES = ("constant", "cosine", "wsd", "wsd+5")
+SCHEDULES = ("constant", "cosine", "wsd", "wsd+5", "wsd+15")
 MORE = ("linear", "step", "multi-step", "exponential", "polynomial", "cosine-restarts", "wsd-sqrt", "one-cycle",
         "inverse-sqrt")  # fmt: skip
 SHORT, LONG = 500, 2500

@@ -14,13 +14,13 @@ from lrfinder.evidence.probe import Outcome, Probe
 
 __all__ = ["MOST_PROBES", "ProbePlan", "next_probes"]
 
-_RANGE_STEPS = 100
-"""Steps of the range test. What a range test can say it says in so many (docs/measured.md)."""
+_RANGE_STEPS = 40
+"""Steps of the range test where probes follow: 100 steps say no better where to look (docs/measured.md)."""
 
-_SHORTEST = 33
+_SHORTEST = 20
 """Minimum steps of a probe: shorter ones judge how training starts, not how it goes on."""
 
-_FEWEST, MOST_PROBES = 3, 5
+_FEWEST, MOST_PROBES = 2, 5
 """Probes of a plan; a budget for more than five of the shortest makes them longer."""
 
 _WARMUP = 0.2
@@ -40,7 +40,7 @@ class ProbePlan:
     Attributes:
         budget: optimizer steps in all.
         range_steps: learning rates of the range test, one step each.
-        probes: number of probes; 0 where the budget is too small for three that say anything.
+        probes: number of probes; 0 where the budget is too small for two that say anything.
         probe_steps: steps of each.
         min_lr: lowest learning rate to try.
         max_lr: highest.
@@ -57,13 +57,12 @@ class ProbePlan:
     def of(cls, budget: int, horizon: int | None, min_lr: float, max_lr: float) -> ProbePlan:
         """Share out a budget of optimizer steps. No probe is longer than the training asked about."""
         shortest = min(_SHORTEST, horizon or _SHORTEST)
-        range_steps = min(_RANGE_STEPS, max(budget - _FEWEST * shortest, _RANGE_STEPS // 2))
-        left = budget - range_steps
+        left = budget - _RANGE_STEPS
         if left < _FEWEST * shortest:
             return cls(budget, budget, 0, 0, min_lr, max_lr)
         probes = min(left // shortest, MOST_PROBES)
         steps = min(left // probes, horizon or left)
-        return cls(budget, range_steps, probes, steps, min_lr, max_lr)
+        return cls(budget, _RANGE_STEPS, probes, steps, min_lr, max_lr)
 
     def probe(self, octave: float) -> Probe:
         """Return the probe at a learning rate of ``2**octave``."""
