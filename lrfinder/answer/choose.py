@@ -28,7 +28,7 @@ _WEAK = 100.0
 """Ratio of the ends of an interval from which on the answer says how to narrow it."""
 
 _ENOUGH = 4
-"""Times the steps spent so far that would narrow a weak answer; the smallest budget that has probes is 200."""
+"""Times the steps spent so far that would narrow a weak answer; at least 100, since below 80 there are no probes."""
 
 
 def suggest(curve: Curve, *, steps: int | None = None) -> Suggestion:
@@ -163,7 +163,7 @@ def _caveats(
     elif evidence.untrained.loss.size == 1:
         caveats.append("Each probe was judged by a single number, so its noise is unknown.")
     if ratio > _WEAK:
-        budget = max(_ENOUGH * evidence.steps // 100 * 100, 200)
+        budget = max(_ENOUGH * evidence.steps // 100 * 100, 100)
         caveats.append(
             f"The measurements separate the learning rates little: budget={budget} would narrow the interval."
         )

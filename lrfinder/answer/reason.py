@@ -41,12 +41,12 @@ class Reason(Enum):
 
     FLAT = (
         "The loss did not change with the learning rate by more than its noise.",
-        "Give more steps to spend (budget=200 or more has probes), larger batches or a higher max_lr, and check that"
+        "Give more steps to spend (budget=80 or more has probes), larger batches or a higher max_lr, and check that"
         " the optimizer holds the parameters that the loss depends on.",
     )
     RISING = (
         "The loss rose without having fallen first.",
-        "Give more steps to spend (budget=200 or more has probes) or lower min_lr, and check the sign of the loss; a"
+        "Give more steps to spend (budget=80 or more has probes) or lower min_lr, and check the sign of the loss; a"
         " model that is trained already may have nothing left to gain.",
     )
     DIVERGED = (

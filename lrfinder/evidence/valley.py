@@ -50,7 +50,7 @@ _FREEDOM = 4.0
 _TAIL = 0.2
 """Share of a probe, at its end, whose training losses count: by then its learning rate is low."""
 
-_SPREAD, _WANDER = 1.2, 0.12
+_SPREAD, _WANDER = 1.6, 0.12
 """Standard deviation from the best rate of the probes to that of the whole training: a constant, and octaves per
 doubling of the steps. On average it does not move (docs/measured.md)."""
 

@@ -22,7 +22,7 @@ def test_a_valley_is_answered_with_an_interval_that_holds_it_and_what_being_off_
     assert answer.lr_low < 2**-6 < answer.lr_high
     assert answer.lr_low < answer.lr < answer.lr_high
     assert (answer.method, answer.horizon) == ("probe", 200)
-    assert (answer.policy.name, answer.policy.total_steps, answer.policy.warmup_steps) == ("wsd", 200, 10)
+    assert (answer.policy.name, answer.policy.total_steps, answer.policy.warmup_steps) == ("wsd", 200, 30)
     assert answer.param_group_lrs == (answer.lr,)
     costs = dict(answer.cost_of_error)
     assert 0 < costs[0.5] < costs[0.1]

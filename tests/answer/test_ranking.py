@@ -100,7 +100,7 @@ def test_the_octaves_of_a_schedule_are_those_of_the_policy_that_it_equals(name):
     assert octaves_to_own_best(multipliers, 500) == pytest.approx(features(policy, 500).lr, abs=1e-12)
 
 
-CHOSEN = Policy("wsd", 500, 25)
+CHOSEN = Policy("wsd", 500, 75)
 RANKED = rank(CHOSEN, 500, 2**-6)
 
 
@@ -109,9 +109,9 @@ def answer():
 
 
 @pytest.mark.parametrize(
-    ("steps", "warmup"), [(1, 0), (100, 5), (500, 25), (1000, 50), (4000, 100), (10_000, 100), (16_000, 160)]
+    ("steps", "warmup"), [(1, 0), (100, 15), (1000, 150), (2500, 375), (4000, 400), (16_000, 400), (100_000, 1000)]
 )
-def test_warmup_is_a_twentieth_then_a_hundred_steps_then_a_hundredth(steps, warmup):
+def test_warmup_is_15_percent_then_400_steps_then_a_hundredth(steps, warmup):
     assert warmup_steps(steps) == warmup
 
 
@@ -143,7 +143,7 @@ def test_the_policy_suggested_is_among_them_as_it_is():
 def test_all_that_may_warm_up_do_so_as_long():
     warmup = {one.policy.name: one.policy.warmup_steps for one in RANKED}
     assert (warmup.pop("one-cycle"), warmup.pop("plateau")) == (0, 0)
-    assert set(warmup.values()) == {25}
+    assert set(warmup.values()) == {75}
 
 
 @pytest.mark.parametrize("horizon", [1, 2, 3, 10, 10**9])
@@ -168,7 +168,7 @@ def test_a_schedule_without_warmup_gets_a_lower_peak():
     warm = answer()
     linear = next(one for one in warm.alternatives if one.policy.name == "linear")
     assert warm.with_policy(Policy("linear", 500)).lr == pytest.approx(linear.lr * 2**-0.5)
-    assert warm.with_policy(Policy("linear", 500, 25)).lr == pytest.approx(linear.lr)
+    assert warm.with_policy(Policy("linear", 500, 75)).lr == pytest.approx(linear.lr)
     falling = [1 - step / 500 for step in range(500)]
     assert warm.with_schedule(falling).lr == pytest.approx(linear.lr * 2**-0.5)
     again = Suggestion.from_dict(json.loads(json.dumps(warm.to_dict())))

@@ -138,7 +138,7 @@ def test_a_number_of_steps_that_is_none_is_named(steps):
 
 def test_the_number_of_steps_decides_the_policy_and_is_missed_where_it_is_not_given():
     known, unknown = answered(steps=1000), answered()
-    assert (known.policy, known.horizon) == (Policy("wsd", 1000, 50), 1000)
+    assert (known.policy, known.horizon) == (Policy("wsd", 1000, 150), 1000)
     assert (unknown.policy, unknown.horizon) == (Policy("constant"), None)
     assert any("Give steps." in caveat for caveat in unknown.caveats)
     assert not any("Give steps." in caveat for caveat in known.caveats)
@@ -229,13 +229,13 @@ def considered(*entries: tuple[Policy, float]) -> Suggestion:
     alternatives = tuple(Alternative(policy, lr, 0.1, 0.05, 0.2, "It fits.") for policy, lr in entries)
     return dataclasses.replace(
         answered(steps=1000), lr=0.5, lr_low=0.1, lr_high=1.0, param_group_lrs=(0.05, 0.5),
-        policy=Policy("wsd", 1000, 50), alternatives=alternatives,
+        policy=Policy("wsd", 1000, 150), alternatives=alternatives,
     )  # fmt: skip
 
 
 def test_another_policy_takes_its_own_peak_and_everything_is_scaled_along():
     linear = Policy("linear", 1000, 20)
-    suggestion = considered((linear, 0.75), (Policy("wsd", 1000, 50), 0.5)).with_policy("linear")
+    suggestion = considered((linear, 0.75), (Policy("wsd", 1000, 150), 0.5)).with_policy("linear")
     assert (suggestion.policy, suggestion.lr, suggestion.param_group_lrs) == (
         linear,
         0.75,
@@ -251,7 +251,7 @@ def test_a_policy_that_was_not_considered_takes_the_same_peak_and_warmup():
     assert suggestion.with_policy("cosine") == dataclasses.replace(suggestion, policy=Policy("cosine", 1000, 50))
     assert suggestion.with_policy("plateau").policy == Policy("plateau", 1000)  # which torch cannot warm up
     assert suggestion.with_policy("wsd") is suggestion
-    assert suggestion.with_policy(Policy("wsd", 1000, 50)) is suggestion
+    assert suggestion.with_policy(Policy("wsd", 1000, 150)) is suggestion
 
 
 def test_a_policy_with_parameters_takes_the_peak_of_its_like_or_else_of_its_name():

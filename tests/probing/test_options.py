@@ -120,8 +120,8 @@ def test_it_tells_the_plan_of_the_search_that_follows():
 def test_a_plan_in_steps_in_words():
     assert DryRun.of(SearchOptions("probe", 4000)).lines() == [
         ("Plan", "200 steps for a training of 4,000 steps (dry run: nothing was trained)"),
-        ("Range", "100 steps, from 1e-07 to 100"),
-        ("Probes", "3 of 33 steps"),
+        ("Range", "40 steps, from 1e-07 to 100"),
+        ("Probes", "5 of 32 steps"),
     ]
 
 

@@ -79,8 +79,8 @@ def test_a_probe_warms_up_and_anneals_to_nearly_zero():
     assert Probe(1.0, 10).lrs().tolist() == pytest.approx([1.0] * 7 + [0.75, 0.5, 0.25])
     assert Probe(0.5, 4, 0.0).lrs().tolist() == [0.5] * 4
     lrs = PLAN.probe(-3.0).lrs()
-    assert lrs.size == 40
+    assert lrs.size == 52
     assert lrs.max() == 2**-3
-    assert np.all(np.diff(lrs[:9]) > 0)
-    assert np.all(np.diff(lrs[24:]) < 0)
+    assert np.all(np.diff(lrs[:11]) > 0)
+    assert np.all(np.diff(lrs[31:]) < 0)
     assert lrs[-1] == pytest.approx(2**-3 / 16)

@@ -76,7 +76,7 @@ def test_an_interrupt_gives_the_best_answer_so_far():
     assert trainee.diary[-1] == "out"
 
 
-@pytest.mark.parametrize("step", [3, 50, 150])
+@pytest.mark.parametrize("step", [3, 50, 120])
 def test_an_early_interrupt_passes_through(step):
     trainee = Quadratic()
     trainee.interrupt_at = step
@@ -87,17 +87,17 @@ def test_an_early_interrupt_passes_through(step):
 
 def test_a_timed_search_goes_on_from_its_journal_too(tmp_path):
     asked, path = options(budget="1s"), tmp_path / "journal.jsonl"
-    one = Timed()
+    one = Timed(-5.0)
     first = find(one, asked, journal=Journal(path, asked.journal_header()), clock=one.clock)
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:-2]))
-    other = Timed()
+    other = Timed(-5.0)
     again = find(other, asked, journal=Journal(path, asked.journal_header()), clock=other.clock)
     assert len(first.probes) > 5
     assert [o.probe for o in again.probes][: len(first.probes)] == [o.probe for o in first.probes]
 
 
-@pytest.mark.parametrize("killed_at", [20, 60, 120, 190, 250])
+@pytest.mark.parametrize("killed_at", [20, 60, 120, 190, 230])
 def test_a_killed_search_goes_on_from_its_journal(tmp_path, killed_at):
     whole = find(Quadratic(), options())
 
@@ -148,9 +148,9 @@ def test_without_held_out_batches_the_range_test_answers():
 
 def test_a_budget_too_small_for_probes_goes_into_the_range_test():
     trainee = Quadratic()
-    answer = find(trainee, options(budget=100))
+    answer = find(trainee, options(budget=79))
     assert answer.method == "range"
-    assert trainee.steps == answer.steps_spent <= 100
+    assert trainee.steps == answer.steps_spent <= 79
     assert "keep" not in str(trainee.diary)
     assert answer.lr_low < 2**-6 < answer.lr_high
 
@@ -180,7 +180,7 @@ def test_training_losses_that_fail_now_and_then_are_left_out_and_counted():
     class Failing(Quadratic):
         def step(self):
             loss = super().step()
-            return loss * math.nan if self.steps % 23 == 10 else loss
+            return loss * math.nan if self.steps % 13 == 10 else loss
 
     answer = find(Failing(), options())
     assert answer.lr_low < 2**-6 < answer.lr_high
@@ -188,7 +188,7 @@ def test_training_losses_that_fail_now_and_then_are_left_out_and_counted():
     assert answer.caveats[0] == "As scripted."
 
 
-@pytest.mark.parametrize(("seconds", "least"), [(1, 700), (2, 1500)])
+@pytest.mark.parametrize(("seconds", "least"), [(1, 700), (2, 1450)])
 def test_a_time_buys_steps_and_is_kept(seconds, least):
     timed = Timed()
     answer = find(timed, options(budget=f"{seconds}s"), clock=timed.clock)
@@ -209,7 +209,7 @@ def test_probes_that_blow_up_are_given_up_and_bound_the_answer():
     assert gone
     assert all(o.train_loss.size <= o.probe.steps for o in gone)
     assert answer.lr < 2**-5
-    assert "blows up" in str(answer)
+    assert "blows up" in answer.details()
 
 
 SETTINGS = {"steps": 500, "budget": None}

@@ -718,7 +718,7 @@ def test_gradient_descent_is_found_to_diverge_at_two_over_the_largest_curvature(
     assert suggest(curve).lr < suggest(curve).lr_high <= 2 / sharpness * 1.02
 
 
-QUICK = {"steps": 200, "budget": 150}
+QUICK = {"steps": 200, "budget": 100}
 
 ALL_OPTIMIZERS = {
     **OPTIMIZERS,
@@ -766,7 +766,7 @@ def test_training_afterwards_is_the_same_to_the_last_bit_of_find_lr(name):
 
 
 @pytest.mark.parametrize("error", [UserError("in a probe"), KeyboardInterrupt(), SystemExit()])
-@pytest.mark.parametrize("at", [3, 25, 140])
+@pytest.mark.parametrize("at", [3, 25, 95])
 def test_everything_is_as_before_when_something_raises(error, at):
     seeded()
     model, loader = Noisy(), LOADERS["2 persistent workers"]()
@@ -781,8 +781,8 @@ def test_everything_is_as_before_when_something_raises(error, at):
             raise error
         return mse(prediction, target)
 
-    if isinstance(error, KeyboardInterrupt) and at == 140:  # two probes are done by then
-        assert find_lr(model, optimizer, loss_fn, loader, steps=200, budget=150).interrupted
+    if isinstance(error, KeyboardInterrupt) and at == 95:  # two probes are done by then
+        assert find_lr(model, optimizer, loss_fn, loader, **QUICK).interrupted
     else:
         with pytest.raises(type(error)):
             find_lr(model, optimizer, loss_fn, loader, **QUICK)
@@ -961,7 +961,7 @@ def test_a_sign_mistake_only_rises():
 
 
 def test_limits_below_which_nothing_is_learnt_are_refused_as_flat():
-    found = linear(max_lr=1e-3, budget=100)
+    found = linear(max_lr=1e-3, budget=79)
     assert found.reason is Reason.FLAT
     assert "a higher max_lr" in found.reason.remedy
 
