@@ -4,7 +4,7 @@ Regret is the loss of a whole training as recommended (rate, warmup, policy) ove
 (rate x policy x warmup), minus one. The families are `small` (benchmarks/tasks.py, trained in full on a CPU) and `mid`
 (two tasks of real scale in ../shared/mid, trained in full on a GPU).
 
-    python benchmarks/oracle.py benchmarks/oracle.jsonl --schedules constant cosine wsd wsd+5   # stored
+    python benchmarks/oracle.py benchmarks/oracle.jsonl --schedules constant cosine wsd wsd+5 wsd+15   # stored
     python benchmarks/regret.py run benchmarks/out/regret.jsonl                  # about two hours on two cores
     python benchmarks/regret.py run benchmarks/out/regret.jsonl --family small   # twenty minutes
     python benchmarks/regret.py report benchmarks/out/regret.jsonl
@@ -59,7 +59,7 @@ class Small:
         return mean_loss(self.name, self.steps, schedule, seeds)
 
     def schedules(self) -> tuple[str, str, list[str]]:
-        return "wsd+5", "wsd", ["wsd+5", "wsd", "cosine", "constant"]
+        return "wsd+15", "wsd", ["wsd+15", "wsd+5", "wsd", "cosine", "constant"]
 
     def search(self, seed: int, budget: int) -> Suggestion:
         run = build(self.task, seed)
