@@ -83,4 +83,4 @@ def test_a_probe_warms_up_and_anneals_to_nearly_zero():
     assert lrs.max() == 2**-3
     assert np.all(np.diff(lrs[:11]) > 0)
     assert np.all(np.diff(lrs[31:]) < 0)
-    assert lrs[-1] == pytest.approx(2**-3 / 16)
+    assert lrs[-1] == pytest.approx(2**-3 / 20.8)
