@@ -58,7 +58,7 @@ def test_the_whole_output_for_a_curve(good):
     assert done.stdout.splitlines() == [
         f"Peak LR   {answer.lr:.3g}",
         f"Interval  {answer.lr_low:.2g} to {answer.lr_high:.2g} holds the best rate with 90% probability",
-        "Policy    50 steps of warmup, constant, then linear to zero over the last 40% of 950 steps",
+        "Policy    150 steps of warmup, constant, then linear to zero over the last 40% of 850 steps",
         f"How sure  {dict(answer.lines())['How sure']}",
         "Spent     100 optimizer steps for a training of 1,000",
         "Read too  2 caveats, in the report and with --verbose",

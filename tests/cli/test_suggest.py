@@ -82,7 +82,7 @@ def test_a_curve_has_code_and_a_policy_too(lrfinder):
     curve = write_csv("good.csv", synthetic())
     code, out, err = lrfinder("--curve", curve, "--steps", "1000", "--policy", "linear", "--code", "--quiet")
     assert (code, err) == (0, "")
-    assert '"""50 steps of warmup, linear to zero over 950 steps."""' in out
+    assert '"""150 steps of warmup, linear to zero over 850 steps."""' in out
 
 
 def test_code_of_a_refusal_is_said_aside(lrfinder):

@@ -51,8 +51,8 @@ def adamw(net):
 
 
 def by_default(total):
-    """What is installed by default, as a person writes it: warmup over 5%, constant, linear to zero over 40%."""
-    warmup = round(0.05 * total)
+    """What is installed by default, as a person writes it: warmup over 15%, constant, linear to zero over 40%."""
+    warmup = round(0.15 * total)
     rest = total - warmup
     return lambda step: min((step + 1) / (warmup + 1), 1.0, max(total - step, 0) / round(0.4 * rest))
 
@@ -73,7 +73,7 @@ def rates(run):
 
 def assert_as_by_hand(tmp_path, make, steps, callback=None, module=None, others=list, **options):
     """Fit with the callback, then with rate and scheduler configured by hand, and compare everything."""
-    callback = callback or finder(policy=Policy("wsd", steps, round(0.05 * steps)))
+    callback = callback or finder(policy=Policy("wsd", steps, round(0.15 * steps)))
     trainer, run = fit(tmp_path / "tuned", [*others(), callback], module=module or optimizers(make), **options)
     assert callback.suggestion.lr == pytest.approx(trainer.lightning_module.lr) != 0.01
     module = with_scheduler(make, by_default(steps))
@@ -155,7 +155,7 @@ def found(monkeypatch):
 def test_every_policy_can_be_asked_for(tmp_path, found, name):
     callback = finder(policy=name, monitor="val_loss" if name == "plateau" else None)
     _, run = fit(tmp_path, [callback], module=optimizers(sgd))
-    policy = Policy(name, 32, 0 if name in UNWARMED else 2)
+    policy = Policy(name, 32, 0 if name in UNWARMED else 5)
     assert callback.suggestion.policy == policy
     assert rates(run) == [[0.05 * policy(step), 0.5 * policy(step)] for step in range(32)]
     (said,) = found["said"]
@@ -212,7 +212,7 @@ WHAT = {
     "auto without a scheduler": (
         None,
         {},
-        "installed wsd: 2 steps of warmup, constant, then linear to zero over the last 40% of 30 steps",
+        "installed wsd: 5 steps of warmup, constant, then linear to zero over the last 40% of 27 steps",
     ),
     "keep with a scheduler": (None, {"module": optimizers(step_lr)}, "kept the module's StepLR"),
     "keep asked for": ("keep", {}, "installed no schedule, the rate is constant"),
