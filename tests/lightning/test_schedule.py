@@ -480,10 +480,10 @@ def test_a_resumed_fit_trains_as_the_uninterrupted_one(tmp_path, found, steps, a
 def test_a_resumed_fit_keeps_the_end_of_its_schedule(tmp_path, found):
     fit(tmp_path / "first", [finder(policy=None), saving(21)])
     _, run = resumed(tmp_path / "a", tmp_path / "first", 21, [finder(policy=None)], max_epochs=4)
-    policy = Policy("wsd", 32, 2)
+    policy = Policy("wsd", 32, 5)
     assert rates(run) == [[0.5 * policy(step)] for step in range(21, 21 + len(run["steps"]))]
     assert len(run["steps"]) in (43, 44)  # Lightning 2.4 repeats the batch after which it saved
-    assert "on its wsd schedule: 2 steps of warmup, constant, then linear" in found["said"][-1]
+    assert "on its wsd schedule: 5 steps of warmup, constant, then linear" in found["said"][-1]
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using")
@@ -562,7 +562,7 @@ def test_a_later_search_scales_the_schedule_installed_before(tmp_path, found):
 def test_a_first_search_before_a_later_epoch_installs_over_what_is_left(tmp_path, found):
     callback = finder(policy=None, at_epochs=[1])
     _, run = fit(tmp_path, [callback, saving(21)], max_epochs=3)
-    policy = Policy("wsd", 32, 2)
+    policy = Policy("wsd", 32, 5)
     assert rates(run) == [[0.01]] * 16 + [[0.5 * policy(step)] for step in range(32)]
     _, again = resumed(tmp_path / "a", tmp_path, 21, [finder(policy=None, at_epochs=[1])], max_epochs=3)
     assert rates(again) == [[0.5 * policy(step)] for step in range(5, 5 + len(again["steps"]))]
