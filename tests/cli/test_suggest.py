@@ -74,7 +74,7 @@ def test_code_is_the_only_thing_on_stdout_and_runs(lrfinder, plain, unread):
     assert "torch.optim.AdamW(self.parameters(), lr=" in out
     assert "Peak LR" not in out
     assert callable(scope["configure_optimizers"])
-    assert scope["multiplier"](25) == 1.0
+    assert scope["multiplier"](75) == 1.0
     assert err.endswith("Report    lrfinder-report.html\n")
 
 
@@ -167,7 +167,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(lrfinder, plain, monkeypatc
     assert [line.split()[0] for line in out.splitlines()] == ["Plan", "Range", "Probes"]
     assert out.splitlines()[:2] == [
         "Plan      300 steps for a training of 2,000 steps (dry run: nothing was trained)",
-        "Range     100 steps, from 1e-07 to 100",
+        "Range     40 steps, from 1e-07 to 100",
     ]
     code, out, _ = lrfinder(
         plain, "--steps", "2000", "--dry-run", "--json", "--optimizer", "sgd", "--optimizer", "adam"

@@ -766,7 +766,7 @@ def test_training_afterwards_is_the_same_to_the_last_bit_of_find_lr(name):
 
 
 @pytest.mark.parametrize("error", [UserError("in a probe"), KeyboardInterrupt(), SystemExit()])
-@pytest.mark.parametrize("at", [3, 25, 95])
+@pytest.mark.parametrize("at", [3, 25, 140])
 def test_everything_is_as_before_when_something_raises(error, at):
     seeded()
     model, loader = Noisy(), LOADERS["2 persistent workers"]()
@@ -781,11 +781,11 @@ def test_everything_is_as_before_when_something_raises(error, at):
             raise error
         return mse(prediction, target)
 
-    if isinstance(error, KeyboardInterrupt) and at == 95:  # two probes are done by then
-        assert find_lr(model, optimizer, loss_fn, loader, **QUICK).interrupted
+    if isinstance(error, KeyboardInterrupt) and at == 140:  # two probes are done by then
+        assert find_lr(model, optimizer, loss_fn, loader, steps=200, budget=150).interrupted
     else:
         with pytest.raises(type(error)):
-            find_lr(model, optimizer, loss_fn, loader, **QUICK)
+            find_lr(model, optimizer, loss_fn, loader, steps=200, budget=150)
     assert set(multiprocessing.active_children()) == workers
     assert before.changes(model, optimizer, loader) == []
 
