@@ -34,7 +34,7 @@ def main() -> None:
         ViTForImageClassification(config), arguments,
         train_dataset=Digits(slice(1400)), eval_dataset=Digits(slice(1400, None)),
     )  # fmt: skip
-    suggestion = find_lr_hf(trainer, budget=150)
+    suggestion = find_lr_hf(trainer, budget=200)
     print(suggestion)
     trainer.train()
     print(f"evaluation loss {trainer.evaluate()['eval_loss']:.3f}")

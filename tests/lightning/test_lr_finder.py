@@ -208,7 +208,7 @@ def train(lr, callbacks, multiplier=None):
 finder = LRFinder(budget=150)
 tuned = train(0.01, [finder])
 assert tuned.lr == finder.suggestion.lr != 0.01
-cooldown = lambda step: min((step + 1) / 3, 1.0, (32 - step) / 12)
+cooldown = lambda step: min((step + 1) / 6, 1.0, (32 - step) / 11)
 assert tuned.losses == train(tuned.lr, [], cooldown).losses != train(tuned.lr, []).losses
 assert "lightning.pytorch" not in sys.modules
 """

@@ -506,7 +506,7 @@ def test_the_schedule_is_in_the_state_of_the_callback_as_json(tmp_path, found):
     callback, other = finder(policy="cosine"), finder()
     fit(tmp_path, [callback], module=optimizers(sgd))
     state = json.loads(json.dumps(callback.state_dict()))
-    assert InstalledSchedule.from_dict(state["installed"]) == InstalledSchedule(Policy("cosine", 32, 2), (0.05, 0.5), 0)
+    assert InstalledSchedule.from_dict(state["installed"]) == InstalledSchedule(Policy("cosine", 32, 5), (0.05, 0.5), 0)
     other.load_state_dict(state)
     assert other.state_dict() == callback.state_dict()
 
@@ -550,13 +550,13 @@ def test_a_later_search_scales_the_schedule_installed_before(tmp_path, found):
             found["lr"] = 0.2
 
     _, run = fit(tmp_path, [callback, Lower()], module=optimizers(sgd), max_epochs=3)
-    policy = Policy("linear", 48, 2)
+    policy = Policy("linear", 48, 7)
     assert rates(run)[:16] == [[0.05 * policy(step), 0.5 * policy(step)] for step in range(16)]
     assert [high for _, high in rates(run)[16:]] == pytest.approx([0.2 * (48 - s) / 32 for s in range(16, 48)])
     assert [low for low, _ in rates(run)] == pytest.approx([high / 10 for _, high in rates(run)])
     assert found["said"][-1].partition(". How sure: ")[0].endswith("kept the schedule installed before, linear")
     assert len(run["schedulers"]) == 1
-    assert callback.state_dict()["installed"]["peaks"] == pytest.approx([0.02875, 0.2875])
+    assert callback.state_dict()["installed"]["peaks"] == pytest.approx([0.025625, 0.25625])
 
 
 def test_a_first_search_before_a_later_epoch_installs_over_what_is_left(tmp_path, found):

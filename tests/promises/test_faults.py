@@ -104,7 +104,7 @@ def fails(tmp_path, kind, error, where="training_step", at=25, **options):
 # next dozen steps are of the range test; batches are evaluated before it and after every probe.
 PLACES = [
     ("training_step", 53), ("training_step", 66), ("training_step", 85), ("evaluation", 60),
-    ("on_train_epoch_start", 1), ("on_train_epoch_start", 5), ("on_after_backward", 40), ("optimizer_step", 40),
+    ("on_train_epoch_start", 1), ("on_train_epoch_start", 5), ("on_after_backward", 20), ("optimizer_step", 20),
     ("transfer", 110),
 ]  # fmt: skip
 
