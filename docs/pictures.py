@@ -40,7 +40,7 @@ def noisy() -> Suggestion:
     wrong = torch.rand(len(labels), generator=torch.Generator().manual_seed(0)) < 1 / 3
     labels = torch.where(wrong, (labels + 3) % 10, labels)
     loader = DataLoader(TensorDataset(images, labels), 4, shuffle=True, generator=torch.Generator().manual_seed(0))
-    return find_lr(demo.model, demo.optimizer, demo.loss_fn, loader, steps=430, budget=100)
+    return find_lr(demo.model, demo.optimizer, demo.loss_fn, loader, steps=430, method="range")
 
 
 if __name__ == "__main__":
