@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lrfinder.logs.forecast import Forecast
     from lrfinder.logs.log import TrainingLog
 
-__all__ = ["add_forecast", "add_plateau", "add_report", "read_results"]
+__all__ = ["add_command", "add_forecast", "add_plateau", "add_report", "read_results"]
 
 _KINDS = (".html", ".md", ".png")
 
@@ -33,16 +33,40 @@ exit codes: 0 written (also if the result is a refusal), 2 bad input, 130 interr
 """
 
 
+def add_command(
+    commands: argparse._SubParsersAction[Any],
+    name: str,
+    run: Callable[[argparse.Namespace, str], int],
+    summary: str,
+    description: str,
+    epilog: str,
+) -> argparse.ArgumentParser:
+    """Add a command, whose help ends with ``epilog`` as it stands, and return its parser.
+
+    Args:
+        commands: where to add it.
+        name: its name.
+        run: is given the options and the whole command line; returns the exit code.
+        summary: what it does, for the list of commands.
+        description: the same for its own help.
+        epilog: its examples and exit codes.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=description, epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.set_defaults(run=run)
+    return parser
+
+
 def add_report(commands: argparse._SubParsersAction[Any]) -> None:
     """Add `lrfinder report`."""
-    parser = commands.add_parser(
-        "report",
-        help="show saved results as a page, text or picture",
-        description="Make a page, text or picture of results that lrfinder suggest --out has written.",
-        epilog=_REPORT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=_run_report)
+    parser = add_command(
+        commands, "report", _run_report,
+        "show saved results as a page, text or picture",
+        "Make a page, text or picture of results that lrfinder suggest --out has written.",
+        _REPORT,
+    )  # fmt: skip
     parser.add_argument("results", nargs="+", metavar="RESULT.json", help="several are shown side by side")
     parser.add_argument(
         "-o", "--out", default="lrfinder-report.html", metavar="PATH", help=f"{', '.join(_KINDS)} (%(default)s)"
@@ -148,14 +172,12 @@ exit codes: 0 forecast, 1 refused (at least in part), 2 bad input, 130 interrupt
 
 def add_forecast(commands: argparse._SubParsersAction[Any]) -> None:
     """Add `lrfinder forecast`."""
-    parser = commands.add_parser(
-        "forecast",
-        help="predict the loss of other schedules from logs",
-        description="Fit the loss-curve law to recorded runs and predict the loss of other schedules.",
-        epilog=_FORECAST,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=_run_forecast)
+    parser = add_command(
+        commands, "forecast", _run_forecast,
+        "predict the loss of other schedules from logs",
+        "Fit the loss-curve law to recorded runs and predict the loss of other schedules.",
+        _FORECAST,
+    )  # fmt: skip
     add = parser.add_argument
     add("runs", nargs="+", metavar="LOG", help="log of a training, in any format, or a folder that holds it")
     add("--schedule", action="append", metavar="NAME", help="policy to predict; may be repeated (default: all)")
@@ -245,14 +267,12 @@ exit codes: 0 an answer, with or without plateaus, 2 bad input, 130 interrupted
 
 def add_plateau(commands: argparse._SubParsersAction[Any]) -> None:
     """Add `lrfinder plateau`."""
-    parser = commands.add_parser(
-        "plateau",
-        help="find plateaus in a log",
-        description="Find where a recorded training had too little left to gain at its learning rate.",
-        epilog=_PLATEAU,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=_run_plateau)
+    parser = add_command(
+        commands, "plateau", _run_plateau,
+        "find plateaus in a log",
+        "Find where a recorded training had too little left to gain at its learning rate.",
+        _PLATEAU,
+    )  # fmt: skip
     add = parser.add_argument
     add("log", metavar="LOG", help="log of a training, in any format, or a folder that holds it")
     _add_columns(parser, "--loss-column", "--column")

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from lrfinder.cli.file_commands import read_results
+from lrfinder.cli.file_commands import add_command, read_results
 from lrfinder.cli.options import count
 from lrfinder.cli.terminal import render
 from lrfinder.errors import InputError
@@ -27,14 +27,12 @@ exit codes: 0 rescaled, 2 bad input (also if the result is a refusal), 130 inter
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command."""
-    parser = commands.add_parser(
-        "rescale",
-        help="move a saved result to another batch size or length",
-        description="Say how the rate of a saved result moves with the batch size and the length of the training.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=_run)
+    parser = add_command(
+        commands, "rescale", _run,
+        "move a saved result to another batch size or length",
+        "Say how the rate of a saved result moves with the batch size and the length of the training.",
+        _EXAMPLES,
+    )  # fmt: skip
     add = parser.add_argument
     add("result", metavar="RESULT.json", help="written by lrfinder suggest --out")
     add(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import os
 import subprocess
@@ -22,7 +23,6 @@ from lrfinder import Curve, InputError, find_plateaus, forecast, read_log, sugge
 from lrfinder.answer.choose import choose
 from lrfinder.answer.comparison import compare
 from lrfinder.cli.file_commands import read_results
-from lrfinder.cli.main import main
 from lrfinder.logs.law_fit import NO_FALLS
 from lrfinder.report.comparison_page import comparison_html
 from lrfinder.report.markdown import report_markdown
@@ -39,15 +39,9 @@ def logs():
 
 
 @pytest.fixture
-def forecasting(capsys):
+def forecasting(lrfinder):
     """Run `lrfinder forecast` in this process; return ``(exit code, stdout, stderr)``."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as end:
-            main(["forecast", *arguments])
-        return (end.value.code, *capsys.readouterr())
-
-    return run
+    return functools.partial(lrfinder, "forecast")
 
 
 def test_the_whole_output(logs):
@@ -212,15 +206,9 @@ def metrics():
 
 
 @pytest.fixture
-def finding(capsys):
+def finding(lrfinder):
     """Run `lrfinder plateau` in this process; return ``(exit code, stdout, stderr)``."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as end:
-            main(["plateau", *arguments])
-        return (end.value.code, *capsys.readouterr())
-
-    return run
+    return functools.partial(lrfinder, "plateau")
 
 
 def test_the_whole_output_of_plateau(metrics):
@@ -300,18 +288,6 @@ def test_the_help_tells_the_exit_codes(finding):
     code, out, _ = finding("--help")
     assert code == 0
     assert "exit codes: 0 an answer, with or without plateaus, 2 bad input, 130 interrupted" in out
-
-
-@pytest.fixture
-def lrfinder(capsys):
-    """Run the command line in this process; return ``(exit code, stdout, stderr)``."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        return (end.value.code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

@@ -28,18 +28,6 @@ def flat():
     return str(write_csv("flat.csv", pure_noise("normal", 0)))
 
 
-@pytest.fixture
-def lrfinder(capsys):
-    """Run the command line in this process; return ``(exit code, stdout, stderr)``."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        return (end.value.code, *capsys.readouterr())
-
-    return run
-
-
 def saved(**change):
     """Write the document of a refused curve, which is quick to make."""
     document = suggest(Curve([10.0**k for k in range(-9, 3)], [1.0] * 12)).to_dict()
