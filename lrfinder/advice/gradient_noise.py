@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ __all__ = ["MIN_BATCHES", "NORMAL_90", "NoiseScale", "estimate_noise_scale"]
 MIN_BATCHES = 4
 """Minimum number of batch gradients from which an interval can be estimated."""
 
-NORMAL_90 = 1.645
+NORMAL_90 = NormalDist().inv_cdf(0.95)
 """Standard deviations from the middle of a 90% interval to its ends."""
 
 _SOURCE = "McCandlish et al. 2018, sections 2.2 and 2.3, appendix A.1 (arXiv 1812.06162)"

@@ -7,12 +7,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lrfinder.advice.gradient_noise import NORMAL_90
 from lrfinder.errors import InputError
 from lrfinder.schedules.policy import ENDLESS, POLICIES, UNWARMED, Policy
 
@@ -214,8 +214,6 @@ _MISFIT = (0.005, 0.3)
 _UNWARMED = -0.5
 """Octaves from the best peak with warmup to that without."""
 
-_NORMAL_90 = NormalDist().inv_cdf(0.95)
-
 
 def warmup_steps(steps: int) -> int:
     """Return the steps of warmup for a training: 15% of a short one, 400 steps, or 1% of a long one.
@@ -285,7 +283,7 @@ def rank(chosen: Policy, horizon: int, lr: float, policies: type[Policy] = Polic
         of = features(policy, horizon)
         mean, deviation = _expected_rise(of)
         gain, low, high = (
-            1 - math.exp(mean + z * deviation) if shape.ranked else None for z in (0.0, _NORMAL_90, -_NORMAL_90)
+            1 - math.exp(mean + z * deviation) if shape.ranked else None for z in (0.0, NORMAL_90, -NORMAL_90)
         )
         peak = lr * 2.0 ** (of.lr - own.lr)
         unwarmed = peak * 2.0**_UNWARMED if policy.warmup_steps else None
