@@ -149,8 +149,9 @@ def _sudden_failure(curve: Curve) -> list[str]:
     if not blown_up(curve.loss[end]) or (end > 1 and before[-1] > before[:-1].max()):
         return []
     return [
-        f"The loss of the range test was not finite at step {curve.step[end] + 1}, without having risen before: either"
-        " that batch is not finite at any learning rate (check the data), or training blew up within one step."
+        f"The loss of the range test was not finite at step {curve.step[end] + 1}, and the one before was not the"
+        " highest: either that batch is not finite at any learning rate (check the data), or training blew up within"
+        " one step."
     ]
 
 
