@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-__all__ = ["Demo", "digits", "digits_demo"]
-
 _TRAINING_IMAGES = 1400  # the other 397 are for validation
 
 _STEPS = 430

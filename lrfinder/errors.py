@@ -18,21 +18,6 @@ from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import TypeGuard
 
-__all__ = [
-    "MOST_STEPS",
-    "InputError",
-    "LRFinderError",
-    "TargetError",
-    "UnsupportedError",
-    "checked_horizon",
-    "did_you_mean",
-    "is_number",
-    "one_of",
-    "positive",
-    "whole_number",
-]
-
-
 MOST_STEPS = 10**9
 """Maximum number of optimizer steps of a training: a thousand times those of the longest that are published."""
 

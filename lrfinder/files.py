@@ -12,30 +12,6 @@ from typing import Any
 
 from lrfinder.errors import MOST_STEPS, InputError
 
-__all__ = [
-    "SCHEMA_VERSION",
-    "Reader",
-    "check_picture",
-    "check_writable",
-    "excerpt",
-    "is_device",
-    "json_object",
-    "list_reader",
-    "number_from_json",
-    "number_reader",
-    "number_to_json",
-    "optional",
-    "read_any_number",
-    "read_flag",
-    "read_list",
-    "read_object",
-    "read_record",
-    "read_string",
-    "read_text",
-    "replace_file",
-    "whole_reader",
-]
-
 SCHEMA_VERSION = 1
 """Version of the JSON document that holds curves and a suggestion; see `Suggestion.to_dict`."""
 

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from lrfinder.advice.gradient_noise import NORMAL_90
 from lrfinder.errors import InputError
 
-__all__ = ["CurvatureLimit", "limit_from", "stability_constant", "top_curvature"]
-
 Array = NDArray[np.float64]
 
 _TOLERANCE = 1e-3

@@ -13,8 +13,6 @@ from numpy.typing import ArrayLike
 from lrfinder.errors import InputError, whole_number
 from lrfinder.files import number_to_json
 
-__all__ = ["MIN_BATCHES", "NORMAL_90", "NoiseScale", "estimate_noise_scale"]
-
 MIN_BATCHES = 4
 """Minimum number of batch gradients from which an interval can be estimated."""
 

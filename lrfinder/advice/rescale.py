@@ -10,17 +10,6 @@ from lrfinder.advice.gradient_noise import NORMAL_90, NoiseScale
 from lrfinder.errors import InputError, checked_horizon, one_of, positive, whole_number
 from lrfinder.evidence.valley import ValleyFit
 
-__all__ = [
-    "BY_NOISE",
-    "BY_STEPS",
-    "FAMILIES",
-    "Answer",
-    "Rescaled",
-    "batch_shift",
-    "family_of",
-    "rescale",
-]
-
 FAMILIES = {"sgd": 0.5, "adam": 0.25}
 """Of each family of optimizers: the octaves by which the best rate rises with every doubling of the batch size over the
 same number of steps. These numbers are the multiples of 1/4 that fit the tasks of benchmarks/scaling.py best

@@ -8,8 +8,6 @@ from typing import Any
 
 from lrfinder.errors import positive
 
-__all__ = ["DecayTime", "decay_time"]
-
 _DECOUPLED = {"AdamW": 1e-2}
 """Classes of `torch.optim` whose decay is decoupled from the gradient, and their default."""
 

@@ -19,8 +19,6 @@ from lrfinder.evidence.range_test import blown_up, last_step
 from lrfinder.evidence.valley import ValleyFit, fit_valley, memorises
 from lrfinder.schedules.policy import Policy
 
-__all__ = ["FAR", "choose", "default_policy", "suggest"]
-
 FAR = 20.0
 """Warn if the horizon exceeds the probes by more than this factor."""
 

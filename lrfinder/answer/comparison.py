@@ -17,8 +17,6 @@ from lrfinder.errors import InputError
 from lrfinder.evidence.probe import Outcome
 from lrfinder.files import SCHEMA_VERSION, number_to_json
 
-__all__ = ["Comparison", "Entry", "compare"]
-
 _SIGMAS = 2.0
 """Minimum size of a difference of losses, in standard errors, to count as detectable."""
 

@@ -16,21 +16,6 @@ from lrfinder.advice.gradient_noise import NORMAL_90
 from lrfinder.errors import InputError
 from lrfinder.schedules.policy import ENDLESS, POLICIES, UNWARMED, Policy
 
-__all__ = [
-    "MATERIAL",
-    "TRANSFER",
-    "Alternative",
-    "ConvexBound",
-    "Features",
-    "features",
-    "named_policy",
-    "octaves_to_own_best",
-    "peak_for",
-    "peak_for_schedule",
-    "rank",
-    "warmup_steps",
-]
-
 _MAX_STEPS = 10_000
 """Maximum number of steps at which a schedule is sampled."""
 

@@ -10,8 +10,6 @@ import numpy as np
 from lrfinder.evidence.probe import Evidence, Outcome
 from lrfinder.evidence.range_fit import CLEAR, FAINT
 
-__all__ = ["Reason", "refusal"]
-
 _SIGMAS = 3.0
 """Minimum size of a loss difference, in standard errors, to count as real."""
 

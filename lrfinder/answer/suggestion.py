@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
-__all__ = ["Suggestion"]
 
 _GRADES = ((2.0, "sharp"), (4.0, "fair"), (10.0, "rough"), (math.inf, "weak"))
 

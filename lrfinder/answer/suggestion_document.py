@@ -28,8 +28,6 @@ from lrfinder.files import (
 )
 from lrfinder.schedules.policy import Policy
 
-__all__ = ["read_document", "write_document"]
-
 
 def write_document(suggestion: Any) -> dict[str, Any]:
     """Return the document of a `Suggestion`, JSON-ready."""

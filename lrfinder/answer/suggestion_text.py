@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["headline_of", "lines_of", "log_line_of", "repr_of"]
-
 
 def headline_of(suggestion: Any) -> str:
     """Return the answer in one line."""

@@ -19,8 +19,6 @@ from typing import Any
 from lrfinder.cli.options import arguments_for
 from lrfinder.errors import InputError, LRFinderError, TargetError, did_you_mean
 
-__all__ = ["CodeRef", "add_working_folder", "import_module", "user_code_errors", "without_byte_code"]
-
 _OURS = str(Path(__file__).parents[1])
 
 _LIGHTNINGS = ("lightning", "pytorch_lightning", "lightning_fabric", "lightning_utilities")

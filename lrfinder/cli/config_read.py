@@ -22,18 +22,6 @@ from lrfinder.cli.code_ref import add_working_folder
 from lrfinder.errors import InputError, LRFinderError
 from lrfinder.files import read_text
 
-__all__ = [
-    "OWN",
-    "Configured",
-    "check_installed",
-    "is_under_fit",
-    "load_config",
-    "parse_config",
-    "parse_yaml",
-    "read_config",
-    "value_at",
-]
-
 OWN = ("LRFinder", "PolicyCallback")
 """Callbacks of lrfinder, left out of a search: one would search again, the other would drive the rate."""
 

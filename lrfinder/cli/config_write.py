@@ -20,7 +20,6 @@ from lrfinder.schedules.code import parse_optimizer
 if TYPE_CHECKING:
     from lrfinder.answer.suggestion import Suggestion
 
-__all__ = ["rate_setting", "write_config"]
 
 Place = Sequence[str | int]
 """Keys of mappings and indices of lists that lead from the top of a configuration to a value."""

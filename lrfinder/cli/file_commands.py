@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from lrfinder.logs.forecast import Forecast
     from lrfinder.logs.log import TrainingLog
 
-__all__ = ["add_command", "add_forecast", "add_plateau", "add_report", "read_results"]
 
 _KINDS = (".html", ".md", ".png")
 

@@ -27,7 +27,6 @@ from lrfinder.schedules.policy import ENDLESS
 if TYPE_CHECKING:
     from lrfinder.answer.suggestion import Suggestion
 
-__all__ = ["Job", "LightningJob", "Suggest", "TorchJob", "check_loader", "loaders_of", "new_trainer"]
 
 Answer = TypeVar("Answer")
 

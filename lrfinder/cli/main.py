@@ -19,8 +19,6 @@ from lrfinder.cli.suggest_target import split_dotted
 from lrfinder.cli.terminal import name_options
 from lrfinder.errors import InputError, LRFinderError, UnsupportedError
 
-__all__ = ["main"]
-
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-__all__ = ["OptimizerChoice", "choices"]
 
 _ANY_LR = 1e-3
 """Learning rate of a new optimizer if there is none to take it from; the search tries its own rates."""

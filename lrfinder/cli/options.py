@@ -17,18 +17,6 @@ if TYPE_CHECKING:
     from lrfinder.answer.suggestion import Suggestion
     from lrfinder.probing.options import SearchOptions
 
-__all__ = [
-    "DEFAULTS",
-    "add_parser",
-    "arguments_for",
-    "count",
-    "parse_argument",
-    "parse_literal",
-    "seed",
-    "steps",
-    "takes",
-    "with_requested_policy",
-]
 
 _USAGE = "lrfinder suggest [TARGET] [--data D] [--config F | --curve F] [options]"
 

@@ -12,8 +12,6 @@ from lrfinder.cli.options import count
 from lrfinder.cli.terminal import render
 from lrfinder.errors import InputError
 
-__all__ = ["add_parser"]
-
 _EXAMPLES = """\
 examples:
   lrfinder rescale result.json --batch-size 512                       as many examples

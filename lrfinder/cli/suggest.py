@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from lrfinder.probing.options import SearchOptions
     from lrfinder.probing.search import Journal
 
-__all__ = ["run"]
 
 Found = list[tuple[str, "Suggestion"]]
 """The suggestion for every optimizer, with its name."""

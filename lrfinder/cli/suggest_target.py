@@ -20,17 +20,6 @@ if TYPE_CHECKING:
     from lrfinder.cli.jobs import Job
     from lrfinder.cli.optimizer_choice import OptimizerChoice
 
-__all__ = [
-    "Dotted",
-    "build",
-    "chosen",
-    "config_arguments",
-    "facts",
-    "read_search_options",
-    "seed_everything",
-    "seed_of",
-    "split_dotted",
-]
 
 Dotted = list[tuple[str, str]]
 """Options with dots in their names, without the two dashes, and their values, in order."""

@@ -12,8 +12,6 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TextIO
 
-__all__ = ["answer_alone", "coloured", "name_options", "render"]
-
 _INDENT = 10
 
 _LEAST = 40

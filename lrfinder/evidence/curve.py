@@ -32,8 +32,6 @@ from lrfinder.files import (
     replace_file,
 )
 
-__all__ = ["MIN_POINTS", "Curve", "Stage", "read_curve", "tell_failures", "write_curve_csv"]
-
 _FAILED_SHARE = 0.1
 """Maximum share of the losses of a recorded curve that may be left out because they are not finite."""
 

@@ -19,7 +19,6 @@ from lrfinder.files import list_reader, number_reader, number_to_json, read_any_
 if TYPE_CHECKING:
     from lrfinder.evidence.range_fit import RangeFit
 
-__all__ = ["COOLDOWN", "NOT_EVALUATED", "Evidence", "Outcome", "Probe", "without_failures"]
 
 COOLDOWN = 0.4
 """Share of a probe, at its end, over which the rate falls to zero: what the policy "wsd" does by default."""

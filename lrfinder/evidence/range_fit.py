@@ -15,8 +15,6 @@ from scipy.special import expit
 from lrfinder.evidence.curve import MIN_POINTS, Curve
 from lrfinder.evidence.range_test import BlowUp, blow_up, blown_up, last_step, noise
 
-__all__ = ["CLEAR", "FAINT", "PARAMETERS", "RangeFit", "expected_place", "fit_range"]
-
 Array = NDArray[np.float64]
 
 PARAMETERS = ("level", "drop", "descent", "descent_width", "rise", "rise_width")

@@ -13,8 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import MIN_POINTS
 
-__all__ = ["BlowUp", "Ladder", "blow_up", "blown_up", "last_step", "noise"]
-
 _MIN_RUNGS = 4
 """Growth factors needed: two parameters, and two degrees of freedom to see whether the law holds."""
 

@@ -23,8 +23,6 @@ from numpy.typing import NDArray
 from lrfinder.evidence.probe import Evidence, Outcome
 from lrfinder.evidence.range_fit import expected_place
 
-__all__ = ["LRPosterior", "ValleyFit", "fit_valley", "memorises", "scores", "valley_shape"]
-
 Array = NDArray[np.float64]
 
 _RIGHT = 1.2

@@ -26,8 +26,6 @@ from lrfinder.probing.batch_cache import HELD_OUT, ProbeBatches, spread
 from lrfinder.probing.batches import data_of, loaders_in, prepare_for_evaluation, scalar
 from lrfinder.snapshot.snapshot import Snapshot
 
-__all__ = ["Judge"]
-
 
 class Judge:
     """Judges the module of a trainer. Nothing here talks to other processes, unless the module's own code does.

@@ -26,8 +26,6 @@ from lrfinder.schedules.code import describe_optimizer
 from lrfinder.schedules.optimizer_lr import configured_lrs
 from lrfinder.schedules.policy import Policy
 
-__all__ = ["FitSearch", "log_suggestion"]
-
 _LOGGED_POINTS = 50
 """Maximum number of points of a range test that are logged."""
 

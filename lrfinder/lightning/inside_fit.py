@@ -16,8 +16,6 @@ from lrfinder.lightning.lr_finder import LRFinder
 from lrfinder.probing.batches import data_of, loaders_in
 from lrfinder.snapshot.snapshot import Snapshot
 
-__all__ = ["ask_within", "lr_find", "quiet"]
-
 Answer = TypeVar("Answer")
 
 

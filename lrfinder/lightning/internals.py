@@ -18,36 +18,8 @@ from lrfinder.errors import InputError, UnsupportedError
 from lrfinder.probing.batches import side_loader
 from lrfinder.probing.runner import trainable
 
-__all__ = [
-    "Callback",
-    "batches_per_step",
-    "check_supported",
-    "configure_again",
-    "epochs_left",
-    "has_started",
-    "hook",
-    "horizon",
-    "internals",
-    "is_lightning",
-    "is_own",
-    "live_data",
-    "on_device",
-    "package_of",
-    "probe_loader",
-    "say",
-    "schedulers_of",
-    "steps_left",
-    "steps_of_epoch",
-    "steps_to_come",
-    "steps_to_epoch_end",
-    "strategy_hook",
-    "unwrapped",
-    "validation_loaders",
-    "warn",
-]
-
 if TYPE_CHECKING or not {"lightning.pytorch", "pytorch_lightning"} & set(sys.modules):
-    from lightning.pytorch import Callback
+    from lightning.pytorch import Callback as Callback
 else:  # loading the other copy would cost seconds
     _copies = [sys.modules[name] for name in ("lightning.pytorch", "pytorch_lightning") if name in sys.modules]
     Callback = type("Callback", tuple(copy.Callback for copy in _copies), {})

@@ -20,20 +20,6 @@ from lrfinder.lightning.internals import internals, is_own, live_data, probe_loa
 from lrfinder.probing.batches import data_of, loaders_in
 from lrfinder.snapshot.snapshot import Snapshot
 
-__all__ = [
-    "Epochs",
-    "MutedCallbacks",
-    "do_nothing",
-    "logged_metrics",
-    "mute",
-    "muted_logger",
-    "no_profiler",
-    "not_rewound",
-    "side_loaders",
-    "silence",
-    "snapshot_of",
-]
-
 
 def snapshot_of(trainer: Any, exact: bool) -> Snapshot:
     """Record everything that a step, a hook or a write-back may change.

@@ -25,8 +25,6 @@ from lrfinder.lightning.internals import (
 from lrfinder.lightning.isolation import do_nothing, silence
 from lrfinder.snapshot.snapshot import Snapshot
 
-__all__ = ["MARGIN", "RateWatch", "RatesAhead", "follows", "rates_ahead", "snapshot_of_rates"]
-
 _LIMIT = 10_000
 """Maximum number of times that schedulers are stepped ahead, unless a caller asks for more."""
 

@@ -32,8 +32,6 @@ from lrfinder.probing.progress import progress_bar
 from lrfinder.schedules.policy import Policy
 from lrfinder.snapshot.snapshot import interrupts_deferred
 
-__all__ = ["LRFinder"]
-
 
 class LRFinder(Callback):
     """Find the learning rate at the start of `Trainer.fit` and train on with it.

@@ -12,8 +12,6 @@ from typing import Any
 
 from lrfinder.errors import InputError, is_number
 
-__all__ = ["Path", "number_at", "numbers_of_lr", "put_number", "put_numbers", "settable"]
-
 Path = tuple[str, ...]
 """Names that lead from a module to a number; the first is "hparams" for a hyperparameter."""
 

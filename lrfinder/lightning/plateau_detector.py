@@ -18,8 +18,6 @@ from lrfinder.lightning.write_back import AppliedRates, lower_rates
 from lrfinder.plateau.detector import Detector
 from lrfinder.plateau.gain_test import LEAST_STEPS, Plateau
 
-__all__ = ["PlateauDetector"]
-
 _LEAST_OF_LOSSES = 768
 """Minimum number of training losses in a window: three times a period of 250 steps."""
 

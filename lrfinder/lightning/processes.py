@@ -13,8 +13,6 @@ from lrfinder.errors import LRFinderError
 from lrfinder.lightning.internals import internals
 from lrfinder.probing.runner import BlewUpError
 
-__all__ = ["TrainerProcesses"]
-
 Value = TypeVar("Value")
 
 _SHARED = "raised_in_every_process"

@@ -32,20 +32,6 @@ if TYPE_CHECKING:
 _LOOKED_AT = 20
 """Number of steps at which the rates of a schedule are checked once it is installed."""
 
-__all__ = [
-    "InstalledSchedule",
-    "PolicyCallback",
-    "anneal_rates",
-    "check_annealing",
-    "check_installed",
-    "check_plateau_metric",
-    "describe_schedule_change",
-    "install",
-    "plan_schedule",
-    "replaces_text",
-    "resolve_policy",
-]
-
 
 @dataclass(frozen=True)
 class InstalledSchedule:

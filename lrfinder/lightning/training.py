@@ -36,8 +36,6 @@ from lrfinder.probing.runner import all_finite
 from lrfinder.schedules.optimizer_lr import configured_lrs, own_lrs, reference_lr, set_lr
 from lrfinder.snapshot.snapshot import Snapshot, interrupts_deferred
 
-__all__ = ["LightningTraining"]
-
 _CLOCKS = ("_train_start_time", "_last_val_time")
 """Time-based validation counts from these; probing must not count."""
 

@@ -19,8 +19,6 @@ from lrfinder.schedules import configuration
 from lrfinder.schedules.optimizer_lr import apply_lr, configured_lrs, reference_lr, scaled_lrs
 from lrfinder.snapshot.snapshot import Snapshot
 
-__all__ = ["AppliedRates", "WriteBack", "lower_rates", "scale_rates"]
-
 Own = tuple[configuration.Path, ...]
 """Where schedulers keep values of their own that were scaled."""
 

@@ -17,8 +17,6 @@ from lrfinder.logs.loss_law import LossLaw
 from lrfinder.logs.scenario import Scenario, best_decay, lowest_lr, make_scenario
 from lrfinder.schedules.policy import RANKED
 
-__all__ = ["Forecast", "Scheduled", "ScoredLog", "forecast"]
-
 Array = NDArray[np.float64]
 
 Steps = NDArray[np.int64]

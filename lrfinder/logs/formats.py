@@ -18,8 +18,6 @@ from lrfinder.errors import InputError
 from lrfinder.files import excerpt
 from lrfinder.logs.table import PAIR, LogTable, Series, check_size, first_lines, text_lines
 
-__all__ = ["event_files", "log_in", "read_events", "read_json", "read_mlflow", "read_text_records"]
-
 _SUMMARY = "train_runtime"
 """A field of the last record of the Hugging Face Trainer, which sums up the training and is no step of it."""
 

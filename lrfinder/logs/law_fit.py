@@ -13,8 +13,6 @@ from lrfinder.errors import InputError
 from lrfinder.logs.log import TrainingLog
 from lrfinder.logs.loss_law import Exposure, LossLaw, exposure, law_and_gradient
 
-__all__ = ["NO_FALLS", "fit_law"]
-
 Array = NDArray[np.float64]
 
 _MIN_LOSSES = 10

@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from lrfinder.errors import InputError
 
-__all__ = ["MAX_STEPS", "TrainingLog", "end_of_warmup"]
-
 MAX_STEPS = 3_000_000
 """Maximum length of a training to forecast: the rates of a dozen schedules are held step by step, 24 MB each."""
 

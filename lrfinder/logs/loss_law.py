@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 
 from lrfinder.logs.log import end_of_warmup
 
-__all__ = ["Exposure", "LossLaw", "Predicted", "exposure", "law_and_gradient"]
-
 Array = NDArray[np.float64]
 
 _BLOCKS = 400

@@ -14,8 +14,6 @@ from lrfinder.logs.formats import event_files, log_in, read_events, read_json, r
 from lrfinder.logs.log import TrainingLog
 from lrfinder.logs.table import LogTable, Series, check_size, first_lines, read_table
 
-__all__ = ["drop_rewound_steps", "is_lr_name", "open_log", "plain_name", "read_log"]
-
 _STEPS = ("step", "global_step", "iteration", "iter", "n_iter", "num_updates", "update", "total_timesteps", "timesteps")
 """Columns of steps, the preferred first; "train/global_step" counts as "global_step"."""
 

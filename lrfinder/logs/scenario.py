@@ -14,8 +14,6 @@ from lrfinder.logs.log import MAX_STEPS, TrainingLog, end_of_warmup
 from lrfinder.logs.loss_law import Exposure, LossLaw, law_and_gradient
 from lrfinder.schedules.policy import POLICIES, UNWARMED, Policy
 
-__all__ = ["Scenario", "best_decay", "lowest_lr", "make_scenario"]
-
 Array = NDArray[np.float64]
 
 _NODES = 50_000

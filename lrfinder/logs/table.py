@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from lrfinder.errors import InputError
 from lrfinder.files import excerpt
 
-__all__ = ["PAIR", "LogTable", "Series", "check_size", "first_lines", "read_table", "text_lines"]
-
 _MAX_BYTES = 2**29
 """Maximum size of a log: a million rows of a dozen columns take half of it."""
 

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from lrfinder.files import number_from_json, number_to_json
 
-__all__ = ["BLOCKS", "GROUP", "TO_SD", "Blocks", "Slope", "condensed", "slope_of"]
-
 BLOCKS = 384
 """Most blocks; when they are full, neighbours are joined."""
 

@@ -15,8 +15,6 @@ from lrfinder.errors import InputError, is_number, one_of, whole_number
 from lrfinder.plateau.blocks import Blocks
 from lrfinder.plateau.gain_test import LEAST_STEPS, Plateau, Record, judge_progress, next_look
 
-__all__ = ["Detector", "table_means"]
-
 Array = NDArray[np.float64]
 
 _START = 5

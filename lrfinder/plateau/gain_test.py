@@ -14,8 +14,6 @@ from scipy.special import stdtr, stdtrit
 
 from lrfinder.plateau.blocks import TO_SD, Slope, slope_of
 
-__all__ = ["LEAST_STEPS", "GainTest", "Plateau", "Record", "judge_progress", "next_look", "run_gain_test", "tolerance"]
-
 Array = NDArray[np.float64]
 
 LEAST_STEPS = 24

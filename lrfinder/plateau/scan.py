@@ -16,8 +16,6 @@ from lrfinder.logs.log import TrainingLog
 from lrfinder.plateau.detector import Detector
 from lrfinder.plateau.gain_test import LEAST_STEPS, Plateau, Record
 
-__all__ = ["Scan", "find_plateaus"]
-
 _UNEVEN = 0.1
 """Maximum share of the distances between rows that differ from their median by more than half of it."""
 

@@ -13,8 +13,6 @@ import numpy as np
 from lrfinder.errors import InputError
 from lrfinder.probing.batches import END, endless, length, map_batch, one_epoch
 
-__all__ = ["CACHE_BYTES", "HELD_OUT", "BatchCache", "ProbeBatches", "spread"]
-
 CACHE_BYTES = 2**30
 """Most memory that batches kept for replay may take, unless told otherwise."""
 

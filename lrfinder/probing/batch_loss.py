@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from lrfinder.errors import InputError
 from lrfinder.probing.batches import scalar
 
-__all__ = ["batch_loss", "judged_loss", "scalar_loss", "takes_closure"]
-
 _TARGETS = ("labels", "label", "targets", "target", "y")
 """Names under which mappings hold what a model is to predict."""
 

@@ -14,21 +14,6 @@ from torch.utils.data import DataLoader
 
 from lrfinder.errors import InputError, UnsupportedError
 
-__all__ = [
-    "END",
-    "data_of",
-    "endless",
-    "examples_per_step",
-    "length",
-    "loaders_in",
-    "map_batch",
-    "one_epoch",
-    "prepare_for_evaluation",
-    "scalar",
-    "side_loader",
-    "to_device",
-]
-
 END = object()
 """Stands for no answer, where None is one."""
 

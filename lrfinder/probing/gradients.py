@@ -21,8 +21,6 @@ from lrfinder.probing.batches import END, map_batch, one_epoch, to_device
 from lrfinder.probing.runner import trainable
 from lrfinder.probing.torch_loop import TorchTraining
 
-__all__ = ["curvature_limit", "measure_noise_scale"]
-
 LossFunction = Callable[..., Tensor] | None
 
 

@@ -17,8 +17,6 @@ from lrfinder.errors import InputError, UnsupportedError
 from lrfinder.probing.batches import length
 from lrfinder.probing.torch_loop import find_lr
 
-__all__ = ["find_lr_hf"]
-
 _POINTS = 500
 """Number of steps at which the schedule of the Trainer is looked up."""
 

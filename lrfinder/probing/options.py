@@ -12,8 +12,6 @@ from lrfinder.evidence.range_test import Ladder
 from lrfinder.probing.plan import ProbePlan
 from lrfinder.schedules.policy import POLICIES, Policy
 
-__all__ = ["METHODS", "MIN_BUDGET", "Budget", "DryRun", "PolicyRequest", "SearchOptions"]
-
 METHODS = ("probe", "range")
 
 MIN_BUDGET = 20

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 from lrfinder.evidence.probe import Outcome, Probe
 
-__all__ = ["MOST_PROBES", "ProbePlan", "next_probes"]
-
 _RANGE_STEPS = 40
 """Steps of the range test where probes follow: 100 steps say no better where to look (docs/measured.md)."""
 

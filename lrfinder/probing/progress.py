@@ -11,8 +11,6 @@ from typing import Any
 
 from lrfinder.probing.runner import Progress
 
-__all__ = ["progress_bar"]
-
 _REFRESH = 0.2
 """Minimum seconds between two updates of the bar in a notebook."""
 

@@ -19,22 +19,6 @@ from lrfinder.evidence.probe import Outcome, Probe
 from lrfinder.evidence.range_test import Ladder, blown_up, last_step
 from lrfinder.schedules.optimizer_lr import scaled_lrs
 
-__all__ = [
-    "READ_EVERY",
-    "BlewUpError",
-    "Clock",
-    "OneProcess",
-    "Processes",
-    "Progress",
-    "Training",
-    "all_finite",
-    "climb",
-    "evaluate",
-    "run_probe",
-    "run_range_test",
-    "trainable",
-]
-
 READ_EVERY = 10
 """Steps between two looks at the losses: each look waits for the device. What ran past the end is discarded."""
 

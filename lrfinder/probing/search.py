@@ -36,8 +36,6 @@ from lrfinder.probing.runner import (
 )
 from lrfinder.schedules.optimizer_lr import scaled_lrs
 
-__all__ = ["Journal", "search"]
-
 Result = TypeVar("Result")
 
 

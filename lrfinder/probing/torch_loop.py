@@ -39,8 +39,6 @@ from lrfinder.schedules.code import describe_optimizer
 from lrfinder.schedules.optimizer_lr import configured_lrs, own_lrs, reference_lr, set_lr
 from lrfinder.snapshot.snapshot import Snapshot, interrupts_deferred
 
-__all__ = ["TorchTraining", "find_lr", "range_test", "suggest_for"]
-
 
 def range_test(
     model: nn.Module,

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from lrfinder.answer.comparison import Comparison, Entry
 
-__all__ = ["COLOURS", "comparison_html", "comparison_png", "describe_chart", "draw_comparison", "list_commands"]
 
 COLOURS = ("#1f6f54", "#c4532d", "#3556a8", "#85479a", "#80660a", "#0f7583")
 """Colours of the entries in a picture; a page has its own."""

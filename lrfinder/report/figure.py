@@ -17,22 +17,6 @@ if TYPE_CHECKING:
 
     from lrfinder.answer.suggestion import Suggestion
 
-__all__ = [
-    "SERIES",
-    "STAND_INS",
-    "Chart",
-    "Palette",
-    "draw_svg",
-    "figure_style",
-    "format_number",
-    "make_axes",
-    "mark_answer",
-    "picture_of",
-    "set_rate_axis",
-    "shorten",
-    "strip_frame",
-]
-
 
 class Palette(NamedTuple):
     """Colours of a plot, as matplotlib reads them."""

@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     from lrfinder.plateau.gain_test import Plateau
     from lrfinder.plateau.scan import Scan
 
-__all__ = [
-    "Line",
-    "PlateauView",
-    "forecast_png",
-    "forecast_view",
-    "plateau_png",
-    "plateau_view",
-    "plot_forecast",
-    "plot_plateaus",
-]
 
 _COLOURS = ("#c4532d", "#1f6f54", "#3b5b92", "#9a6a00", "#7b4a8c", "#b0356b", "#4f7d8c")
 

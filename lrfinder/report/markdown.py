@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from lrfinder.answer.suggestion import Suggestion
     from lrfinder.report.summary import Verdict
 
-__all__ = ["comparison_markdown", "report_markdown"]
 
 _SAVED = (
     "The loss saved is the share of the final loss of a constant rate, each at its own best peak, on average over other"

@@ -9,8 +9,6 @@ from lrfinder.advice.weight_decay import decay_time
 from lrfinder.answer.suggestion import Suggestion
 from lrfinder.schedules.code import parse_optimizer
 
-__all__ = ["TITLE", "Move", "list_moves", "notes_on_moves"]
-
 TITLE = "What would move this rate"
 
 _BATCHES = (("4 times the batch", (1, 4)), ("16 times the batch", (1, 16)), ("a quarter of the batch", (4, 1)))

@@ -32,21 +32,6 @@ if TYPE_CHECKING:
     from lrfinder.plateau.gain_test import Plateau
     from lrfinder.plateau.scan import Scan
 
-__all__ = [
-    "TITLES",
-    "Drawing",
-    "describe_charts",
-    "draw_charts",
-    "draw_rates",
-    "notebook_html",
-    "plan_drawings",
-    "render",
-    "report_html",
-    "report_png",
-    "training_chart",
-    "with_legend",
-]
-
 
 class Drawing(Protocol):
     """How to draw a chart on an empty figure, or on a part of one."""

@@ -23,19 +23,6 @@ if TYPE_CHECKING:
     from lrfinder.evidence.probe import Evidence, Outcome
     from lrfinder.evidence.valley import ValleyFit
 
-__all__ = [
-    "CurveView",
-    "ProbesView",
-    "Rung",
-    "curve_view",
-    "draw_curve",
-    "draw_probes",
-    "plot_curve",
-    "plot_probes",
-    "probes_view",
-    "rung_view",
-]
-
 
 class CurveView(NamedTuple):
     """What a plot of a range test shows, as numbers.

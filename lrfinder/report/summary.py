@@ -15,8 +15,6 @@ from lrfinder.report.moves import TITLE, list_moves, notes_on_moves
 from lrfinder.report.search_plots import CurveView, ProbesView, curve_view, probes_view
 from lrfinder.schedules.policy import RANKED, Policy
 
-__all__ = ["Cost", "Course", "Findings", "Spent", "Verdict", "describe_evidence", "list_courses", "report_values"]
-
 Array = NDArray[np.float64]
 
 

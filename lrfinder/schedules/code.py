@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-__all__ = ["describe_optimizer", "parse_optimizer", "write_code"]
-
 
 def write_code(policy: Policy, lrs: Sequence[float], optimizer: str | None = None, title: str = "") -> str:
     """Return the source of a `configure_optimizers` that sets these rates and follows the policy exactly.

@@ -16,8 +16,6 @@ from torch.optim import Optimizer
 from lrfinder.errors import is_number
 from lrfinder.schedules.optimizer_lr import SCALED_ATTRIBUTES, set_lr
 
-__all__ = ["adopt_differences", "own_values", "rebuilt_differences", "scale_values", "values_at"]
-
 Path = tuple[Any, ...]
 """How to reach a value from a list of schedulers: indices, keys and names of attributes."""
 

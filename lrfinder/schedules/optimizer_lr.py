@@ -13,17 +13,6 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
-__all__ = [
-    "SCALED_ATTRIBUTES",
-    "apply_lr",
-    "configured_lr",
-    "configured_lrs",
-    "own_lrs",
-    "reference_lr",
-    "scaled_lrs",
-    "scheduled",
-    "set_lr",
-]
 
 _CYCLED = ("momentum", "betas")
 

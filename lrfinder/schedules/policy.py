@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
-__all__ = ["ENDLESS", "POLICIES", "RANKED", "UNWARMED", "Policy"]
-
 
 @dataclass(frozen=True)
 class Parameter:

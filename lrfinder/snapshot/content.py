@@ -16,8 +16,6 @@ import torch
 
 from lrfinder.errors import UnsupportedError
 
-__all__ = ["content_undo", "process_modes", "shared_memory", "unchanged"]
-
 Undo = Callable[[], None]
 
 _C_DATA = (ctypes._SimpleCData, ctypes.Structure, ctypes.Union, ctypes.Array)

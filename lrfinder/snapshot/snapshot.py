@@ -51,8 +51,6 @@ from lrfinder.snapshot.undo import (
     slot_names,
 )
 
-__all__ = ["Snapshot", "interrupts_deferred"]
-
 _DATA_ITEMS = 1000
 """Maximum number of items of a container in a data set that is looked into; a larger one holds samples, not state."""
 

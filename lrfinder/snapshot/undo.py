@@ -22,25 +22,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-__all__ = [
-    "EMPTY",
-    "GENERATORS",
-    "StorageContent",
-    "Undo",
-    "cell_content",
-    "generator_state",
-    "ignore",
-    "is_atom",
-    "is_foreign",
-    "is_one_shot",
-    "names_in",
-    "own_code",
-    "random_state",
-    "refill",
-    "setter",
-    "slot_names",
-]
-
 _ATOMS = (
     type(None), bool, int, float, complex, str, bytes, range, slice, type, types.ModuleType, types.CodeType,
     torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, np.dtype, np.generic,
