@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lrfinder.advice.gradient_noise import NORMAL_90
 from lrfinder.errors import InputError
+from lrfinder.files import number_to_json
 
 Array = NDArray[np.float64]
 
@@ -45,8 +46,8 @@ class CurvatureLimit:
     source: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the limit as JSON-ready data."""
-        return {**vars(self), "lr_high": self.lr_high if math.isfinite(self.lr_high) else None}
+        """Return the limit as JSON-ready data; an upper end of inf becomes the string Infinity."""
+        return {**vars(self), "lr_high": number_to_json(self.lr_high)}
 
 
 _FULL_BATCH = "Cohen et al. 2021, section 2 and appendix B (arXiv 2103.00065)"

@@ -55,7 +55,7 @@ def test_the_interval_comes_from_the_batches():
     assert limit.lr_low < limit.lr < limit.lr_high
     wide = limit_from([-5.0, 9.0], "SGD", {})
     assert wide.lr_high == math.inf
-    assert wide.to_dict()["lr_high"] is None
+    assert wide.to_dict()["lr_high"] == "Infinity"
 
 
 def test_what_has_no_limit_is_an_error():
