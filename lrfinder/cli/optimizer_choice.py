@@ -23,6 +23,9 @@ _ANY_LR = 1e-3
 
 _MOMENTUM = 0.9
 
+_NAMED = 3
+"""Number of parameters that an error names."""
+
 
 @dataclass(frozen=True)
 class OptimizerChoice:
@@ -48,9 +51,12 @@ class OptimizerChoice:
         trainable parameters of the model.
 
         Raises:
-            InputError: the optimizer cannot be made with these options.
+            InputError: the optimizer cannot be made with these options, or is torch's Muon over parameters that are not
+                matrices.
             TargetError: the code of a class that is not torch's own raises.
         """
+        import torch
+
         dropped: list[str] = []
         if old is None:
             parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -60,6 +66,8 @@ class OptimizerChoice:
             groups = [kept for kept, _ in parts]
             dropped = list(dict.fromkeys(self._drops(what) for _, lost in parts for what in lost))
             rate = float(old.defaults.get("lr", groups[0]["lr"]))
+        if self.kind is getattr(torch.optim, "Muon", None):
+            self._check_matrices(model, (parameter for group in groups for parameter in group["params"]))
         own = {"lr": rate} if takes(self.kind, "lr") else {}
         with user_code_errors(f"{self.name} cannot be made"):
             made: Optimizer = self.kind(groups, **{**own, **self.options})
@@ -110,6 +118,21 @@ class OptimizerChoice:
             elif name not in self.options:
                 lost.append(f"{name}={value!r} of {type(old).__name__}")
         return kept, lost
+
+    def _check_matrices(self, model: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
+        names = {parameter: name for name, parameter in model.named_parameters()}
+        others = [
+            f"{names.get(parameter, 'one without a name')} {tuple(parameter.shape)}"
+            for parameter in parameters
+            if parameter.ndim != 2
+        ]
+        if others:
+            more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+            raise InputError(
+                f"--optimizer {self.name} must be left out for parameters that are not matrices, got"
+                f" {', '.join(others[:_NAMED])}{more}: it is meant for the weights of hidden layers, beside another"
+                " optimizer for the rest. Give the dotted path of a class of your own that steps both"
+            )
 
     def _drops(self, what: str) -> str:
         return f"--optimizer {self.name} drops {what}."

@@ -118,6 +118,23 @@ def test_without_an_optimizer_all_that_trains_is_taken():
     assert group["params"] == list(model[0].parameters())
 
 
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
+def test_muon_is_refused_for_parameters_that_are_not_matrices_and_names_them():
+    model, old = grouped()
+    with pytest.raises(InputError) as error:
+        one("muon").over(old, model)
+    assert str(error.value) == (
+        "--optimizer muon must be left out for parameters that are not matrices, got 0.bias (3,), 1.bias (1,): it is"
+        " meant for the weights of hidden layers, beside another optimizer for the rest. Give the dotted path of a"
+        " class of your own that steps both"
+    )
+    model.append(nn.Conv2d(1, 1, 3)).append(nn.BatchNorm2d(1))
+    with pytest.raises(InputError, match=r"got 0.bias \(3,\), 1.bias \(1,\), 2.weight \(1, 1, 3, 3\) and 3 more: "):
+        one("muon").over(None, model)
+    matrices = nn.Sequential(nn.Linear(2, 3, bias=False), nn.Linear(3, 1, bias=False))
+    assert isinstance(one("muon").over(None, matrices)[0], torch.optim.Muon)
+
+
 def test_a_class_of_somebodys_is_used_and_blamed(fresh):
     write(
         "their_optimizers.py",
