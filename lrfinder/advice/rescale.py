@@ -1,8 +1,9 @@
-"""The best learning rate after a change of batch size, of the length of the training, or of both."""
+"""The best learning rate after a change of batch size or length, and how long weights remember under weight decay."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,6 +29,9 @@ _TESTED = 16
 """Largest ratio of batch sizes on which the rules were tested."""
 
 _KINDS = {"SGD": "sgd", "Adam": "adam", "AdamW": "adam"}
+
+_DECOUPLED = {"AdamW": 1e-2}
+"""Classes of `torch.optim` whose weight decay is decoupled from the gradient, and their default."""
 
 _SAME = 0.1
 """Octaves by which rounding may change a number of steps."""
@@ -103,6 +107,30 @@ class Rescaled:
 def family_of(kind: str) -> str | None:
     """Return the family of a class of `torch.optim` by its name; None if no rule was measured for it."""
     return _KINDS.get(kind.rpartition(".")[2])
+
+
+def decay_time(kind: str, settings: Mapping[str, Any], lr: float) -> tuple[float, float] | None:
+    """Return the weight decay that is set, and the steps after which weights hold 1/e of what they held before.
+
+    These are ``1 / (lr * weight_decay)``, of SGD with momentum ``(1 - momentum) / (lr * weight_decay)``. If layers are
+    normalised, that product is what counts for coupled decay too: the scale of their weights has no effect, so that the
+    decay sets their effective rate. None without decay, and for optimizers that rescale a coupled decay with the
+    gradient, such as Adam.
+
+    Args:
+        kind: name of a class of `torch.optim`.
+        settings: of the optimizer, as far as they differ from torch's defaults.
+        lr: peak learning rate.
+
+    Source: Li & Arora 2020, section 2 (arXiv 1910.07454); of AdamW, Wang & Aitchison 2024, section 2 (arXiv
+    2405.13698).
+    """
+    name = kind.rpartition(".")[2]
+    decay = float(settings.get("weight_decay", _DECOUPLED.get(name, 0.0)))
+    if decay <= 0 or name not in ("SGD", *_DECOUPLED):
+        return None
+    kept = 1 - float(settings.get("momentum", 0.0)) if name == "SGD" else 1.0
+    return decay, kept / (positive("lr", lr) * decay)
 
 
 def batch_shift(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lrfinder.answer.choose import FAR
 from lrfinder.answer.ranking import MATERIAL
 from lrfinder.answer.suggestion import Suggestion
+from lrfinder.answer.suggestion_text import interval_of
 from lrfinder.errors import InputError
 from lrfinder.evidence.probe import Outcome
 from lrfinder.files import SCHEMA_VERSION, number_to_json
@@ -142,9 +143,10 @@ class Comparison:
     @property
     def rows(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """The facts side by side: the name of each fact, and a text per entry."""
+        lrs = [entry.suggestion.lr for entry in self.entries]
         rows = [
-            ("peak learning rate", [_lr_text(entry.suggestion) for entry in self.entries]),
-            ("90% interval", [_interval_text(entry.suggestion) for entry in self.entries]),
+            ("peak learning rate", ["refused" if lr is None else f"{lr:.3g}" for lr in lrs]),
+            ("90% interval", [interval_of(entry.suggestion) for entry in self.entries]),
             ("policy", ["" if (one := entry.suggestion.policy) is None else one.text for entry in self.entries]),
             ("for", [_steps_text(entry.suggestion.horizon, "unknown length") for entry in self.entries]),
             ("held-out loss", [_loss_text(entry) for entry in self.entries]),
@@ -282,15 +284,6 @@ def _caveats(ranked: Sequence[Entry]) -> list[str]:
         " other weights or batches may reverse a small difference, and so may a longer training."
     )
     return caveats
-
-
-def _lr_text(suggestion: Suggestion) -> str:
-    return "refused" if suggestion.lr is None else f"{suggestion.lr:.3g}"
-
-
-def _interval_text(suggestion: Suggestion) -> str:
-    low, high = suggestion.lr_low, suggestion.lr_high
-    return "" if low is None or high is None else f"{low:.2g} to {high:.2g}"
 
 
 def _steps_text(steps: int | None, unknown: str = "") -> str:

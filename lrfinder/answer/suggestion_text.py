@@ -10,8 +10,19 @@ def headline_of(suggestion: Any) -> str:
     """Return the answer in one line."""
     if suggestion.reason is not None:
         return f"refused. {suggestion.reason.value}"
+    return f"learning rate {suggestion.lr:.3g}, 90% interval {interval_of(suggestion)}"
+
+
+def interval_of(suggestion: Any) -> str:
+    """Return the 90% interval; empty if refused."""
+    return "" if suggestion.lr is None else "{:.2g} to {:.2g}".format(*suggestion.interval)
+
+
+def doubt_of(suggestion: Any) -> str:
+    """Return how far off the rate may be, for a suggestion that was not refused."""
     low, high = suggestion.interval
-    return f"learning rate {suggestion.lr:.3g}, 90% interval {low:.2g} to {high:.2g}"
+    lower, higher = suggestion.lr / low, high / suggestion.lr
+    return f"the best rate may be {lower:.2g} times lower or {higher:.2g} times higher"
 
 
 def log_line_of(suggestion: Any, schedule: str) -> str:
@@ -48,11 +59,10 @@ def lines_of(suggestion: Any, verbose: bool = False) -> list[tuple[str, str]]:
     if suggestion.lr is None:
         rows.append(("Refused", suggestion.reason.value if suggestion.reason else ""))
     else:
-        low, high = suggestion.interval
         rows.append(("Peak LR", f"{suggestion.lr:.3g}"))
         if len(set(suggestion.param_group_lrs)) > 1:
             rows.append(("Groups", ", ".join(f"{lr:.3g}" for lr in suggestion.param_group_lrs)))
-        rows.append(("Interval", f"{low:.2g} to {high:.2g} holds the best rate with 90% probability"))
+        rows.append(("Interval", f"{interval_of(suggestion)} holds the best rate with 90% probability"))
     if suggestion.policy is not None:
         rows.append(("Policy", suggestion.policy.text))
     if suggestion.lr is not None:
@@ -68,9 +78,7 @@ def lines_of(suggestion: Any, verbose: bool = False) -> list[tuple[str, str]]:
 
 
 def _how_sure(suggestion: Any) -> str:
-    low, high = suggestion.interval
-    lower, higher = suggestion.lr / low, high / suggestion.lr
-    return f"{suggestion.confidence}: the best rate may be {lower:.2g} times lower or {higher:.2g} times higher"
+    return f"{suggestion.confidence}: {doubt_of(suggestion)}"
 
 
 def _spent(suggestion: Any) -> str:

@@ -11,8 +11,8 @@ from lrfinder.report.summary import Findings, report_values
 
 if TYPE_CHECKING:
     from lrfinder.answer.comparison import Comparison
+    from lrfinder.answer.reason import Reason
     from lrfinder.answer.suggestion import Suggestion
-    from lrfinder.report.summary import Verdict
 
 
 _SAVED = (
@@ -32,9 +32,8 @@ def report_markdown(suggestion: Suggestion, command: str | None = None) -> str:
         InputError: the probes of the suggestion do not belong together.
     """
     values = report_values(Findings.of(suggestion), command)
-    verdict: Verdict = values["verdict"]
     lines = ["# Which learning rate, and how should it decay?", ""]
-    lines += _refused(verdict) if verdict.reason else _answer(suggestion, verdict, values["groups"])
+    lines += _answer(suggestion, values) if suggestion.reason is None else _refused(suggestion.reason, values["seen"])
     if values["probes"]:
         rows = [_probe_row(probe) for probe in values["probes"]]
         lines += ["## Every probe", "", *_table(("probe", "steps", "lr", "held-out loss", "standard error"), rows), ""]
@@ -87,25 +86,24 @@ def comparison_markdown(comparison: Comparison, command: str | None = None) -> s
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _answer(suggestion: Suggestion, verdict: Verdict, groups: str) -> list[str]:
-    steps = "unknown length" if suggestion.horizon is None else f"{suggestion.horizon:,} steps"
+def _answer(suggestion: Suggestion, values: Mapping[str, Any]) -> list[str]:
+    chosen, policy = suggestion.chosen, suggestion.policy
     rows = [
-        ("peak learning rate", verdict.answer),
-        *([("of the param groups", groups)] if len(suggestion.param_group_lrs) > 1 else []),
-        ("90% interval", verdict.interval),
-        ("confidence", verdict.grade),
-        ("for a training of", steps),
-        ("policy", verdict.policy or "your own schedule"),
+        ("peak learning rate", f"{suggestion.lr:.3g}"),
+        *([("of the param groups", values["groups"])] if len(suggestion.param_group_lrs) > 1 else []),
+        ("90% interval", values["interval"]),
+        ("confidence", suggestion.confidence.capitalize()),
+        ("for a training of", "unknown length" if suggestion.horizon is None else f"{suggestion.horizon:,} steps"),
+        ("policy", "your own schedule" if policy is None else policy.text),
+        *((f"loss at {cost.words}", cost.text) for cost in values["costs"]),
     ]
-    rows += [(f"loss at {cost.words}", cost.text) for cost in verdict.costs]
-    sentences = [*([verdict.because] if verdict.because else []), *verdict.confidence, *verdict.seen]
+    sentences = [*([] if chosen is None else [chosen.reason]), *values["confidence"], *values["seen"]]
     return [*_table(("", ""), rows), "", *(f"- {_escaped(sentence)}" for sentence in sentences), ""]
 
 
-def _refused(verdict: Verdict) -> list[str]:
-    seen = [f"- {_escaped(sentence)}" for sentence in verdict.seen]
-    told = [f"**Refused.** {_escaped(verdict.reason)}", "", f"What to do: {_escaped(verdict.remedy)}"]
-    return [*told, "", "What was seen:", "", *seen, ""]
+def _refused(reason: Reason, seen: Sequence[str]) -> list[str]:
+    told = [f"**Refused.** {_escaped(reason.why)}", "", f"What to do: {_escaped(reason.remedy)}"]
+    return [*told, "", "What was seen:", "", *(f"- {_escaped(sentence)}" for sentence in seen), ""]
 
 
 def _probe_row(probe: Mapping[str, Any]) -> tuple[str, ...]:

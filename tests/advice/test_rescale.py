@@ -6,6 +6,7 @@ import itertools
 import math
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.curves import pure_noise
@@ -13,7 +14,7 @@ from support.scripted import evidence, valley
 
 from lrfinder import InputError, suggest
 from lrfinder.advice.gradient_noise import NoiseScale
-from lrfinder.advice.rescale import BY_NOISE, BY_STEPS, FAMILIES, batch_shift, family_of
+from lrfinder.advice.rescale import BY_NOISE, BY_STEPS, FAMILIES, batch_shift, decay_time, family_of
 from lrfinder.answer.choose import choose
 
 SIZES = st.integers(1, 10**5)
@@ -145,3 +146,33 @@ def test_a_refusal_cannot_be_rescaled():
     refused = suggest(pure_noise("normal", 0), steps=500)
     with pytest.raises(InputError, match="refused"):
         refused.rescale(steps=100)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (torch.optim.AdamW, {"weight_decay": 0.1}),
+        (torch.optim.AdamW, {}),
+        (torch.optim.SGD, {"weight_decay": 0.05}),
+        (torch.optim.SGD, {"weight_decay": 0.05, "momentum": 0.9}),
+    ],
+)
+def test_weights_shrink_by_e_in_the_time_that_is_returned(kind, settings):
+    lr = 0.01
+    _, steps = decay_time(f"torch.optim.{kind.__name__}", settings, lr)
+    weight = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
+    weight.grad = torch.zeros((), dtype=torch.float64)
+    optimizer = kind([weight], lr, **settings)
+    for _ in range(round(steps)):
+        optimizer.step()
+    assert weight.item() == pytest.approx(math.exp(-1), rel=0.02)
+
+
+@pytest.mark.parametrize(("kind", "settings"), [("SGD", {}), ("Adam", {"weight_decay": 0.1}), ("Lion", {})])
+def test_no_decay_and_no_time_scale(kind, settings):
+    assert decay_time(kind, settings, 0.1) is None
+
+
+def test_a_rate_must_be_positive():
+    with pytest.raises(InputError, match="lr must be positive"):
+        decay_time("AdamW", {}, 0.0)
