@@ -52,7 +52,11 @@ def run(options: argparse.Namespace, command: str) -> int:
             with answer_alone():
                 found, interrupted, prints = _searched(options, command)
         if prints:
-            comparison = _compared(found) if len(options.optimizer) > 1 else None
+            comparison = None
+            if len(options.optimizer) > 1:
+                from lrfinder.answer.comparison import compare
+
+                comparison = compare(found)
             _write(found, comparison, options, command)
             _print(found, comparison, options)
             if options.write_config is not None:  # last: if it fails, the answer has been printed already
@@ -198,24 +202,16 @@ def _from_curve(options: argparse.Namespace) -> Suggestion:
     return with_requested_policy(again or suggest(curve, steps=steps), read_search_options(options))
 
 
-def _compared(found: Found) -> Comparison:
-    from lrfinder.answer.comparison import compare
-
-    return compare(found)
-
-
 def _write(found: Found, comparison: Comparison | None, options: argparse.Namespace, command: str) -> None:
     from lrfinder.report.page import report_html, report_png
-    from lrfinder.report.summary import Findings
 
     if options.out is not None:
         replace_file(options.out, _document(found, comparison))
-    findings = {name: Findings.of(suggestion) for name, suggestion in found}
     if options.plot is not None:
-        for path, (name, suggestion) in zip(_paths(options.plot, options), found, strict=False):  # fewer after Ctrl-C
-            replace_file(path, report_png(suggestion, findings[name]))
-    for path, (name, suggestion) in zip(_paths(options.report, options), found, strict=False):
-        replace_file(path, report_html(suggestion, command, findings[name]))
+        for path, (_, suggestion) in zip(_paths(options.plot, options), found, strict=False):  # fewer after Ctrl-C
+            replace_file(path, report_png(suggestion))
+    for path, (_, suggestion) in zip(_paths(options.report, options), found, strict=False):
+        replace_file(path, report_html(suggestion, command))
     if comparison is not None:
         from lrfinder.report.comparison_page import comparison_html
 

@@ -13,9 +13,8 @@ from lrfinder.report.figure import (
     SERIES,
     STAND_INS,
     Palette,
+    draw_png,
     draw_svg,
-    figure_style,
-    picture_of,
     set_rate_axis,
     shorten,
     strip_frame,
@@ -64,14 +63,13 @@ def comparison_html(comparison: Comparison, command: str | None = None) -> str:
 
 def comparison_png(comparison: Comparison) -> bytes:
     """Return the chart of the comparison, with the verdict as its title, as a PNG picture."""
-    from matplotlib.figure import Figure
-
     verdict = " ".join(comparison.verdict.encode("utf-8", "replace").decode("utf-8").split())
-    with figure_style():
-        figure = Figure(figsize=(7.2, 5.4 + 0.34 * len(comparison.entries)), layout="constrained")
+
+    def draw(figure: Figure) -> None:
         figure.suptitle(textwrap.fill(verdict, _TITLE), fontsize="medium", parse_math=False)
         draw_comparison(comparison, figure, Palette())
-        return picture_of(figure, "png", dpi=130)
+
+    return draw_png(draw, (7.2, 5.4 + 0.34 * len(comparison.entries)), dpi=130)
 
 
 def list_commands(comparison: Comparison, command: str | None) -> list[tuple[str, str]]:
@@ -116,11 +114,12 @@ def draw_comparison(comparison: Comparison, figure: Figure, palette: Palette, co
         palette: colours of everything but the entries.
         colours: colours of the entries, in turn.
     """
-    count = len(comparison.entries)
+    entries, count = comparison.entries, len(comparison.entries)
     upper, lower = figure.subplots(2, 1, height_ratios=(3.2, 0.25 * count + 0.35), sharex=True)
+    rungs = [rung_view(one.suggestion.evidence, one.suggestion.valley) if one.probes else None for one in entries]
     series = [
-        _Series(entry, _rung(entry), colours[i % len(colours)], _MARKS[i // len(colours) % len(_MARKS)])
-        for i, entry in enumerate(comparison.entries)
+        _Series(entry, rungs[i], colours[i % len(colours)], _MARKS[i // len(colours) % len(_MARKS)])
+        for i, entry in enumerate(entries)
     ]
     tops = [_draw_valley(one, comparison.ranked, upper) for one in series]
     for row, one in enumerate(series):
@@ -135,14 +134,8 @@ def draw_comparison(comparison: Comparison, figure: Figure, palette: Palette, co
     for ax in (upper, lower):
         strip_frame(ax, palette)
     lower.spines["left"].set_visible(False)
-    columns = 2 if all(len(shorten(entry.name)) < _LONG for entry in comparison.entries) else 1
+    columns = 2 if all(len(shorten(entry.name)) < _LONG for entry in entries) else 1
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, labelcolor=palette.ink, columnspacing=1.2)
-
-
-def _rung(entry: Entry) -> Rung | None:
-    if not entry.probes:
-        return None
-    return rung_view(entry.suggestion.evidence, entry.suggestion.valley)
 
 
 def _lr_range(series: Sequence[_Series]) -> tuple[float, float]:

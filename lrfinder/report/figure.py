@@ -117,10 +117,10 @@ def draw_svg(draw: Callable[[Figure], None], size: tuple[float, float], alt: str
     """Return the chart that ``draw`` makes of an empty figure of ``size`` inches."""
     from matplotlib.figure import Figure
 
-    with figure_style():
+    with _figure_style():
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
-        svg = picture_of(figure, "svg").decode("utf-8")
+        svg = _picture_of(figure, "svg").decode("utf-8")
     svg = svg[svg.index("<svg") :]  # without the XML prologue, which HTML does not know
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg)  # several charts share a page, where an id may be there once
@@ -134,8 +134,18 @@ def draw_svg(draw: Callable[[Figure], None], size: tuple[float, float], alt: str
     return Chart(svg, alt)
 
 
+def draw_png(draw: Callable[[Figure], object], size: tuple[float, float], dpi: int = 150) -> bytes:
+    """Return what ``draw`` makes of an empty figure of ``size`` inches as a PNG picture."""
+    from matplotlib.figure import Figure
+
+    with _figure_style():
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+        return _picture_of(figure, "png", dpi)
+
+
 @contextmanager
-def figure_style() -> Iterator[None]:
+def _figure_style() -> Iterator[None]:
     """Draw with the sizes of our charts, and without warnings of letters that a font does not have."""
     from matplotlib import rc_context
 
@@ -145,8 +155,7 @@ def figure_style() -> Iterator[None]:
         yield
 
 
-def picture_of(figure: Figure, kind: str, dpi: int = 150) -> bytes:
-    """Return a figure as the bytes of a file of this kind: svg or png."""
+def _picture_of(figure: Figure, kind: str, dpi: int = 150) -> bytes:
     file = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else None
     figure.savefig(file, format=kind, transparent=kind == "svg", dpi=dpi, metadata=metadata)

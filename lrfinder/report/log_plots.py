@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lrfinder.report.figure import Palette, make_axes, picture_of, strip_frame
+from lrfinder.report.figure import Palette, draw_png, make_axes, strip_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from lrfinder.logs.forecast import Forecast
     from lrfinder.plateau.detector import Detector
@@ -125,15 +126,15 @@ def _rates_on(ax: Axes, lines: list[Line], colours: Palette) -> Axes:
 
 def forecast_png(forecast: Forecast) -> bytes:
     """Return loss and learning rate over steps as a PNG picture."""
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5.6), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    lines, colours = forecast_view(forecast), Palette()
-    _losses_on(above, lines, colours)
-    above.set_xlabel("")
-    _rates_on(below, lines, colours)
-    return picture_of(figure, "png")
+    def draw(figure: Figure) -> None:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        lines, colours = forecast_view(forecast), Palette()
+        _losses_on(above, lines, colours)
+        above.set_xlabel("")
+        _rates_on(below, lines, colours)
+
+    return draw_png(draw, (8, 5.6))
 
 
 def _hues(lines: list[Line]) -> dict[int, str]:
@@ -295,8 +296,4 @@ def _mark(ax: Axes, view: PlateauView, colours: Palette) -> None:
 
 def plateau_png(scan: Scan) -> bytes:
     """Return the picture of `plot_plateaus` as PNG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    plot_plateaus(scan, figure.subplots())
-    return picture_of(figure, "png")
+    return draw_png(lambda figure: plot_plateaus(scan, figure.subplots()), (8, 4))

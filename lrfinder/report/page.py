@@ -14,10 +14,9 @@ from lrfinder.report.figure import (
     STAND_INS,
     Chart,
     Palette,
+    draw_png,
     draw_svg,
-    figure_style,
     format_number,
-    picture_of,
     strip_frame,
 )
 from lrfinder.report.search_plots import draw_curve, draw_probes
@@ -50,14 +49,13 @@ TITLES = {
 }
 """Of the charts, in the order in which they are shown."""
 
-_HEIGHTS = {"probes": 4.1, "curve": 3.9, "rates": 4.2}
-
 
 def draw_charts(findings: Findings) -> dict[str, Chart]:
     """Return the charts of a page by name: those of `plan_drawings`."""
     texts = describe_charts(findings)
+    heights = {"probes": 4.1, "curve": 3.9, "rates": 2.6 if len(findings.courses) < 3 else 4.2}
     return {
-        name: draw_svg(functools.partial(draw, colours=STAND_INS), (_WIDTH, _height(name, findings)), texts[name])
+        name: draw_svg(functools.partial(draw, colours=STAND_INS), (_WIDTH, heights[name]), texts[name])
         for name, draw in plan_drawings(findings).items()
     }
 
@@ -71,10 +69,6 @@ def training_chart(training: Detector | Scan, plateaus: Sequence[Plateau]) -> Ch
 
     told = "; ".join(map(str, plateaus)) or "no plateau was found"
     return draw_svg(draw, (2 * _WIDTH, 3.6), f"Loss of the training against steps: {told}.")
-
-
-def _height(name: str, findings: Findings) -> float:
-    return 2.6 if name == "rates" and len(findings.courses) < 3 else _HEIGHTS[name]
 
 
 def plan_drawings(findings: Findings) -> dict[str, Drawing]:
@@ -149,25 +143,18 @@ def describe_charts(findings: Findings) -> dict[str, str]:
     }
 
 
-def report_html(
-    suggestion: Suggestion,
-    command: str | None = None,
-    findings: Findings | None = None,
-    *,
-    training: Detector | Scan | None = None,
-) -> str:
+def report_html(suggestion: Suggestion, command: str | None = None, *, training: Detector | Scan | None = None) -> str:
     """Return a self-contained HTML page: answer, evidence, policies, caveats, cost, how to repeat it, raw numbers.
 
     Args:
         suggestion: what to show; every string in it is escaped.
         command: the command line that made it; by default the one that the suggestion remembers, if any.
-        findings: those of the suggestion, where they were worked out already.
         training: what became of it, and its plateaus: `PlateauDetector.detector`, or a log that was looked through.
 
     Raises:
         InputError: the probes of the suggestion do not belong together.
     """
-    values = report_values(findings or Findings.of(suggestion), command)
+    values = report_values(Findings.of(suggestion), command)
     title = f"Learning rate: {suggestion.headline()}"
     drawn = draw_charts(values["findings"])
     plateaus: tuple[Plateau, ...] = ()
@@ -191,29 +178,18 @@ def notebook_html(suggestion: Suggestion) -> str:
         "answer": [(label, text) for label, text in suggestion.lines() if label != "Read too"],
         "caveats": suggestion.caveats,
         "refused": suggestion.reason is not None,
-        "picture": b64encode(_picture(draw)).decode(),
+        "picture": b64encode(draw_png(lambda figure: draw(figure, Palette()), (5.2, 3.6), dpi=200)).decode(),
         "alt": describe_charts(findings)[name],
     }
     return render("notebook.html", values)
 
 
-def _picture(draw: Drawing) -> bytes:
-    from matplotlib.figure import Figure
-
-    with figure_style():
-        figure = Figure(figsize=(5.2, 3.6), layout="constrained")
-        draw(figure, Palette())
-        return picture_of(figure, "png", dpi=200)
-
-
-def report_png(suggestion: Suggestion, findings: Findings | None = None) -> bytes:
+def report_png(suggestion: Suggestion) -> bytes:
     """Return the charts as one PNG picture, with the answer as its title."""
-    from matplotlib.figure import Figure
-
-    found = plan_drawings(findings or Findings.of(suggestion))
+    found = plan_drawings(Findings.of(suggestion))
     columns, heights = (2, (4.0, 3.0)) if len(found) > 2 else (len(found), (4.0,))
-    with figure_style():
-        figure = Figure(figsize=(5.2 * columns, sum(heights) + 0.5), layout="constrained")
+
+    def draw_all(figure: Figure) -> None:
         title = "refused." if suggestion.reason is not None else suggestion.headline()
         figure.suptitle(title, fontsize="x-large", parse_math=False)
         grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
@@ -222,7 +198,8 @@ def report_png(suggestion: Suggestion, findings: Findings | None = None) -> byte
             part = figure.add_subfigure(place)
             part.suptitle(TITLES[name], fontsize="medium", weight="bold")
             draw(part, Palette())
-        return picture_of(figure, "png", dpi=110)
+
+    return draw_png(draw_all, (5.2 * columns, sum(heights) + 0.5), dpi=110)
 
 
 def render(template: str, values: Mapping[str, Any], **more: Any) -> str:

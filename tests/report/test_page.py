@@ -175,9 +175,8 @@ def test_the_shapes_are_fitted_once(monkeypatch):
                 monkeypatch.setattr(
                     f"lrfinder.{module}.{name}", lambda *a, f=function: calls.append(f.__name__) or f(*a)
                 )
-    findings = Findings.of(answer)
-    report_html(answer, "", findings)
-    report_png(answer, findings)
+    report_html(answer, "")
+    report_png(answer)
     assert sorted(calls) == ["fit_range", "fit_valley"]
 
 

@@ -63,5 +63,5 @@ def lrfinder(capsys, fresh):
 @pytest.fixture
 def unread(monkeypatch):
     """Write pages without drawing them, where a test is not about them."""
-    monkeypatch.setattr("lrfinder.report.page.report_html", lambda suggestion, command, findings: command)
+    monkeypatch.setattr("lrfinder.report.page.report_html", lambda suggestion, command: command)
     monkeypatch.setattr("lrfinder.report.comparison_page.comparison_html", lambda comparison, command: command)
