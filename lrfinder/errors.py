@@ -47,11 +47,8 @@ def whole_number(name: str, value: object, minimum: int = 1, of: str = "", maxim
     """Return an argument as an int.
 
     Args:
-        name: name of the argument.
         value: its value; a whole number of NumPy is accepted, a bool is not.
-        minimum: smallest value allowed.
         of: what the number counts, such as "optimizer steps".
-        maximum: largest value allowed.
 
     Raises:
         InputError: the value is not a whole number from ``minimum`` to ``maximum``.
@@ -81,11 +78,7 @@ def positive(name: str, value: object) -> float:
 
 
 def one_of(name: str, value: object, allowed: Sequence[str]) -> None:
-    """Check that an argument is one of a few texts.
-
-    Raises:
-        InputError: it is none of them.
-    """
+    """Check that an argument is one of a few texts."""
     if value not in allowed:
         rule = " or ".join(allowed) if len(allowed) < 3 else f"one of {', '.join(allowed)}"
         hint = did_you_mean(value, allowed) if isinstance(value, str) else ""

@@ -134,7 +134,6 @@ def read_record(value: Any, readers: Mapping[str, Reader], defaults: Mapping[str
 
     Args:
         value: the object; fields without a reader are left out.
-        readers: of every field.
         defaults: values of the fields that may be missing, as JSON would hold them.
 
     Raises:
@@ -162,9 +161,7 @@ def read_text(path: Path, expected: str, max_bytes: int = _MAX_BYTES) -> str:
     """Return the content of a text file, without a byte order mark.
 
     Args:
-        path: the file.
         expected: what the file should hold, for the error message.
-        max_bytes: maximum size of the file.
 
     Raises:
         InputError: the file is missing, unreadable, too large or not text.
@@ -259,11 +256,7 @@ def check_writable(path: str | Path, argument: str) -> None:
 
 
 def check_picture(path: str | None, read: Iterable[str]) -> None:
-    """Check that ``--plot`` names a PNG file that can be written and is none of the files that are read.
-
-    Raises:
-        InputError: it does not.
-    """
+    """Check that ``--plot`` names a PNG file that can be written and is none of the files that are read."""
     if path is None:
         return
     check_writable(path, "--plot")

@@ -129,8 +129,6 @@ def limit_from(sharpness: Sequence[float], kind: str, settings: Mapping[str, Any
     Args:
         sharpness: (m,) curvatures along the top eigenvector of the mean Hessian of m >= 2 batches; their mean is the
             top eigenvalue. With coupled weight decay that is part of the loss, and of these.
-        kind: name of a class of `torch.optim`.
-        settings: of its param group.
 
     Raises:
         InputError: fewer than two batches, no positive curvature, or an optimizer whose limit is not known.

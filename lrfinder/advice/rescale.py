@@ -184,9 +184,6 @@ def rescale(
 
     A change of length alone moves the rate as `lrfinder.evidence.valley.ValleyFit.belief` says: on average not at all,
     down where the model goes over few data again and again.
-
-    Raises:
-        InputError: nothing changes, an argument breaks a rule, or no rule was measured for the optimizer.
     """
     sizes, horizon = _sizes(batch_size, devices, answer.batch_size), checked_horizon(steps)
     if sizes is None and horizon is None:

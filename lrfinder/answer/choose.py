@@ -59,7 +59,6 @@ def choose(evidence: Evidence, *, steps: int | None = None) -> Suggestion:
     over the last 40%, after a short warmup, because no search of a few percent of a training tells policies apart.
 
     Args:
-        evidence: what was measured.
         steps: optimizer steps of the training; None if unknown: then the answer is for one as long as the probes.
 
     Raises:

@@ -99,7 +99,6 @@ def features(policy: Policy, steps: int) -> Features:
     """Return the features of a policy.
 
     Args:
-        policy: the policy.
         steps: optimizer steps of the training, for a policy without a total.
     """
     total = policy.total_steps or steps
@@ -117,10 +116,6 @@ def octaves_to_own_best(multipliers: ArrayLike, steps: int) -> float:
 
     Args:
         multipliers: (k,) >= 0, shares of the peak rate, evenly spaced over the training.
-        steps: T, optimizer steps of the training.
-
-    Raises:
-        InputError: the multipliers break a rule of `ConvexBound.of`.
     """
     count = min(steps, _MAX_STEPS)
     values = np.asarray(multipliers, dtype=np.float64)
@@ -132,10 +127,8 @@ def named_policy(name: str, alternatives: Sequence[Alternative], own: Policy, st
     """Return the policy that a person asks for by its name.
 
     Args:
-        name: of the policy.
         alternatives: the policies considered; one of this name is taken as it stands.
         own: the policy suggested; another takes the same steps of warmup.
-        steps: optimizer steps of the training; None if unknown.
 
     Raises:
         InputError: there is no such policy, or it needs ``steps`` and there are none.
@@ -152,7 +145,6 @@ def peak_for(policy: Policy, alternatives: Sequence[Alternative], lr: float) -> 
     """Return the best peak learning rate of a policy, as far as it is known.
 
     Args:
-        policy: the policy to follow.
         alternatives: the policies considered; the peak is that of the same policy, else of the first of its name.
         lr: peak of the policy suggested, which any other policy gets too.
     """
@@ -168,9 +160,7 @@ def peak_for_schedule(
 
     Args:
         rates: (k,) learning rates >= 0 in any unit, evenly spaced over the training.
-        alternatives: the policies considered.
         lr: peak of the policy suggested, which stands if "linear" was not considered.
-        steps: optimizer steps of the training; None if unknown.
 
     Raises:
         InputError: this is no schedule, see `ConvexBound.of`.
@@ -257,7 +247,6 @@ def rank(chosen: Policy, horizon: int, lr: float, policies: type[Policy] = Polic
 
     Args:
         chosen: the policy that is suggested.
-        horizon: T, optimizer steps.
         lr: its peak.
         policies: the class whose table is ranked.
     """

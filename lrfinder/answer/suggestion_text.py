@@ -52,7 +52,6 @@ def lines_of(suggestion: Any, verbose: bool = False) -> list[tuple[str, str]]:
     """Return the answer as (label, text) pairs: what every rendering of it shows.
 
     Args:
-        suggestion: the suggestion.
         verbose: whether to add what being off costs, what was run, and the text of every caveat.
     """
     rows = []

@@ -47,7 +47,6 @@ class CodeRef:
         """Split at the last colon, so that the drive letter of a Windows path stays with it.
 
         Args:
-            text: the reference.
             argument: name of the argument that held it, for errors.
 
         Raises:

@@ -89,9 +89,6 @@ def parse_config(
     Args:
         paths, overrides, model_class, datamodule_class: as in `load_config`.
         text: future content of the last path; relative paths in it start from that path's folder.
-
-    Raises:
-        InputError: as in `load_config`.
     """
     add_working_folder()
     contents = [(path, read_config(path)[1]) for path in (paths if text is None else paths[:-1])]

@@ -96,7 +96,6 @@ def rate_setting(whole: Mapping[str, Any], suggestion: Suggestion, attribute: st
 
     Args:
         whole: the configuration as LightningCLI reads it.
-        suggestion: with a rate.
         attribute: argument of the model that holds the rate, dotted if it is nested; None for the only candidate.
 
     Raises:
@@ -170,8 +169,6 @@ class _Document:
     New keys and items go first, because ruamel.yaml keeps the comments of what follows a section with its last line.
 
     Args:
-        text: the file, YAML or JSON.
-        name: its name, for errors.
         whole: the file and those before it, as LightningCLI reads them.
 
     Raises:

@@ -43,12 +43,9 @@ def add_command(
     """Add a command, whose help ends with ``epilog`` as it stands, and return its parser.
 
     Args:
-        commands: where to add it.
-        name: its name.
         run: is given the options and the whole command line; returns the exit code.
         summary: what it does, for the list of commands.
         description: the same for its own help.
-        epilog: its examples and exit codes.
     """
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=summary, description=description, epilog=epilog,

@@ -102,11 +102,7 @@ class TorchJob:
 
         Args:
             made: a tuple, dict, named tuple or object with the fields above; without an optimizer if there is a choice.
-            name: its name in errors.
             choice: an optimizer to put in place of its own.
-
-        Raises:
-            InputError: it is something else, or one of the parts is.
         """
         parts = _parts(made, name)
         model, optimizer, loss_fn = (parts.get(field) for field in ("model", "optimizer", "loss_fn"))
@@ -256,10 +252,6 @@ def loaders_of(data: Any, name: str) -> dict[str, Any]:
 
     Args:
         data: a LightningDataModule, a loader, or a pair of loaders.
-        name: its name in errors.
-
-    Raises:
-        InputError: they are none of these.
     """
     if is_lightning(data, "LightningDataModule"):
         return {"datamodule": data}
@@ -277,10 +269,7 @@ def new_trainer(module: Any, name: str, search: SearchOptions, options: Mapping[
     """Return a Trainer of the package that the module is of, which logs and saves nothing.
 
     Args:
-        module: the LightningModule.
-        name: its name in errors.
         search: its ``steps`` or ``epochs`` limit the training.
-        options: further options of the Trainer.
         has_data: whether there are data beside those of the module.
 
     Raises:

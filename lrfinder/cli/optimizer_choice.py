@@ -143,7 +143,6 @@ def choices(names: Sequence[str], texts: Mapping[str, str]) -> list[OptimizerCho
 
     Args:
         names: names of classes of `torch.optim`, in any case, or dotted paths of others.
-        texts: the options as texts.
 
     Raises:
         InputError: a class is unknown, a name occurs twice, or none of them takes an option.

@@ -181,7 +181,6 @@ def arguments_for(function: Callable[..., Any], texts: Mapping[str, str], flag: 
 
     Args:
         function: a class or a function; it is not called.
-        texts: the texts by parameter.
         flag: option prefix of the parameters on the command line, such as ``--init``.
 
     Raises:
@@ -217,9 +216,6 @@ def parse_argument(function: Callable[..., Any], name: str, text: str, flag: str
 
     Args:
         function: a class or a function; it is not called.
-        name: of the parameter.
-        text: the text.
-        flag: option prefix, for errors.
 
     Raises:
         InputError: the text does not fit the hint.

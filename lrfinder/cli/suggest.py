@@ -67,11 +67,7 @@ def run(options: argparse.Namespace, command: str) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Check the options before anything heavy is loaded.
-
-    Raises:
-        InputError: files that cannot be written or are named twice, or options that do not go together.
-    """
+    """Check the options before anything heavy is loaded."""
     _check_files(options)
     if options.curve is not None:
         for name in _TRAINING:

@@ -57,11 +57,7 @@ def split_dotted(arguments: Sequence[str]) -> tuple[list[str], Dotted]:
 
 
 def read_search_options(options: argparse.Namespace) -> SearchOptions:
-    """Return the options of the search, checked before anything heavy is loaded.
-
-    Raises:
-        InputError: options that do not go together, or break a rule.
-    """
+    """Return the options of the search, checked before anything heavy is loaded."""
     _check_pointed(options)
     if options.steps is not None and options.epochs is not None:
         raise InputError(f"--steps and --epochs must not both be given, got {options.steps} and {options.epochs}")

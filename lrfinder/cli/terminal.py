@@ -39,7 +39,6 @@ def name_options(text: str, names: Iterable[str]) -> str:
     """Return a message of the library with the options of the command line in place of arguments of Python.
 
     Args:
-        text: the message.
         names: arguments, each of which has an option of that name.
 
     >>> name_options("give method='range'; min_lr must be positive, got min_lr = -1", ["min_lr", "method"])
@@ -70,12 +69,7 @@ _OF_TRAINER = {"max_steps": "--steps", "max_epochs": "--epochs"}
 
 
 def render(lines: Iterable[tuple[str, str]], stream: TextIO | None) -> str:
-    """Return (label, text) pairs as lines, which are wrapped and coloured on a terminal.
-
-    Args:
-        lines: the pairs.
-        stream: the stream that they will be printed to.
-    """
+    """Return (label, text) pairs as lines, which are wrapped and coloured on a terminal."""
     if stream is None or not stream.isatty():
         return "\n".join(f"{label:9s} {text}" for label, text in lines)
     colours, width = coloured(stream, os.environ), max(shutil.get_terminal_size().columns, _LEAST)

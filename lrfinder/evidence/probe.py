@@ -204,12 +204,7 @@ class Evidence:
         """Rebuild evidence from `probes` and `steps`, as a document holds them.
 
         Args:
-            curve: the range test.
             probes: the starting state first, then the probes in the order they were run; empty for a range test alone.
-            steps: optimizer steps taken in all.
-            epoch_steps: optimizer steps of one pass over the training data; None if unknown.
-            comparable: see `Evidence`.
-            interrupted: whether Ctrl-C ended the search early.
 
         Raises:
             InputError: the probes do not belong together.

@@ -33,7 +33,6 @@ class Judge:
     Args:
         trainer: at the start of an epoch of `fit`.
         monitor: the metric of `validation_step` to judge by; None for the loss of `training_step`.
-        mode: "min" or "max", of that metric.
         exact: whether validation data that cannot be rewound are refused.
 
     Attributes:

@@ -63,7 +63,6 @@ class FitSearch:
 
         Args:
             trainer: inside ``fit``, at `on_train_start`, or at the `on_train_epoch_start` of a later epoch.
-            module: the LightningModule that it trains.
             options: what to do; the length of the training is that of the trainer.
             attribute: where the module keeps its learning rate, if it is neither ``lr`` nor ``learning_rate``.
             exact: whether data that cannot be rewound are refused.

@@ -77,9 +77,7 @@ def ask_within(trainer: Any, module: Any, question: Callable[[Any, Any], Answer]
 
     Args:
         trainer: the Trainer; its callbacks are set up, see nothing else, and are as before afterwards.
-        module: the LightningModule.
         question: called at `on_train_start`, when loaders and optimizers are in place.
-        data: the data, as `Trainer.fit` takes them.
 
     Raises:
         InputError: the fit never gets to its first step.

@@ -26,7 +26,6 @@ def snapshot_of(trainer: Any, exact: bool) -> Snapshot:
 
     Args:
         trainer: inside ``fit``, with its loaders set up.
-        exact: whether data that cannot be rewound are refused.
 
     Raises:
         UnsupportedError: something that a step uses, or the data, cannot be rewound.

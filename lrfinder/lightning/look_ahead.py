@@ -81,7 +81,6 @@ def rates_ahead(trainer: Any, limit: int = _LIMIT, in_epoch: bool = False) -> Ra
     values of then. A scheduler that follows a metric is taken to stay where it is.
 
     Args:
-        trainer: inside ``fit``.
         limit: maximum number of rows after the first.
         in_epoch: whether an epoch is under way; otherwise one is about to begin.
     """

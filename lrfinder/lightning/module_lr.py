@@ -33,7 +33,6 @@ def numbers_of_lr(
     values from. If several are called alike, those that a param group is at are preferred.
 
     Args:
-        module: the LightningModule.
         attribute: the name of an attribute or hyperparameter, with dots for nested ones.
         configured: the learning rates that the optimizers were configured with.
         course: the learning rates that the schedule gives.

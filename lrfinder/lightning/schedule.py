@@ -69,10 +69,6 @@ class InstalledSchedule:
 def check_plateau_metric(policy: PolicyRequest, monitor: str | None) -> None:
     """Check that "plateau", if it is to be installed, has a metric to follow and no warmup.
 
-    Args:
-        policy: the policy, or its name.
-        monitor: the metric to follow.
-
     Raises:
         InputError: there is no metric, or the policy warms up.
     """
@@ -92,8 +88,6 @@ def resolve_policy(request: PolicyRequest, trainer: Any, horizon: int | None, co
     rate.
 
     Args:
-        request: what was asked for.
-        trainer: inside ``fit``.
         horizon: optimizer steps that the trainer will take; None if unknown.
         constant: whether the schedulers of the module will never change a rate, so that they count as none.
 
@@ -135,9 +129,7 @@ def plan_schedule(
     A schedule that is kept has a best peak of its own too.
 
     Args:
-        suggestion: what was found.
         resolved: as `resolve_policy` returns it.
-        trainee: the training that was probed, with its schedulers.
     """
     own = trainee.schedulers()
     if suggestion.lr is None:
@@ -174,10 +166,7 @@ def describe_schedule_change(
     """Return a clause that says what becomes of the schedule.
 
     Args:
-        suggestion: what was found.
         resolved: as `resolve_policy` returns it.
-        policy: the policy that is installed, if any.
-        own: the schedulers of the module.
         before: the schedule that we installed earlier in this training, if any.
     """
     names = ", ".join(type(scheduler).__name__ for scheduler in own)
@@ -212,7 +201,6 @@ def check_installed(trainer: Any, installed: InstalledSchedule, in_epoch: bool =
     """Check that training will follow a schedule that has been installed.
 
     Args:
-        trainer: with the schedule in place.
         installed: the schedule, which begins now.
         in_epoch: whether an epoch is under way.
 

@@ -92,9 +92,6 @@ def read_text_records(path: str | Path, file: Path) -> LogTable:
     """Return the columns of lines of text with names and numbers, such as "step 100: loss 2.31, lr 1e-3".
 
     Lines with fewer than two pairs are left out.
-
-    Raises:
-        InputError: the file cannot be read.
     """
     with text_lines(os.fspath(path), file) as lines:
         pairs = (PAIR.findall(line) for line in lines)
@@ -297,9 +294,6 @@ def read_mlflow(path: str | Path) -> LogTable | None:
 
     Args:
         path: the ``metrics`` folder of the run, or the file of one metric. Each line is time, value and step.
-
-    Raises:
-        InputError: a file cannot be read.
     """
     path = Path(path)
     files = (

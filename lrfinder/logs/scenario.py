@@ -68,11 +68,7 @@ def make_scenario(
     warmup_steps: int | None,
     end_lr: float | None,
 ) -> Scenario:
-    """Return what schedules have in common; what is None is taken from the logs, see `forecast`.
-
-    Raises:
-        InputError: an argument breaks a rule.
-    """
+    """Return what schedules have in common; what is None is taken from the logs, see `forecast`."""
     total = max(run.last_step for run in runs) if steps is None else steps
     if not 1 <= total <= MAX_STEPS:
         raise InputError(f"steps must be from 1 to {MAX_STEPS}, got steps = {total}")
@@ -182,7 +178,6 @@ def _loss_after_lines(law: LossLaw, knots: Array, heights: Array, before: float)
     Each piece between knots counts as one fall at its middle, where S_k is exact.
 
     Args:
-        law: fitted to falls.
         knots: (k,) steps, the first at the end of warmup and the last at T.
         heights: (k,) rates at the knots, never rising.
         before: sum of the rates before the first knot.

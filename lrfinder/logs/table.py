@@ -124,13 +124,9 @@ def read_table(path: str | Path, file: Path) -> LogTable | None:
 
     Args:
         path: as the person gave it, for errors.
-        file: the file.
 
     Returns:
         The table; None if the lines are no table but text with names and numbers.
-
-    Raises:
-        InputError: the file cannot be read.
     """
     name = os.fspath(path)
     lines = first_lines(name, file)

@@ -117,9 +117,7 @@ def run_gain_test(
     Args:
         record: since the learning rate last changed.
         step: number of steps since the start of training, at least 2.
-        ahead: number of coming steps.
         delta: (...,) gain to test against, in units of the loss.
-        alpha: rate of false alarms of all tests together.
         shortest: minimum number of steps in a window, unless all windows that fit are shorter.
     """
     shape, total = record.mean.shape[:-1], record.mean.shape[-1]
@@ -204,11 +202,7 @@ def judge_progress(
         run: since the start of training, at least 24 blocks.
         window: since the learning rate last changed.
         start: (...,) loss of the first steps.
-        step: number of steps since the start of training.
-        ahead: number of coming steps.
         delta: tolerance in units of the loss; None for `tolerance`.
-        alpha: rate of false alarms.
-        shortest: minimum number of steps in a window.
     """
     allowed = tolerance(run, window, start) if delta is None else np.full(run.mean.shape[:-1], float(delta))
     return run_gain_test(window, step, ahead, allowed, alpha, shortest), allowed

@@ -107,10 +107,7 @@ class ProbeBatches(NamedTuple):
 
         Args:
             loader: training batches, iterable more than once.
-            count: training batches wanted.
-            validation: held-out batches.
             epoch: batches of an epoch; None where unknown.
-            limit: most bytes to keep.
 
         Raises:
             InputError: there is no batch to train on, or none to validate.
@@ -145,8 +142,6 @@ def spread(loader: Any, count: int = HELD_OUT, most: float = math.inf) -> Iterat
     """Every k-th batch of an epoch, k up to 8, so that ``count`` of them cover it: validation data are often sorted.
 
     Args:
-        loader: iterable.
-        count: batches wanted.
         most: batches of the epoch that count.
     """
     size = min(length(loader) or 0, most)

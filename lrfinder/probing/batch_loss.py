@@ -30,9 +30,7 @@ def batch_loss(model: nn.Module, loss_fn: Callable[..., Any] | None, batch: Any)
     are a mapping are passed by name in the same way. Without ``loss_fn``, the output is the loss, or holds it.
 
     Args:
-        model: the network.
         loss_fn: the loss function; None if the output is or holds the loss.
-        batch: a batch on the model's device.
 
     Raises:
         InputError: the loss cannot be computed in this way.

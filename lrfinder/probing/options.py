@@ -49,10 +49,6 @@ class Budget:
         None stands for 5% of the horizon, but at least 100 steps and at most half of the horizon; for 200 steps if the
         horizon is unknown. A share comes to at least 20 steps; of an unknown horizon it is the default.
 
-        Args:
-            budget: the text or number to read.
-            horizon: optimizer steps of the training asked about; None if unknown.
-
         Raises:
             InputError: the budget is none of these, or is too small.
         """
@@ -105,9 +101,6 @@ class SearchOptions:
         monitor: the metric of `validation_step` to judge by; None for the loss.
         mode: "min" or "max", of what the probes are judged by.
         policy: the policy to suggest.
-
-    Raises:
-        InputError: an option breaks a rule.
     """
 
     method: str = "probe"

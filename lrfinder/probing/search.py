@@ -52,12 +52,9 @@ def search(
     and a caveat, if two probes are done; before that it passes through. Either way everything is put back.
 
     Args:
-        trainee: what to tune.
         options: what to do; the method "range" runs a range test alone.
-        progress: called after each step with (done, planned).
         journal: where to record results, and to take those of an earlier, killed search from; a range test alone is
             not recorded.
-        clock: measures the seconds that a time budget limits.
 
     Raises:
         InputError: nothing can be probed, or the journal is of another search.
@@ -259,9 +256,6 @@ class Journal:
 
         Args:
             kind: what it is; must be what is next on file.
-            measure: gets it.
-            write: turns it into JSON-ready data.
-            read: turns that back.
 
         Raises:
             InputError: something else comes next on file.

@@ -160,15 +160,7 @@ def suggest_for(
     journal: Journal | None = None,
     clock: Clock = time.perf_counter,
 ) -> Suggestion:
-    """Search with a plain torch training, put everything back, and draw the conclusion.
-
-    Args:
-        trainee, options: the training to probe, and what to do.
-        progress, journal, clock: as `lrfinder.probing.search.search` takes them.
-
-    Raises:
-        InputError, UnsupportedError: as `find_lr` raises them.
-    """
+    """Search with a plain torch training, put everything back, and draw the conclusion."""
     suggestion = choose(search(trainee, options, progress, journal, clock), steps=options.steps)
     made = describe_optimizer(trainee.optimizer, trainee.model)
     return suggestion.with_environment(optimizer=made, batch_size=examples_per_step(trainee.loader, trainee.accumulate))
@@ -185,9 +177,6 @@ class TorchTraining:
         val_loader: held-out batches; without, some training batches are held out.
         val_step: from a batch to what is minimised, in eval mode and without gradients; `loss_fn` by default.
         mode: "max" to maximise what ``val_step`` returns instead.
-
-    Raises:
-        InputError: an argument breaks a rule.
     """
 
     processes = OneProcess()

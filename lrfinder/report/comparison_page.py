@@ -46,10 +46,6 @@ def comparison_html(comparison: Comparison, command: str | None = None) -> str:
 
     Args:
         comparison: what to show; every string in it is escaped.
-        command: the command line that made it, if any.
-
-    Returns:
-        The text of the page.
     """
     size = (4.8, 4.0 + 0.34 * len(comparison.entries))
     chart = draw_svg(
@@ -109,8 +105,6 @@ def draw_comparison(comparison: Comparison, figure: Figure, palette: Palette, co
     lost of what training gained.
 
     Args:
-        comparison: what to draw.
-        figure: an empty figure to draw on.
         palette: colours of everything but the entries.
         colours: colours of the entries, in turn.
     """

@@ -27,9 +27,6 @@ def report_markdown(suggestion: Suggestion, command: str | None = None) -> str:
     Args:
         suggestion: what to show.
         command: the command line that made it; by default the one that the suggestion remembers, if any.
-
-    Raises:
-        InputError: the probes of the suggestion do not belong together.
     """
     values = report_values(Findings.of(suggestion), command)
     lines = ["# Which learning rate, and how should it decay?", ""]
@@ -60,15 +57,7 @@ def report_markdown(suggestion: Suggestion, command: str | None = None) -> str:
 
 
 def comparison_markdown(comparison: Comparison, command: str | None = None) -> str:
-    """Return a comparison as Markdown: a table and text; every string in it is escaped.
-
-    Args:
-        comparison: what to show.
-        command: the command line that made it, if any.
-
-    Returns:
-        The text.
-    """
+    """Return a comparison as Markdown: a table and text; every string in it is escaped."""
     lines = ["# Which learning rate? Results side by side", "", _escaped(comparison.verdict), ""]
     names = [entry.name for entry in comparison.entries]
     lines += [*_table(("", *names), [(name, *texts) for name, texts in comparison.rows]), ""]

@@ -42,7 +42,6 @@ def list_courses(suggestion: Suggestion, most: int = 6) -> tuple[Course, ...]:
 
     Args:
         suggestion: with or without alternatives; without a horizon, or a policy that ends, there are no courses.
-        most: maximum number of policies.
     """
     horizon, policy, lr = suggestion.horizon, suggestion.policy, suggestion.lr
     if horizon is None or policy is None or lr is None:

@@ -23,11 +23,9 @@ def write_code(policy: Policy, lrs: Sequence[float], optimizer: str | None = Non
     It contains the source of the policy's own decay function, so the two cannot differ.
 
     Args:
-        policy: the policy to follow.
         lrs: peak learning rate of every param group.
         optimizer: how the optimizer is made, as `describe_optimizer` returns it; for any other text, and for None, the
             user completes the line.
-        title: a comment for the first line.
 
     Raises:
         OSError: the source of the decay is not available.

@@ -235,9 +235,7 @@ def scale_values(schedulers: Sequence[Any], path: Path, factor: float, exact: Ma
     """Multiply the numbers at a path.
 
     Args:
-        schedulers: the schedulers that the path begins at.
         path: as `own_values` yields it.
-        factor: the factor.
         exact: products that are known without rounding, by number.
     """
 

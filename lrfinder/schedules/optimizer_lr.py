@@ -27,7 +27,6 @@ def scheduled(
 
     Args:
         optimizer: its param groups lose what other schedulers left in them.
-        policy: the policy to follow.
         peaks: learning rate of every param group at a multiplier of 1, in order.
         mode: "min" or "max", of the metric that "plateau" follows.
         position: step of the policy to begin at.
@@ -132,7 +131,6 @@ def apply_lr(
     in the schedulers, children included. Absolute floors (``eta_min``, ``min_lrs``) stay.
 
     Args:
-        optimizers: scaled together.
         lr: the new learning rate, > 0.
         schedulers: those that drive the optimizers, if they exist already. A cyclic one's ``max_lr`` becomes the peak.
         reference: the rate that becomes ``lr``; by default the optimizers' own, see `reference_lr`.

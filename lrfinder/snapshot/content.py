@@ -28,7 +28,6 @@ def content_undo(obj: Any, data: bool) -> Undo | None:
     """Record the content of an object that no walk over attributes sees; None if it is of no such kind.
 
     Args:
-        obj: any object.
         data: whether it belongs to a data set, of which large contents are not recorded, and queues neither, since
             threads that read ahead may own them.
     """
