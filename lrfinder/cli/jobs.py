@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 from torch.optim import Optimizer
@@ -48,30 +48,6 @@ _SHAPE = "(model, optimizer, loss_fn, loader[, val_loader]), or a dict or a reco
 _DATA = "give --data FILE.py:NAME, a LightningDataModule or a function that returns a DataLoader"
 
 _OURS = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-
-
-class Job(Protocol):
-    """A training that is ready to be tuned."""
-
-    @property
-    def is_main_process(self) -> bool:
-        """Whether this process is the one that prints and writes."""
-
-    @property
-    def seed(self) -> int | None:
-        """The seed that its configuration set; None if there is none."""
-
-    def ask(self, options: SearchOptions, question: Question[Answer]) -> Answer:
-        """Answer a question at the point where training would take its first step, and leave the training as it was.
-
-        Args:
-            options: the options of the search.
-            question: the question.
-
-        Raises:
-            InputError: the options do not fit this training.
-            TargetError: code of the training raises.
-        """
 
 
 @dataclass(frozen=True)
@@ -125,7 +101,12 @@ class TorchJob:
         return cls(model, optimizer, loss_fn, parts["loader"], parts.get("val_loader"), more, name, notes)
 
     def ask(self, options: SearchOptions, question: Question[Answer]) -> Answer:
-        """Answer a question, see `Job.ask`."""
+        """Answer a question at the point where training would take its first step, and leave the training as it was.
+
+        Raises:
+            InputError: the options do not fit this training.
+            TargetError: code of the training raises.
+        """
         mode = self.more.get("mode", "min")
         asked = dataclasses.replace(options, steps=self._steps(options), epochs=None, mode=mode)
 
@@ -201,7 +182,7 @@ class LightningJob:
         return bool(self.trainer.is_global_zero)
 
     def ask(self, options: SearchOptions, question: Question[Answer]) -> Answer:
-        """Answer a question, see `Job.ask`."""
+        """Answer a question, see `TorchJob.ask`."""
         from lrfinder.lightning.fit_search import FitSearch
         from lrfinder.lightning.inside_fit import ask_within, quiet
 
@@ -227,6 +208,10 @@ class LightningJob:
         )
         with user_code_errors(f"{self.name} raised while it was tried; it is as it was"), quiet(), chosen as dropped:
             return ask_within(self.trainer, self.module, within, **self.data)
+
+
+Job = TorchJob | LightningJob
+"""A training that is ready to be tuned."""
 
 
 def _finished(suggestion: Suggestion, options: SearchOptions, device: Any, notes: Iterable[str]) -> Suggestion:
