@@ -79,18 +79,20 @@ class OptimizerChoice:
 
         Yields a sentence for each setting that is dropped; the list is filled when the module configures its optimizer.
         """
+        from lrfinder.lightning.internals import optimizers_in
+
         own, held = module.configure_optimizers, vars(module).get("configure_optimizers")
         dropped: list[str] = []
 
         def configure_optimizers(module: Any) -> Optimizer:
-            optimizers, schedulers = _parts(own())
+            optimizers, schedulers = optimizers_in(module, own())
             if len(optimizers) > 1:
                 raise InputError(
                     f"--optimizer must be left out for a module with {len(optimizers)} optimizers, got {self.name}"
                 )
             made, lost = self.over(optimizers[0] if optimizers else None, module)
-            names = [self._drops(f"{', '.join(schedulers)} of configure_optimizers")] if schedulers else []
-            dropped[:] = [*lost, *names]
+            names = ", ".join(type(scheduler).__name__ for scheduler in schedulers)
+            dropped[:] = [*lost, *([self._drops(f"{names} of configure_optimizers")] if names else [])]
             return made
 
         module.configure_optimizers = types.MethodType(configure_optimizers, module)
@@ -202,23 +204,3 @@ def _kind(name: str) -> type[Any]:
 
 def _options(kind: type[Any]) -> Iterable[str]:
     return (name for name in inspect.signature(kind).parameters if name not in ("self", "params", "lr"))
-
-
-def _parts(configured: Any) -> tuple[list[Any], list[str]]:
-    """Return the optimizers and the names of the schedulers in what `configure_optimizers` may return."""
-    if configured is None:
-        return [], []
-    if isinstance(configured, Mapping):
-        schedulers = [configured["lr_scheduler"]] if configured.get("lr_scheduler") is not None else []
-        return [configured["optimizer"]], [_name(one) for one in schedulers]
-    if not isinstance(configured, (list, tuple)):
-        return [configured], []
-    if len(configured) == 2 and all(isinstance(part, (list, tuple)) for part in configured):
-        return list(configured[0]), [_name(one) for one in configured[1]]
-    parts = [_parts(one) for one in configured]
-    return [one for optimizers, _ in parts for one in optimizers], [name for _, names in parts for name in names]
-
-
-def _name(scheduler: Any) -> str:
-    held = scheduler.get("scheduler", scheduler) if isinstance(scheduler, Mapping) else scheduler
-    return type(held).__name__

@@ -240,6 +240,13 @@ def live_data(trainer: Any) -> Iterable[object]:
 
 def configure_again(trainer: Any) -> tuple[list[Any], list[Any]]:
     """Run the module's `configure_optimizers` once more; return its ``(optimizers, schedulers)``, used by nobody."""
-    configured = hook(trainer, "configure_optimizers")
-    optimizers, schedulers, _ = internals(trainer, "core.optimizer")._configure_optimizers(configured)
+    return optimizers_in(trainer.lightning_module, hook(trainer, "configure_optimizers"))
+
+
+def optimizers_in(module: Any, configured: Any) -> tuple[list[Any], list[Any]]:
+    """Return the optimizers and the schedulers in what `configure_optimizers` of a module has returned."""
+    if configured is None:
+        return [], []
+    core = importlib.import_module(f"{package_of(module).__name__}.core.optimizer")
+    optimizers, schedulers, _ = core._configure_optimizers(configured)
     return optimizers, [entry["scheduler"] if isinstance(entry, dict) else entry for entry in schedulers]
