@@ -154,7 +154,7 @@ class LRFinder(Callback):
 
     def write_numbers(self, module: Any) -> None:
         """Set the learning rate that was written last in another copy of the module."""
-        put_numbers(module, {tuple(name.split(".")): value for name, value in self._written.items()})
+        _put_numbers(module, self._written)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Move to the front, so that the callbacks behind see the run as if the rate had been set by hand."""
@@ -318,15 +318,10 @@ def _checked_plateau(plateau: Any) -> PlateauDetector | None:
 
 
 def _checked_epochs(epochs: Any) -> frozenset[int]:
-    rule = "at_epochs must be epochs, counted from 0"
-    if isinstance(epochs, (str, bytes)) or not isinstance(epochs, Iterable):
-        raise InputError(f"{rule}, got {epochs!r}")
-    checked = list(epochs)
-    for epoch in checked:
-        if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0:
-            raise InputError(f"{rule}, got {epoch!r}")
-    if not checked:
-        raise InputError(f"{rule}, got none")
+    checked = [] if isinstance(epochs, (str, bytes)) or not isinstance(epochs, Iterable) else list(epochs)
+    wrong = [epoch for epoch in checked if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0]
+    if wrong or not checked:
+        raise InputError(f"at_epochs must be epochs, counted from 0, got {wrong[0] if wrong else epochs!r}")
     return frozenset(checked)
 
 

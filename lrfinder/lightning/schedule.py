@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.errors import InputError, UnsupportedError
+from lrfinder.errors import InputError, UnsupportedError, one_of
 from lrfinder.lightning.internals import (
     Callback,
     has_started,
@@ -288,8 +288,7 @@ class PolicyCallback(Callback):
         monitor: str | None = None,
         mode: str = "min",
     ) -> None:
-        if mode not in ("min", "max"):
-            raise InputError(f"mode must be min or max, got {mode!r}")
+        one_of("mode", mode, ("min", "max"))
         params = {key: tuple(value) if isinstance(value, list) else value for key, value in (params or {}).items()}
         self.policy = Policy(name, total_steps, warmup_steps, params)
         check_plateau_metric(self.policy, monitor)

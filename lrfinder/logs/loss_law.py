@@ -97,10 +97,6 @@ class LossLaw:
     caveats: tuple[str, ...] = ()
     refused: str | None = None
 
-    def exposure(self, lr: Array, steps: NDArray[np.int64]) -> Exposure:
-        """Return the exposure to a schedule at ``steps``, in the law's units; see `exposure`."""
-        return exposure(lr, steps, self.lr_unit, self.sum_unit)
-
     def __call__(self, lr: Array, steps: NDArray[np.int64]) -> Predicted:
         """Predict the loss of a schedule.
 
@@ -112,7 +108,7 @@ class LossLaw:
             (n,) losses and their (n, 8) gradient; infinite at steps before which the rate was 0.
         """
         parts = [
-            law_and_gradient(self.parameters, self.exposure(lr, steps[i : i + _CHUNK]))
+            law_and_gradient(self.parameters, exposure(lr, steps[i : i + _CHUNK], self.lr_unit, self.sum_unit))
             for i in range(0, steps.size, _CHUNK)
         ]
         loss = np.concatenate([part[0] for part in parts])

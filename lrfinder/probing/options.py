@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-from lrfinder.errors import InputError, checked_horizon
+from lrfinder.errors import InputError, checked_horizon, one_of
 from lrfinder.evidence.range_test import Ladder
 from lrfinder.probing.plan import ProbePlan
 from lrfinder.schedules.policy import POLICIES, Policy
@@ -114,14 +114,12 @@ class SearchOptions:
     policy: PolicyRequest = None
 
     def __post_init__(self) -> None:
-        if self.mode not in ("min", "max"):
-            raise InputError(f"mode must be min or max, got {self.mode!r}")
+        one_of("mode", self.mode, ("min", "max"))
         if self.monitor is not None and self.method != "probe":
             raise InputError(
                 f"monitor may be given with method probe only, got monitor = {self.monitor!r}, {self.method!r}"
             )
-        if self.method not in METHODS:
-            raise InputError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
+        one_of("method", self.method, METHODS)
         object.__setattr__(self, "steps", checked_horizon(self.steps))
         _ = self.ladder, self.resolved_budget  # check them now
         if not isinstance(self.policy, Policy) and self.policy not in (None, "auto", "keep", *POLICIES):

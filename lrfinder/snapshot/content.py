@@ -8,15 +8,13 @@ import io
 import pickle
 import queue
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
 from lrfinder.errors import UnsupportedError
-
-Undo = Callable[[], None]
+from lrfinder.snapshot.undo import Undo, ignore
 
 _C_DATA = (ctypes._SimpleCData, ctypes.Structure, ctypes.Union, ctypes.Array)
 
@@ -62,7 +60,7 @@ def _array(obj: array.array[Any]) -> Undo:
 
 def _c_data(obj: Any) -> Undo:
     saved = ctypes.string_at(ctypes.addressof(obj), ctypes.sizeof(obj))
-    return lambda: _ignore(ctypes.memmove(ctypes.addressof(obj), saved, len(saved)))
+    return lambda: ignore(ctypes.memmove(ctypes.addressof(obj), saved, len(saved)))
 
 
 def _buffer(obj: memoryview) -> Undo:
@@ -96,7 +94,7 @@ def _place_in_file(obj: Any) -> Undo | None:
         place = obj.tell()
     except (OSError, ValueError):  # in the middle of an iteration
         return None
-    return lambda: None if obj.closed else _ignore(obj.seek(place))
+    return lambda: None if obj.closed else ignore(obj.seek(place))
 
 
 def _queue(obj: Any) -> Undo | None:
@@ -202,12 +200,8 @@ def process_modes() -> list[Undo]:
     )
     dtype, errors = torch.get_default_dtype(), np.geterr()
     return [
-        lambda: _ignore(torch.autograd.set_detect_anomaly(anomaly, check)),
+        lambda: ignore(torch.autograd.set_detect_anomaly(anomaly, check)),
         lambda: torch.use_deterministic_algorithms(deterministic, warn_only=warn),
         lambda: torch.set_default_dtype(dtype),
-        lambda: _ignore(np.seterr(**errors)),
+        lambda: ignore(np.seterr(**errors)),
     ]
-
-
-def _ignore(_: object) -> None:
-    """Take the value of an expression, so that a lambda returns None."""

@@ -56,7 +56,7 @@ def test_a_bad_budget_is_named(budget, horizon, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "grid"}, "method must be one of probe, range, got 'grid'"),
+        ({"method": "grid"}, "method must be probe or range, got 'grid'"),
         ({"steps": 0}, "steps must be a positive whole number of optimizer steps, got steps = 0"),
         ({"steps": 2.5}, "got steps = 2.5"),
         ({"min_lr": 0.0}, "min_lr must be positive and finite"),

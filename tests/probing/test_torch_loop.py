@@ -990,7 +990,7 @@ def test_one_batch_and_nothing_to_judge_by_is_answered_by_the_range_test():
         ({"val_step": lambda batch: torch.zeros(2)}, r"val_step must return one number, got a tensor of shape \(2,\)"),
         ({"val_step": lambda batch: float("nan")}, "the untrained loss must be finite on the held-out batches, got"),
         ({"steps": 0}, "steps must be a positive whole number"),
-        ({"method": "grid"}, "method must be one of probe, range, got 'grid'"),
+        ({"method": "grid"}, "method must be probe or range, got 'grid'"),
     ],
 )
 def test_bad_input_is_named(options, message):
