@@ -148,17 +148,12 @@ BAD_ARGUMENTS = {
     "": "the following arguments are required: LOG",
     "missing.csv": "cannot read missing.csv: No such file or directory",
     "cosine.csv --steps 0": "argument --steps: must be a whole number from 1 to 1,000,000,000, got 0",
-    "cosine.csv --steps -5": "argument --steps: must be a whole number from 1 to 1,000,000,000, got -5",
     "cosine.csv --steps 9": "--warmup-steps must be at least 0 and below steps, got 100 (as in the logs)",
-    "cosine.csv --warmup-steps -1": "argument --warmup-steps: must be a whole number from 0 to 1,000,000,000, got -1",
     "cosine.csv --schedule plateau": "--schedule must be one of constant, step",
     "cosine.csv --peak-lr 0": "--peak-lr must be positive and finite, got 0",
-    "cosine.csv --peak-lr high": "argument --peak-lr: invalid float value: 'high'",
     "cosine.csv --lr-column rate": "cosine.csv: --lr-column must be a column of the file (step, lr, loss), got 'rate'",
     "cosine.csv --plot out.pdf": "--plot must name a .png file, got out.pdf",
-    "cosine.csv --plot missing/out.png": "--plot: the folder missing does not exist, create it first",
     "late.png --plot ./late.png": "--plot must not name a log, got ./late.png",
-    "cosine.csv --target missing.csv": "cannot read missing.csv",
 }
 
 
@@ -184,16 +179,6 @@ def test_neither_torch_nor_lightning_is_loaded(logs):
     call = f"main(['forecast', *{logs}, '--optimal', '--plot', 'p.png'])"
     code = f"from lrfinder.cli.main import main\ntry:\n    {call}\nexcept SystemExit as end:\n    assert end.code == 0"
     assert loaded_by(code) == {"scipy", "matplotlib"}
-
-
-def test_the_help_names_every_option(forecasting):
-    code, out, _ = forecasting("--help")
-    assert code == 0
-    for option in (
-        "--schedule", "--steps", "--peak-lr", "--warmup-steps", "--end-lr", "--optimal", "--target", "--loss-column",
-        "--lr-column", "--step-column", "--plot", "--json", "exit codes: 0 forecast, 1 refused",
-    ):  # fmt: skip
-        assert option in out
 
 
 @pytest.fixture
@@ -263,13 +248,10 @@ def test_a_picture_of_plateaus_is_written(metrics, finding):
             "metrics.csv: --loss-column must be a column of the file (step, lr, train_loss, ",
         ),
         (["metrics.csv", "--plot", "a.svg"], "--plot must name a .png file, got a.svg"),
-        (["metrics.csv", "--plot", "no/a.png"], "--plot: the folder no does not exist"),
         (["metrics.png", "--plot", "metrics.png"], "--plot must not name a log, got metrics.png"),
         (["metrics.csv", "--min-rows", "3"], "--min-rows must be a whole number, at least 24, got 3"),
         (["metrics.csv", "--alpha", "1"], "--alpha must be a rate in (0, 0.5), got 1.0"),
-        (["metrics.csv", "--ahead", "0"], "argument --ahead: must be a whole number from 1 to 1,000,000,000, got 0"),
         (["metrics.csv", "--mode", "up"], "argument --mode: invalid choice: 'up'"),
-        ([], "the following arguments are required: LOG"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, metrics, finding):
@@ -282,12 +264,6 @@ def test_a_bad_log_is_found_before_torch_loads():
     Path("bad.csv").write_text("step,a,b\n1,2,3\n")
     code = "from lrfinder.cli.main import main\ntry:\n    main(['plateau', 'bad.csv'])\nexcept SystemExit as end:\n"
     assert loaded_by(code + "    assert end.code == 2") == set()
-
-
-def test_the_help_tells_the_exit_codes(finding):
-    code, out, _ = finding("--help")
-    assert code == 0
-    assert "exit codes: 0 an answer, with or without plateaus, 2 bad input, 130 interrupted" in out
 
 
 @pytest.fixture

@@ -37,13 +37,14 @@ def test_the_defaults_are_those_of_the_table(parser):
     assert options["optimizer"] == options["config"] == options["dotted"] == []
 
 
-def test_help_has_a_line_for_every_option_but_those_of_the_trainer(parser, capsys):
+def test_help_fits_a_screen_and_has_a_line_for_every_option_but_those_of_the_trainer(parser, capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(["suggest", "--help"])
     shown = capsys.readouterr().out
     hidden = {"devices", "precision", "strategy", "dotted"}
     for name in set(vars(parser.parse_args(["suggest"]))) - hidden - {"target"}:
         assert f"\n  --{name.replace('_', '-')}" in shown
+    assert len(shown.splitlines()) <= 46
     assert all(len(line) <= 80 for line in shown.splitlines())
 
 
