@@ -193,9 +193,12 @@ def rescale(
     new = horizon or max(round(old * 2.0**-doublings), 1)
     offset = _offset(doublings, math.log2(old / new)) if horizon else doublings
     noise = noise_scale.value if isinstance(noise_scale, NoiseScale) else noise_scale
-    octaves, error = (0.0, 0.0) if sizes is None else batch_shift(sizes, offset, _measured(family), _checked(noise))
-    sentences = [] if sizes is None else [_of_batch(octaves, sizes, doublings, offset, noise)]
-
+    octaves, error, sentences = 0.0, 0.0, []
+    if sizes is not None:
+        one_of("optimizer", family, list(FAMILIES))
+        known = None if noise is None or noise == math.inf else positive("noise_scale", noise)
+        octaves, error = batch_shift(sizes, offset, str(family), known)
+        sentences.append(_of_batch(octaves, sizes, doublings, offset, noise))
     before, after = valley.belief(old), valley.belief(max(round(new * 2.0**offset), 1))
     moved = after.best() / before.best()
     if abs(math.log2(old / new) - offset) > _SAME:
@@ -219,15 +222,6 @@ def rescale(
         source=_OF_LENGTH if sizes is None else _OF_BATCH[str(family)],
         valid=_validity(doublings),
     )
-
-
-def _measured(family: str | None) -> str:
-    one_of("optimizer", family, list(FAMILIES))
-    return str(family)
-
-
-def _checked(noise_scale: float | None) -> float | None:
-    return None if noise_scale is None or noise_scale == math.inf else positive("noise_scale", noise_scale)
 
 
 def _of_batch(

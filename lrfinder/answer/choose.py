@@ -9,7 +9,7 @@ import platform
 from typing import Any
 
 from lrfinder.answer.ranking import rank, warmup_steps
-from lrfinder.answer.reason import Reason, refusal
+from lrfinder.answer.reason import refusal
 from lrfinder.answer.suggestion import Suggestion
 from lrfinder.errors import checked_horizon
 from lrfinder.evidence.curve import Curve
@@ -66,8 +66,9 @@ def choose(evidence: Evidence, *, steps: int | None = None) -> Suggestion:
     """
     horizon = checked_horizon(steps)
     reason = refusal(evidence)
+    caveats = (*evidence.curve.caveats, *_sudden_failure(evidence.curve))
     if reason is not None:
-        return _refused(evidence, horizon, reason)
+        return Suggestion(reason, None, None, None, (), None, horizon, caveats, environment(), evidence)
     valley = fit_valley(evidence)
     belief = valley.belief(horizon)
     fit = evidence.range_fit
@@ -85,30 +86,11 @@ def choose(evidence: Evidence, *, steps: int | None = None) -> Suggestion:
         param_group_lrs=tuple(ratio * lr for ratio in evidence.curve.group_ratios),
         policy=policy,
         horizon=horizon,
-        caveats=(
-            *evidence.curve.caveats,
-            *_sudden_failure(evidence.curve),
-            *_caveats(evidence, fit, valley, horizon, high / low),
-        ),
+        caveats=(*caveats, *_caveats(evidence, fit, valley, horizon, high / low)),
         environment=environment(),
         evidence=evidence,
         cost_of_error=costs,
         alternatives=() if horizon is None else rank(policy, horizon, lr),
-    )
-
-
-def _refused(evidence: Evidence, horizon: int | None, reason: Reason) -> Suggestion:
-    return Suggestion(
-        reason=reason,
-        lr=None,
-        lr_low=None,
-        lr_high=None,
-        param_group_lrs=(),
-        policy=None,
-        horizon=horizon,
-        caveats=(*evidence.curve.caveats, *_sudden_failure(evidence.curve)),
-        environment=environment(),
-        evidence=evidence,
     )
 
 

@@ -156,7 +156,8 @@ def choices(names: Sequence[str], texts: Mapping[str, str]) -> list[OptimizerCho
         raise InputError(f"--optimizer.lr must be left out, since it is what is searched for, got {texts['lr']}")
     for option in texts:
         if not any(takes(kind, option) for kind in kinds.values()):
-            known = dict.fromkeys(one for kind in kinds.values() for one in _options(kind))
+            taken = {one: None for kind in kinds.values() for one in inspect.signature(kind).parameters}
+            known = [one for one in taken if one not in ("self", "params", "lr")]
             raise InputError(
                 f"--optimizer.{option} must be an option of {' or '.join(names)}, which take"
                 f" {', '.join(known) or 'none'}{did_you_mean(option, known)}"
@@ -200,7 +201,3 @@ def _kind(name: str) -> type[Any]:
         near = did_you_mean(last, [key for key, value in held.items() if hasattr(value, "step")])
         raise InputError(f"--optimizer must name a class with a step method, got {name!r}{near}")
     return held[last]
-
-
-def _options(kind: type[Any]) -> Iterable[str]:
-    return (name for name in inspect.signature(kind).parameters if name not in ("self", "params", "lr"))

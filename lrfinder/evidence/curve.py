@@ -259,12 +259,9 @@ def read_curve(path: str | Path) -> tuple[Curve, Mapping[str, Any]]:
 
 def write_curve_csv(curve: Curve, path: str | Path) -> None:
     """Write ``step,lr,loss,stage`` with every digit, so that `read_curve` gives back equal numbers."""
-    rows = [f"{s},{lr!r},{loss!r},{curve.stage}\n" for s, lr, loss in _rows(curve)]
+    columns = zip(curve.step.tolist(), curve.lr.tolist(), curve.loss.tolist(), strict=True)
+    rows = [f"{step},{lr!r},{loss!r},{curve.stage}\n" for step, lr, loss in columns]
     replace_file(path, "step,lr,loss,stage\n" + "".join(rows))
-
-
-def _rows(curve: Curve) -> list[tuple[int, float, float]]:
-    return list(zip(curve.step.tolist(), curve.lr.tolist(), curve.loss.tolist(), strict=True))
 
 
 def _curve_from_json(text: str, name: str) -> tuple[Curve, Mapping[str, Any]]:

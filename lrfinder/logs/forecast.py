@@ -27,6 +27,8 @@ IMPOSSIBLE = (
 )
 """The reason why some schedules are left out, with the remedy."""
 
+AS_GOOD = "wsd is as good as the optimal schedule within the error of the law. Use wsd: it is simpler."
+
 _POINTS = 500
 """Number of steps at which a predicted curve is given."""
 
@@ -213,10 +215,14 @@ def forecast(
             rates["optimal"] = _optimal_lr(law, scenario, rates)
         ranked = _rank(law, scenario, rates, min(map(lowest_lr, runs)))
         caveats += scenario.caveats
-        possible = [schedule for schedule in ranked if schedule.final_loss > 0 or not _are_positive(runs)]
+        positive = all(float(run.value[run.has_loss].min()) > 0 for run in runs)
+        possible = [schedule for schedule in ranked if schedule.final_loss > 0 or not positive]
         if len(possible) < len(ranked):
             ranked, refused = possible, IMPOSSIBLE
-        caveats += _as_good_as_wsd(ranked)
+        if {"optimal", "wsd"} <= {schedule.name for schedule in ranked if schedule.tied}:
+            caveats.append(
+                "wsd is as good as the optimal schedule within the error of the law. Use wsd: it is simpler."
+            )
     return Forecast(
         tuple(runs),
         law,
@@ -226,18 +232,6 @@ def forecast(
         refused,
         tuple(dict.fromkeys(caveats)),
     )
-
-
-def _are_positive(runs: Sequence[TrainingLog]) -> bool:
-    return all(float(run.value[run.has_loss].min()) > 0 for run in runs)
-
-
-def _as_good_as_wsd(ranked: Sequence[Scheduled]) -> list[str]:
-    """Return the advice to prefer wsd to the optimum if the law cannot tell them apart."""
-    tied = {schedule.name for schedule in ranked if schedule.tied}
-    if {"optimal", "wsd"} <= tied:
-        return ["wsd is as good as the optimal schedule within the error of the law. Use wsd: it is simpler."]
-    return []
 
 
 def _rank(law: LossLaw, scenario: Scenario, rates: Mapping[str, Array], lowest: float) -> list[Scheduled]:

@@ -171,7 +171,7 @@ def log_in(path: str | Path) -> Path:
     below = sorted({log for parent, *_ in os.walk(folder) if (log := _directly_in(Path(parent))) is not None})
     states = [log for log in below if log.name == "trainer_state.json"]
     if states and len({log.parents[1] for log in states}) == 1:
-        return max(states, key=lambda log: _last_number(log.parent.name))
+        return max(states, key=lambda log: int((re.findall(r"\d+", log.parent.name) or ["-1"])[-1]))
     training = [log for log in below if not any(part in _HELD_OUT for part in log.relative_to(folder).parts)]
     if len(training) == 1:
         return training[0]
@@ -195,10 +195,6 @@ def _directly_in(folder: Path) -> Path | None:
         return metrics
     others = [file for file in folder.iterdir() if file.suffix in _OTHER_ENDINGS and file.is_file()]
     return others[0] if len(others) == 1 else None
-
-
-def _last_number(name: str) -> int:
-    return int((re.findall(r"\d+", name) or ["-1"])[-1])
 
 
 def event_files(path: str | Path) -> list[Path]:

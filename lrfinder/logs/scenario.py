@@ -132,14 +132,15 @@ def best_decay(law: LossLaw, lr: Array, warmup_steps: int, end_lr: float, starts
         keeps the rules.
     """
     last, peak = lr.size - 1, float(lr[warmup_steps])
-    knots = _knots(warmup_steps, last)
+    knots = np.unique(np.round(np.linspace(warmup_steps, last, min(_KNOTS, last - warmup_steps + 1))))
     steps = np.arange(warmup_steps, last + 1)
     warmup, before = lr[:warmup_steps], float(lr[:warmup_steps].sum())
 
     def lines(heights: Array) -> Array:
         return np.concatenate([warmup, np.interp(steps, knots, heights)])
 
-    found = [start for start in starts if _never_rises(start[warmup_steps:]) and start[-1] >= end_lr * (1 - 1e-9)]
+    falling = [start for start in starts if not (np.diff(start[warmup_steps:]) > 1e-12 * start.max()).any()]
+    found = [start for start in falling if start[-1] >= end_lr * (1 - 1e-9)]
     nearby = [np.interp(knots, np.arange(last + 1), start) for start in starts[:3]]
     if peak > end_lr:
         found += [
@@ -161,15 +162,6 @@ def _descended(objective: Callable[[Array], float], heights: Array, peak: float,
     shares = np.maximum(-np.diff(falling) / (peak - floor), 1e-6)
     x = np.log(np.concatenate([shares, [max(1 - float(shares.sum()), 1e-6)]]))
     return unfolded(minimize(lambda x: objective(unfolded(x)), x, method="L-BFGS-B", options={"maxiter": 300}).x)
-
-
-def _knots(first: int, last: int) -> Array:
-    """Return whole steps, all different."""
-    return np.unique(np.round(np.linspace(first, last, min(_KNOTS, last - first + 1))))
-
-
-def _never_rises(lr: Array) -> bool:
-    return not (np.diff(lr) > 1e-12 * lr.max()).any()
 
 
 def _loss_after_lines(law: LossLaw, knots: Array, heights: Array, before: float) -> float:

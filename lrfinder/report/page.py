@@ -6,7 +6,7 @@ import functools
 import math
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -32,12 +32,8 @@ if TYPE_CHECKING:
     from lrfinder.plateau.scan import Scan
 
 
-class Drawing(Protocol):
-    """How to draw a chart on an empty figure, or on a part of one."""
-
-    def __call__(self, figure: Figure | SubFigure, colours: Palette) -> None:
-        """Draw it."""
-
+Drawing = Callable[..., None]
+"""Draws a chart on a figure, or on a part of one, in ``colours``."""
 
 _WIDTH = 4.4
 """Inches: wide enough for a legend of two columns, small enough that its text is read on a phone."""

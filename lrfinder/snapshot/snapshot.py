@@ -211,7 +211,7 @@ class Snapshot:
     def _tensor(self, tensor: Tensor, data: bool) -> Iterable[object]:
         if is_lazy(tensor):
             raise UnsupportedError("a lazy parameter has no shape yet: run one batch through the model first")
-        if tensor.is_meta or (data and _bytes_of(tensor) > _DATA_BYTES):
+        if tensor.is_meta or (data and tensor.numel() * tensor.element_size() > _DATA_BYTES):
             return ()
         alias, leaf = tensor.data, tensor.is_leaf  # `data`, unlike `detach()`, leaves the version counter alone
         grad, requires_grad = tensor.grad if leaf else None, tensor.requires_grad
@@ -307,7 +307,3 @@ def _same_memory(a: Tensor, b: Tensor) -> bool:
 
 def _geometry(tensor: Tensor) -> tuple[object, ...]:
     return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, tensor.data_ptr()
-
-
-def _bytes_of(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
