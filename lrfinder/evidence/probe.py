@@ -175,6 +175,7 @@ class Evidence:
         epoch_steps: optimizer steps of one pass over the training data; None if unknown.
         comparable: whether what is minimised on held-out batches is the training loss, so that the two compare.
         interrupted: whether Ctrl-C ended the search early.
+        known_fit: the fit of the range test, where the search has made it; see `range_fit`.
     """
 
     curve: Curve
@@ -184,6 +185,7 @@ class Evidence:
     epoch_steps: float | None = None
     comparable: bool = True
     interrupted: bool = False
+    known_fit: RangeFit | None = field(default=None, repr=False)
 
     @classmethod
     def of_range_test(cls, curve: Curve) -> Evidence:
@@ -231,7 +233,7 @@ class Evidence:
         """The fit of the range test; None if too few of its points are usable."""
         from lrfinder.evidence.range_fit import fit_range
 
-        return fit_range(self.curve)
+        return self.known_fit or fit_range(self.curve)
 
     @property
     def probed(self) -> bool:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
-from scipy.special import expit
 
 from lrfinder.evidence.curve import MIN_POINTS, Curve
+from lrfinder.evidence.range_shape import PARAMETERS, fit_shapes, shape_at
 from lrfinder.evidence.range_test import BlowUp, blow_up, blown_up, last_step, noise
 
 Array = NDArray[np.float64]
-
-PARAMETERS = ("level", "drop", "descent", "descent_width", "rise", "rise_width")
-"""Names of the fitted numbers, in the order of `RangeFit.parameters` and of its covariance."""
 
 _FIRST = 5
 """Losses whose median is the level before learning."""
@@ -71,7 +66,7 @@ class RangeFit:
 
     def __call__(self, lr: float | Array) -> Array:
         """Return the fitted loss at ``lr``, at most `ceiling`."""
-        return np.minimum(_shape(np.log10(lr), self.parameters, self.unit), self.ceiling)
+        return np.minimum(shape_at(np.log10(lr), self.parameters, self.unit), self.ceiling)
 
     @property
     def lr_steepest(self) -> float:
@@ -127,7 +122,7 @@ class RangeFit:
 
     def _drawn(self) -> tuple[Array, Array]:
         xs = np.linspace(self.x_first, self.x_last, _GRID)
-        return xs, np.minimum(_shape(xs, self.parameters, self.unit), self.ceiling)
+        return xs, np.minimum(shape_at(xs, self.parameters, self.unit), self.ceiling)
 
     def _lowest(self) -> float:
         """Return log10 of the lowest place: where the rise begins to outweigh the descent.
@@ -200,8 +195,8 @@ def fit_range(curve: Curve) -> RangeFit | None:
     first: a scaled or shifted loss, or scaled learning rates, give the scaled and shifted fit. Point ``i`` pairs
     ``lr[i]`` with ``loss[i + 1]``, the loss that the step at ``lr[i]`` led to.
 
-    Source: the shape is ours; `scipy.optimize.least_squares` (trust region reflective) fits it, and the covariance is
-    its Gauss-Newton approximation, ``inv(J.T @ J)`` times the residual variance.
+    Source: the shape is ours; the covariance is the Gauss-Newton approximation, ``inv(J.T @ J)`` times the residual
+    variance.
     """
     lr, loss, diverged = usable(curve)
     if lr.size < MIN_POINTS:
@@ -220,42 +215,27 @@ def fit_range(curve: Curve) -> RangeFit | None:
     soft = float(np.round(max(sigma / unit, 1e-3), _DIGITS))
     drop = float(np.round(max(improvement / unit, 0.05), _DIGITS))
 
-    flat = _solve(lambda p: np.full_like(x, p[0]) - z, [0.0], [(-2.0, 2.0)], soft)
     span = float(x[-1])
     sharp, narrow = min(0.01, span / 20), min(0.02, span / 10)  # least widths of rise and descent
     lowest = float(x[int(np.argmin(smooth[: x.size]))])
-    rising = min(
-        (
-            _solve(
-                lambda p: np.minimum(p[0] + _growth(x, p[1], p[2]), top) - z,
-                [0.0, start, 0.1],
-                [(-2.0, 2.0), (0.0, 2 * span), (sharp, span)],
-                soft,
-            )
-            for start in (span, lowest)
-        ),
-        key=lambda fit: fit.cost,
+    flat = [0.0, 0.0, 0.0, 1.0, 1e3, 0.1]  # so many decades away there is no rise
+    rising = [[0.0, 0.0, 0.0, 1.0, *start] for start in ((span, 0.1), (lowest, 0.1), (span, 0.01))]
+    full = [[0.0, drop, lowest - below, width, max(span, lowest + 0.1), 0.1] for below, width in _STARTS]
+    lower = [-2.0, 0.0, 0.0, narrow, 0.0, sharp]
+    upper = [2.0, 4.0, span + 0.5, span / 2, 2 * span, span]
+    free = np.array([[1, 0, 0, 0, 0, 0]] + [[1, 0, 0, 0, 1, 1]] * 3 + [[1] * 6] * 3, dtype=bool)
+    starts = np.array([flat, *rising, *full])
+    parameters, cost, residuals, slopes = fit_shapes(
+        x, z, top, soft, starts, np.where(free, lower, starts), np.where(free, upper, starts)
     )
-    full = min(
-        (
-            _solve(
-                lambda p: np.minimum(_shape(x, p, 1.0), top) - z,
-                [0.0, drop, lowest - below, width, max(span, lowest + 0.1), 0.1],
-                [(-2.0, 2.0), (0.0, 4.0), (0.0, span + 0.5), (narrow, span / 2), (0.0, 2 * span), (sharp, span)],
-                soft,
-            )
-            for below, width in _STARTS
-        ),
-        key=lambda fit: fit.cost,
-    )
+    best_rise, best_full = 1 + int(np.argmin(cost[1:4])), 4 + int(np.argmin(cost[4:]))
     x_first = float(np.log10(lr[0]))
     scale = np.array([unit, unit, 1.0, 1.0, 1.0, 1.0])
-    parameters = full.x * scale + np.array([first, 0, x_first, 0, x_first, 0])
     below = z < top
-    residual = float(np.sqrt(np.sum(full.fun[below] ** 2) / max(int(below.sum()) - 6, 1)))
+    residual = float(np.sqrt(np.sum(residuals[best_full, below] ** 2) / max(int(below.sum()) - 6, 1)))
     return RangeFit(
-        parameters=parameters,
-        covariance=_covariance(full.jac, residual) * np.outer(scale, scale),
+        parameters=parameters[best_full] * scale + np.array([first, 0, x_first, 0, x_first, 0]),
+        covariance=_covariance(slopes[best_full], residual) * np.outer(scale, scale),
         unit=unit,
         ceiling=ceiling,
         noise=residual * unit,
@@ -263,48 +243,23 @@ def fit_range(curve: Curve) -> RangeFit | None:
         x_last=x_first + span,
         points=int(np.searchsorted(curve.lr, lr[x.size - 1], side="right")),
         diverged=diverged,
-        evidence=_evidence(rising, full, soft),
-        evidence_of_rise=_evidence(flat, rising, soft),
+        evidence=_evidence(cost[best_rise], cost[best_full], residuals[best_full], soft),
+        evidence_of_rise=_evidence(cost[0], cost[best_rise], residuals[best_rise], soft),
         blow_up=blow_up(lr, loss) if diverged else None,
     )
 
 
-def _shape(x: Array, parameters: Array, unit: float) -> Array:
-    level, drop, descent, descent_width, rise, rise_width = parameters
-    return np.asarray(level - drop * expit((x - descent) / descent_width) + unit * _growth(x, rise, rise_width))
-
-
-def _growth(x: Array, rise: float, rise_width: float) -> Array:
-    return np.asarray(np.exp(np.minimum((x - rise) / rise_width, 50.0)))  # any more only overflows
-
-
-def _solve(
-    residuals: Callable[[Array], Array], start: list[float], bounds: list[tuple[float, float]], soft: float
-) -> Any:
-    lower, upper = (np.array(side) for side in zip(*bounds, strict=True))
-    start_inside = np.clip(start, lower + 1e-9, upper - 1e-9)
-    return least_squares(
-        residuals,
-        start_inside,
-        bounds=(lower, upper),
-        loss="soft_l1",
-        f_scale=soft,
-        xtol=1e-10,
-        ftol=1e-10,
-        max_nfev=200,
-    )
-
-
-def _evidence(simpler: Any, richer: Any, soft: float) -> float:
+def _evidence(simpler: float, richer: float, residuals: Array, soft: float) -> float:
     """Log-likelihood ratio of the richer shape, robust: the difference of the soft-L1 costs in units of the noise.
 
-    Only independent residuals count: autocorrelation ``r`` at lag one leaves ``(1 - r) / (1 + r)`` of them. Large
-    residuals are clipped first, so that the chaos before a blow-up does not pass for correlation.
+    Only independent residuals, those of the richer shape, count: autocorrelation ``r`` at lag one leaves
+    ``(1 - r) / (1 + r)`` of them. Large residuals are clipped first, so that the chaos before a blow-up does not pass
+    for correlation.
     """
-    residuals = np.clip(richer.fun, -3 * soft, 3 * soft)
+    residuals = np.clip(residuals, -3 * soft, 3 * soft)
     square = float(np.sum(residuals**2))
     lag = float(np.sum(residuals[1:] * residuals[:-1])) / square if square > 0 else 0.0
-    return max(float(simpler.cost - richer.cost), 0.0) / soft**2 * (1 - max(lag, 0.0)) / (1 + max(lag, 0.0))
+    return float(max(simpler - richer, 0.0)) / soft**2 * (1 - max(lag, 0.0)) / (1 + max(lag, 0.0))
 
 
 def _covariance(jacobian: Array, residual: float) -> Array:

@@ -18,7 +18,7 @@ import torch
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import MIN_POINTS, Curve, tell_failures
 from lrfinder.evidence.probe import NOT_EVALUATED, Evidence, Outcome, Probe, without_failures
-from lrfinder.evidence.range_fit import expected_place, fit_range
+from lrfinder.evidence.range_fit import RangeFit, expected_place, fit_range
 from lrfinder.evidence.range_test import Ladder, blown_up
 from lrfinder.files import SCHEMA_VERSION, json_object, read_record, read_string
 from lrfinder.probing.options import MIN_BUDGET, SearchOptions
@@ -89,6 +89,7 @@ class _Search:
         self.budget = options.resolved_budget
         self.outcomes: list[Outcome] = []
         self.untrained = NOT_EVALUATED
+        self.fit: RangeFit | None = None
         self.done = 0
         self.planned = options.planned_steps
         self.ratios: Sequence[float] = ()
@@ -119,7 +120,8 @@ class _Search:
                 self._with_room_for(lambda: trainee.keep_batches(plan.probe_steps))  # the same batches first
         if not apart or blown_up(self.curve.loss[MIN_POINTS - 1]):
             return
-        centre, limit = expected_place(self.curve, fit_range(self.curve)), self._hopeless()
+        self.fit = fit_range(self.curve)
+        centre, limit = expected_place(self.curve, self.fit), self._hopeless()
         while probes := next_probes(plan, centre, without_failures([self.untrained, *self.outcomes])[1:]):
             for probe in probes:
                 if self._late(probe):
@@ -143,6 +145,7 @@ class _Search:
             self.trainee.epoch_steps(),
             self.trainee.evaluates_training_loss(),
             interrupted,
+            self.fit,
         )
 
     def _climb(self, ladder: Ladder) -> None:

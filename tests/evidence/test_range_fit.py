@@ -7,7 +7,8 @@ import pytest
 from support.curves import descended, pure_noise, synthetic
 
 from lrfinder import Curve
-from lrfinder.evidence.range_fit import PARAMETERS, fit_range, usable
+from lrfinder.evidence.range_fit import fit_range, usable
+from lrfinder.evidence.range_shape import PARAMETERS
 
 
 def test_the_made_shape_is_found():

@@ -10,6 +10,7 @@ import pytest
 from support.scripted import Quadratic, find
 
 from lrfinder import InputError
+from lrfinder.evidence.range_fit import fit_range
 from lrfinder.probing.options import SearchOptions
 from lrfinder.probing.search import Journal
 
@@ -56,6 +57,15 @@ def test_every_probe_starts_from_a_rewound_state_and_is_evaluated_once():
     assert runs == "rrer" + "re" * probes
     assert trainee.steps <= answer.steps_spent <= 300
     assert max(outcome.probe.steps for outcome in answer.probes) <= kept[0][1]
+
+
+def test_the_range_test_is_fitted_once(monkeypatch):
+    calls = []
+    for module in ("evidence.range_fit", "probing.search"):
+        monkeypatch.setattr(f"lrfinder.{module}.fit_range", lambda curve: calls.append(curve) or fit_range(curve))
+    answer = find(Quadratic(), options())
+    assert answer.range_fit is answer.evidence.known_fit
+    assert len(calls) == 1
 
 
 def test_progress_reaches_what_was_spent():
