@@ -256,9 +256,6 @@ def test_a_rate_in_the_code_becomes_an_optimizer_section():
 @pytest.mark.parametrize(
     ("text", "found", "more", "message"),
     [
-        (PLAIN.replace("Small", "Twice").replace("{hidden: 4, lr: 1e-3}", "{}"), suggestion(), {},
-         "attribute must say which .* one of learning_rate, optimizer.init_args.lr$"),
-        (PLAIN, suggestion(configured_lr=0.5), {}, "model.init_args.lr must be the .* started from, 0.5, got 0.001"),
         (PLAIN, suggestion(policy=Policy("plateau")), {}, "monitor must be given with policy 'plateau'"),
         (PLAIN + "optimizer: {class_path: SGD, init_args: {lr: 0.1}}\noptimizer: {class_path: SGD}\n",
          suggestion(), {}, "^a.yaml must be YAML that ruamel.yaml can rewrite, got found duplicate key"),
@@ -378,16 +375,6 @@ def test_a_scheduler_that_is_kept_is_kept_by_the_copy(monkeypatch):
     cli = trained_with("tuned.yaml", monkeypatch)
     assert cli.model.rates == searched.module.rates[-96:]
     assert len(set(cli.model.rates)) == 3
-
-
-def test_an_argument_that_is_not_the_rate_itself_is_not_taken_for_it():
-    finder = LRFinder("range", max_lr=100.0)
-    searched = load_config([written(PLAIN.replace("Small", "Scaled"))])
-    searched.trainer.callbacks.append(finder)
-    searched.trainer.fit(searched.module, datamodule=searched.datamodule)
-    with pytest.raises(InputError, match=r"model.init_args.lr must be the .* started from, 0.0005, got 0.001"):
-        write_config("a.yaml", "tuned.yaml", finder.suggestion)
-    assert not Path("tuned.yaml").exists()
 
 
 FOUND = dataclasses.replace(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import logging
 
-import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from support.runs import LIGHTNINGS_REMARKS, Net, finder, fit, loader, optimizers
+from support.runs import LIGHTNINGS_REMARKS, Net, bare_trainer, finder, fit, loader, optimizers
 from torch.optim import lr_scheduler
 
 from lrfinder import InputError
@@ -88,11 +87,8 @@ def test_the_hyperparameters_that_loggers_get_hold_nested_rates(tmp_path):
 def searched(logger, folder, module=Net):
     """A fit with a search, and what it logged."""
     callback = finder(**QUICK)
-    trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=1, limit_train_batches=3, callbacks=[callback], logger=logger,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
-        log_every_n_steps=1,
-    )  # fmt: skip
+    more = {"logger": logger, "default_root_dir": folder, "log_every_n_steps": 1}
+    trainer = bare_trainer(callback, max_epochs=1, limit_train_batches=3, **more)
     trainer.fit(module(0.01), loader())
     return callback.suggestion
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
-from support.runs import LIGHTNINGS_REMARKS, Counting, Net, loader
+from support.runs import LIGHTNINGS_REMARKS, Counting, Net, bare_trainer, loader
 
 from lrfinder import InputError, LRFinder, UnsupportedError
 from lrfinder.lightning.fit_search import FitSearch
@@ -20,8 +20,7 @@ pytestmark = LIGHTNINGS_REMARKS
 
 
 def trainer(*callbacks, **options):
-    usual = {"max_epochs": 4, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    return pl.Trainer(accelerator="cpu", callbacks=list(callbacks), enable_model_summary=False, **{**usual, **options})
+    return bare_trainer(*callbacks, **{"max_epochs": 4, **options})
 
 
 def finder(**options):

@@ -16,6 +16,7 @@ from support.runs import (
     TARGETS,
     Manual,
     Net,
+    bare_trainer,
     by_hand,
     finder,
     fit,
@@ -102,11 +103,7 @@ def test_a_resumed_fit_is_left_alone(tmp_path):
     def resume(folder, callbacks):
         pl.seed_everything(1, verbose=False)
         model = Net(0.01)
-        fresh = pl.Trainer(
-            accelerator="cpu", max_epochs=2, callbacks=callbacks, logger=False, enable_checkpointing=False,
-            enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
-        )  # fmt: skip
-        fresh.fit(model, loader(), ckpt_path=path)
+        bare_trainer(*callbacks, max_epochs=2, default_root_dir=folder).fit(model, loader(), ckpt_path=path)
         return model.record
 
     again = finder()
@@ -120,10 +117,7 @@ def test_a_resumed_module_gets_its_learning_rate_back(tmp_path):
     callback = finder()
     fit(tmp_path / "first", [callback], module=Hyper, max_epochs=1)
     model = Hyper(0.01)
-    trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=2, callbacks=[finder()], logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
-    )  # fmt: skip
+    trainer = bare_trainer(finder(), max_epochs=2, default_root_dir=tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the counting callback is in the checkpoint only
         trainer.fit(model, loader(), ckpt_path=next((tmp_path / "first").rglob("*.ckpt")))
@@ -162,14 +156,6 @@ def test_an_unrelated_number_of_the_other_name_stays(tmp_path):
 def test_bad_arguments_are_named():
     with pytest.raises(InputError, match="min_lr must be below max_lr, got min_lr = 1, max_lr"):
         LRFinder(min_lr=1.0, max_lr=0.1)
-    with pytest.raises(InputError, match="at least 10, got 3"):
-        LRFinder("range", budget=3)
-    with pytest.raises(InputError, match="method must be probe or range, got 'grid'"):
-        LRFinder("grid")
-    with pytest.raises(InputError, match="mode must be min or max, got 'most'"):
-        LRFinder(mode="most")
-    with pytest.raises(InputError, match="monitor may be given with method probe only"):
-        LRFinder("range", monitor="val_loss")
 
 
 OTHER_PACKAGE = """
@@ -315,19 +301,12 @@ class Picky(Watching):
 def test_monitors_as_lightning_names_them(tmp_path, monitor):
     model, callback = Picky(0.01), finder(monitor=monitor, budget=150)
     pl.seed_everything(3, verbose=False)
-    quiet = {
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "logger": False,
-        "enable_checkpointing": False,
-    }
-    trainer = pl.Trainer(accelerator="cpu", max_epochs=1, callbacks=[callback], **quiet)
-    trainer.fit(
+    bare_trainer(callback, max_epochs=1).fit(
         model, loader(), [DataLoader(torch.utils.data.TensorDataset(INPUTS, TARGETS), 2), loader(shuffle=False)]
     )
     assert callback.suggestion.probes[0].loss.size == 16
     missing = finder(monitor="val_loss/dataloader_idx_7")
-    again = pl.Trainer(accelerator="cpu", max_epochs=1, callbacks=[missing], **quiet)
+    again = bare_trainer(missing, max_epochs=1)
     with pytest.raises(
         InputError, match="monitor must name one of 2 validation loaders, got 'val_loss/dataloader_idx_7'"
     ):

@@ -23,6 +23,7 @@ from support.runs import (
     Net,
     Stream,
     assert_same,
+    bare_trainer,
     finder,
     fit,
     loader,
@@ -568,19 +569,8 @@ def test_a_first_search_before_a_later_epoch_installs_over_what_is_left(tmp_path
     assert rates(again) == [[0.5 * policy(step)] for step in range(5, 5 + len(again["steps"]))]
 
 
-pytestmark_of_policy_callback = LIGHTNINGS_REMARKS
-
-
 def trained(module, *callbacks, epochs=2, **options):
-    trainer = pl.Trainer(
-        max_epochs=epochs,
-        callbacks=list(callbacks),
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **{"enable_checkpointing": False, **options},
-    )
+    trainer = bare_trainer(*callbacks, max_epochs=epochs, **options)
     fit = {"ckpt_path": module.resume} if hasattr(module, "resume") else {}
     trainer.fit(module, datamodule=Rows(), **fit)
     return trainer

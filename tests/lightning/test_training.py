@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
-from support.runs import LIGHTNINGS_REMARKS, Manual, Net, fit, loader
+from support.runs import LIGHTNINGS_REMARKS, Manual, Net, bare_trainer, fit, loader
 from torch.profiler import ProfilerActivity, profile
 
 from lrfinder import InputError, LRFinder, UnsupportedError
@@ -159,10 +159,7 @@ def test_a_probe_step_with_sgd_never_waits_for_the_device(tmp_path):
                     trainee.step()
         reads.append(sum(event.name == "aten::_local_scalar_dense" for event in measured.events()))
 
-    trainer = pl.Trainer(
-        accelerator="cpu", callbacks=[AtStart(probe)], logger=False, enable_checkpointing=False, max_steps=1,
-        enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=1.0, default_root_dir=tmp_path,
-    )  # fmt: skip
+    trainer = bare_trainer(AtStart(probe), max_steps=1, gradient_clip_val=1.0, default_root_dir=tmp_path)
     trainer.fit(Silent(0.1), loader())
     assert reads == [0]
 

@@ -23,6 +23,7 @@ from support.runs import (
     Net,
     Stream,
     assert_same,
+    bare_trainer,
     by_hand,
     finder,
     fit,
@@ -313,10 +314,7 @@ def test_the_generator_of_a_validation_loader_is_put_back(tmp_path):
         generator = torch.Generator().manual_seed(4)
         held_out = DataLoader(torch.utils.data.TensorDataset(INPUTS, TARGETS), 16, shuffle=True, generator=generator)
         pl.seed_everything(3, verbose=False)
-        trainer = pl.Trainer(
-            accelerator="cpu", max_epochs=1, callbacks=callbacks, enable_progress_bar=False, num_sanity_val_steps=0,
-            check_val_every_n_epoch=2, enable_model_summary=False, logger=False, enable_checkpointing=False,
-        )  # fmt: skip
+        trainer = bare_trainer(*callbacks, max_epochs=1, num_sanity_val_steps=0, check_val_every_n_epoch=2)
         trainer.fit(Net(0.01), loader(), held_out)
         return generator.get_state().tolist()
 

@@ -18,6 +18,7 @@ from support.runs import (
     Net,
     Stream,
     assert_same,
+    bare_trainer,
     finder,
     fit,
     loader,
@@ -88,10 +89,7 @@ def fails(tmp_path, kind, error, where="training_step", at=25, **options):
     """Fit until the bomb goes off; return the callback, which has looked at what changed."""
     armed = type("Armed", (kind,), {"where": where, "at": at, "calls": 0})
     callback = Watched(budget=150, min_lr=1e-5, max_lr=1e3, on_failure="raise")
-    trainer = pl.Trainer(
-        accelerator="cpu", callbacks=[callback], logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=tmp_path, max_epochs=1, **options,
-    )  # fmt: skip
+    trainer = bare_trainer(callback, default_root_dir=tmp_path, max_epochs=1, **options)
     with pytest.raises(error):
         trainer.fit(armed(0.01), loader(generator=torch.Generator().manual_seed(3)), loader(shuffle=False))
     assert armed.calls == at

@@ -254,12 +254,6 @@ def test_a_refused_search_has_a_page_and_a_picture():
     assert report_png(answer).startswith(b"\x89PNG")
 
 
-def test_a_search_without_any_probe_shows_its_range_test():
-    answer = choose(evidence({}), steps=500)
-    assert answer.reason is Reason.FLAT
-    assert "Refused" in Page(report_html(answer, "lrfinder suggest")).text
-
-
 @pytest.mark.parametrize(
     "change",
     [

@@ -122,20 +122,9 @@ def test_ticks_are_plain_numbers(ax):
     assert [float(text) for text in texts] == pytest.approx(list(ax.get_xticks())[: len(texts)])
 
 
-def test_a_fit_made_already_is_not_made_again(monkeypatch):
-    curve = synthetic()
-    fit = fit_range(curve)
-    monkeypatch.setattr("lrfinder.report.search_plots.fit_range", None)
-    np.testing.assert_allclose(curve_view(curve, fit).fit_loss, fit(curve_view(curve, fit).fit_lr))
-
-
 @pytest.fixture
 def ax():
     return Figure().subplots()
-
-
-def labels_of_probes_plot(ax):
-    return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
 def probed(losses=None, *, noise=0.001, **options):
@@ -206,17 +195,11 @@ def test_the_bracket_of_the_range_test_comes_with_its_fit():
     assert low < high
 
 
-def test_fits_made_already_are_not_made_again():
-    answer = probed()
-    assert answer.valley is answer.valley
-    assert answer.range_fit is answer.range_fit
-
-
 def test_a_refused_search_is_drawn_without_rate(ax):
     plot_probes(probed(dict.fromkeys(LOSSES, 2.0)), ax)
-    assert "probes of 40 steps" in labels_of_probes_plot(ax)
-    assert "fit" not in labels_of_probes_plot(ax)
-    assert not any(label.startswith("suggested") for label in labels_of_probes_plot(ax))
+    assert "probes of 40 steps" in labels(ax)
+    assert "fit" not in labels(ax)
+    assert not any(label.startswith("suggested") for label in labels(ax))
 
 
 def test_blown_up_probes_are_triangles_at_the_edge(ax):
@@ -224,14 +207,14 @@ def test_blown_up_probes_are_triangles_at_the_edge(ax):
     triangles = [line for line in ax.lines if line.get_marker() == "^"]
     assert triangles
     assert all(set(line.get_ydata()) == {ax.get_ylim()[1]} for line in triangles)
-    assert "blew up at 0.062" in labels_of_probes_plot(ax)
+    assert "blew up at 0.062" in labels(ax)
 
 
 def test_probes_are_drawn_on_a_new_figure_with_everything_named(ax):
     answer = measured(probed(), curve=synthetic())
     axes = plot_probes(answer)
     assert axes is not ax
-    assert set(labels_of_probes_plot(axes)) == {
+    assert set(labels(axes)) == {
         "probes of 40 steps",
         "fit",
         "descent of the range test",

@@ -49,13 +49,6 @@ class Scheduled(Small):
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
 
 
-class Scaled(Small):
-    """An argument that is not the rate but follows it."""
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=self.hparams.lr / 2, momentum=0.9)
-
-
 class Coded(Small):
     """Its rate stands in the code."""
 
@@ -75,17 +68,6 @@ class Injected(Small):
 
     def configure_optimizers(self):
         return self.make(self.parameters())
-
-
-class Twice(Injected):
-    """Two arguments that could be the rate."""
-
-    def __init__(
-        self,
-        learning_rate: float = 0.1,
-        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=0.02),
-    ) -> None:
-        super().__init__(optimizer=optimizer)
 
 
 class Broken(Small):

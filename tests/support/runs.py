@@ -185,6 +185,12 @@ def fit(
     return trainer, observe(trainer, trainer.lightning_module, counting, folder)
 
 
+def bare_trainer(*callbacks: Any, **options: Any) -> Any:
+    """A trainer with these callbacks that shows and writes nothing."""
+    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return pl.Trainer(accelerator="cpu", callbacks=list(callbacks), enable_model_summary=False, **{**silent, **options})
+
+
 def observe(trainer: Any, model: Net, counting: Counting, folder: Path) -> dict[str, Any]:
     """Everything a run leaves behind, in comparable form; its files in the process that writes them."""
     return {
