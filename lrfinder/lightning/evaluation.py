@@ -169,7 +169,7 @@ class Judge:
         found: list[Any] = []
         others: dict[str, None] = {}
 
-        readable, _ = logged_metrics(self._trainer)
+        readable = logged_metrics(self._trainer)
 
         def log(name: str, value: Any, *args: Any, **kwargs: Any) -> None:
             if name in names:
@@ -177,11 +177,7 @@ class Judge:
             others[name] = None
             readable(name, value, *args, **kwargs)
 
-        def log_dict(dictionary: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
-            for key, value in dictionary.items():
-                log(key, value, *args, **kwargs)
-
-        silence(self._module, log, log_dict)
+        silence(self._module, log)
         hook(self._trainer, "on_validation_start")
         hook(self._trainer, "on_validation_epoch_start")
         for item in kept.held_out:

@@ -66,7 +66,7 @@ def mute(trainer: Any) -> None:
     vars(trainer)["save_checkpoint"] = do_nothing
     for scheduler in schedulers_of(trainer):  # under manual optimization, the module steps them itself
         vars(scheduler)["step"] = do_nothing
-    silence(trainer.lightning_module, *logged_metrics(trainer))
+    silence(trainer.lightning_module, logged_metrics(trainer))
 
 
 def no_profiler(trainer: Any) -> Any:
@@ -144,15 +144,20 @@ def _muted_class(kind: Any, experiment: Any) -> Any:
     )
 
 
-def silence(module: Any, log: Callable[..., None], log_dict: Callable[..., None]) -> None:
-    """Let these functions receive what any module of the network logs."""
+def silence(module: Any, log: Callable[..., None]) -> None:
+    """Let a function receive what any module of the network logs."""
+
+    def log_dict(dictionary: Mapping[str, Any], *args: Any, **options: Any) -> None:
+        for name, value in dictionary.items():
+            log(name, value, *args, **options)
+
     for part in module.modules():
         if hasattr(part, "log_dict"):
             vars(part).update(log=log, log_dict=log_dict)
 
 
-def logged_metrics(trainer: Any) -> tuple[Callable[..., None], Callable[..., None]]:
-    """Return stand-ins for `log` and `log_dict`, which only make values readable in `Trainer.callback_metrics`.
+def logged_metrics(trainer: Any) -> Callable[..., None]:
+    """Return a stand-in for `log`, which only makes values readable in `Trainer.callback_metrics`.
 
     No logger, progress bar or average over the epoch receives the values. The snapshot removes them again.
     """
@@ -167,11 +172,7 @@ def logged_metrics(trainer: Any) -> tuple[Callable[..., None], Callable[..., Non
         for place in places:
             place.update(dict.fromkeys((name, f"{name}_step") if per_step else (name,), number))
 
-    def log_dict(dictionary: Mapping[str, Any], *args: Any, **options: Any) -> None:
-        for name, value in dictionary.items():
-            log(name, value, *args, **options)
-
-    return log, log_dict
+    return log
 
 
 def _as_tensor(value: Any) -> Tensor | None:

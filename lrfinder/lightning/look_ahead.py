@@ -100,7 +100,7 @@ def rates_ahead(trainer: Any, limit: int = _LIMIT, in_epoch: bool = False) -> Ra
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, that no optimizer has stepped
-            silence(module, do_nothing, do_nothing)
+            silence(module, do_nothing)
             for then, epoch, config in _times(trainer, configs, calendar):
                 if len(rates) > limit:
                     complete = False

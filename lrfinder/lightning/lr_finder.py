@@ -13,7 +13,7 @@ from lrfinder.answer.suggestion_text import log_line_of
 from lrfinder.errors import InputError, LRFinderError, one_of
 from lrfinder.evidence.curve import Curve
 from lrfinder.lightning.fit_search import FitSearch, log_suggestion
-from lrfinder.lightning.internals import Callback, check_supported, has_started, horizon, say, warn
+from lrfinder.lightning.internals import Callback, check_supported, has_started, horizon, say, schedulers_of, warn
 from lrfinder.lightning.look_ahead import RateWatch
 from lrfinder.lightning.module_lr import number_at, put_numbers
 from lrfinder.lightning.plateau_detector import PlateauDetector
@@ -239,7 +239,6 @@ class LRFinder(Callback):
             options = dataclasses.replace(options, policy="keep")
         with TrainerProcesses(trainer).together():
             search = FitSearch.prepare(trainer, module, options, self.attribute, self.exact, rehearse=True)
-        trainee = search.trainee
         shown = self.progress and trainer.progress_bar_callback is not None and trainer.is_global_zero
         with progress_bar(shown) as bar:
             suggestion, policy = search.suggest(bar)
@@ -247,7 +246,7 @@ class LRFinder(Callback):
             self.suggestions[trainer.current_epoch] = suggestion
             raise KeyboardInterrupt
         if suggestion.lr is not None:
-            own = trainee.schedulers()
+            own = schedulers_of(trainer)
             schedule = describe_schedule_change(suggestion, search.resolved, policy, own, self._installed)
             suggestion = self._write(search, suggestion, policy)
             say(trainer, log_line_of(suggestion, schedule))

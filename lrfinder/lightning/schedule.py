@@ -131,7 +131,7 @@ def plan_schedule(
     Args:
         resolved: as `resolve_policy` returns it.
     """
-    own = trainee.schedulers()
+    own = schedulers_of(trainee.trainer)
     if suggestion.lr is None:
         return suggestion, None
     if resolved == "keep":

@@ -94,7 +94,7 @@ class LightningTraining:
 
     def configured(self) -> tuple[float, ...]:
         """Return the rate that the person configured for every group, over all optimizers."""
-        return tuple(configured_lrs(self.trainer.optimizers, self.schedulers()))
+        return tuple(configured_lrs(self.trainer.optimizers, schedulers_of(self.trainer)))
 
     def follow_peaks(self, peaks: Sequence[float]) -> None:
         """Take the highest rates that the schedulers give for those that are searched, not the configured ones."""
@@ -114,10 +114,6 @@ class LightningTraining:
         """Return the configured value that makes ``lr`` the highest reference rate to come, and the present one."""
         scaled = self._reference != self._configured
         return (lr / self._reference * self._configured if scaled else lr), self._configured
-
-    def schedulers(self) -> list[Any]:
-        """Return the schedulers that drive the optimizers."""
-        return schedulers_of(self.trainer)
 
     def set_lrs(self, lrs: Sequence[float]) -> None:
         """Set the rate of every group, over all optimizers."""
