@@ -95,24 +95,6 @@ def test_the_suggestion_is_kept_logged_and_survives_a_checkpoint(tmp_path):
     assert other.suggestion == callback.suggestion
 
 
-def test_a_resumed_fit_is_left_alone(tmp_path):
-    callback = finder()
-    fit(tmp_path / "first", [callback], max_epochs=1)
-    path = next((tmp_path / "first").rglob("*.ckpt"))
-
-    def resume(folder, callbacks):
-        pl.seed_everything(1, verbose=False)
-        model = Net(0.01)
-        bare_trainer(*callbacks, max_epochs=2, default_root_dir=folder).fit(model, loader(), ckpt_path=path)
-        return model.record
-
-    again = finder()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the checkpoint names a callback that the reference run does not have
-        assert resume(tmp_path / "a", [again]) == resume(tmp_path / "b", [])
-    assert again.suggestion == callback.suggestion
-
-
 def test_a_resumed_module_gets_its_learning_rate_back(tmp_path):
     callback = finder()
     fit(tmp_path / "first", [callback], module=Hyper, max_epochs=1)
@@ -122,16 +104,6 @@ def test_a_resumed_module_gets_its_learning_rate_back(tmp_path):
         warnings.simplefilter("ignore")  # the counting callback is in the checkpoint only
         trainer.fit(model, loader(), ckpt_path=next((tmp_path / "first").rglob("*.ckpt")))
     assert model.hparams.learning_rate == callback.suggestion.lr
-
-
-@pytest.mark.filterwarnings("ignore:Checkpoint directory")
-def test_a_fit_that_goes_on_keeps_the_suggestion(tmp_path):
-    callback = finder()
-    trainer, _ = fit(tmp_path, [callback], max_epochs=1)
-    found = callback.suggestion
-    trainer.fit_loop.max_epochs = 2
-    trainer.fit(trainer.lightning_module, loader())
-    assert callback.suggestion is found
 
 
 def test_a_learning_rate_that_is_a_property_is_left_to_follow(tmp_path):
