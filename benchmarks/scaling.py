@@ -33,7 +33,7 @@ import torch
 from tasks import TASKS, Run, Task, build
 from torch import Tensor, nn
 
-from lrfinder.advice.gradient_noise import estimate_noise_scale
+from lrfinder.advice.gradients import estimate_noise_scale
 from lrfinder.schedules.policy import Policy
 
 MID = [Path(__file__).parents[2] / "shared" / "mid"]

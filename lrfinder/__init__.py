@@ -9,8 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lrfinder.advice.curvature import CurvatureLimit as CurvatureLimit
-    from lrfinder.advice.gradient_noise import NoiseScale as NoiseScale
+    from lrfinder.advice.gradients import CurvatureLimit as CurvatureLimit
+    from lrfinder.advice.gradients import NoiseScale as NoiseScale
     from lrfinder.advice.rescale import Rescaled as Rescaled
     from lrfinder.answer.choose import suggest as suggest
     from lrfinder.answer.comparison import Comparison as Comparison
@@ -54,8 +54,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "advice.curvature": ("CurvatureLimit",),
-    "advice.gradient_noise": ("NoiseScale",),
+    "advice.gradients": ("CurvatureLimit", "NoiseScale"),
     "advice.rescale": ("Rescaled",),
     "answer.choose": ("suggest",),
     "answer.comparison": ("Comparison", "compare"),

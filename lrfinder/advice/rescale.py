@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from lrfinder.advice.gradient_noise import NORMAL_90, NoiseScale
+from lrfinder.advice.gradients import NORMAL_90, NoiseScale
 from lrfinder.errors import InputError, checked_horizon, one_of, positive, whole_number
 from lrfinder.evidence.valley import ValleyFit
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lrfinder.advice.gradient_noise import NORMAL_90
+from lrfinder.advice.gradients import NORMAL_90
 from lrfinder.errors import InputError
 from lrfinder.schedules.policy import ENDLESS, POLICIES, UNWARMED, Policy
 

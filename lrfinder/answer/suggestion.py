@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrfinder.advice.gradient_noise import NoiseScale
+from lrfinder.advice.gradients import NoiseScale
 from lrfinder.advice.rescale import Answer, Rescaled, family_of, rescale
 from lrfinder.answer.ranking import Alternative, named_policy, peak_for, peak_for_schedule
 from lrfinder.answer.reason import Reason

@@ -13,8 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lrfinder.advice.curvature import CurvatureLimit, limit_from, stability_constant, top_curvature
-from lrfinder.advice.gradient_noise import MIN_BATCHES, NoiseScale, estimate_noise_scale
+from lrfinder.advice.gradients import (
+    MIN_BATCHES,
+    CurvatureLimit,
+    NoiseScale,
+    estimate_noise_scale,
+    limit_from,
+    stability_constant,
+    top_curvature,
+)
 from lrfinder.errors import InputError, whole_number
 from lrfinder.probing.batch_loss import batch_loss
 from lrfinder.probing.batches import END, map_batch, one_epoch, to_device

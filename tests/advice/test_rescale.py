@@ -13,7 +13,7 @@ from support.curves import pure_noise
 from support.scripted import evidence, valley
 
 from lrfinder import InputError, suggest
-from lrfinder.advice.gradient_noise import NoiseScale
+from lrfinder.advice.gradients import NoiseScale
 from lrfinder.advice.rescale import BY_NOISE, BY_STEPS, FAMILIES, batch_shift, decay_time, family_of
 from lrfinder.answer.choose import choose
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder import InputError, curvature_limit, measure_noise_scale
-from lrfinder.advice.gradient_noise import estimate_noise_scale
+from lrfinder.advice.gradients import estimate_noise_scale
 
 
 def regression(count=256, width=6, batch_size=16):

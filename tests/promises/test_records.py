@@ -9,7 +9,7 @@ import numpy as np
 from support.losslogs import made
 
 from lrfinder import Detector, NoiseScale, Policy, Suggestion, TrainingLog, compare, find_plateaus, forecast
-from lrfinder.advice.curvature import limit_from
+from lrfinder.advice.gradients import limit_from
 
 DOCUMENTS = sorted((Path(__file__).parents[1] / "golden" / "documents").glob("*.json"))
 
