@@ -23,6 +23,7 @@ from tasks import Run
 from torch.utils.data import DataLoader
 
 from lrfinder import Suggestion
+from lrfinder.advice.rescale import decay_time
 from lrfinder.evidence.probe import Outcome, Probe
 from lrfinder.probing.options import SearchOptions
 from lrfinder.probing.runner import run_probe
@@ -61,7 +62,7 @@ def shares(rises: Sequence[float]) -> str:
 
 def decay(record: Record, tasks: Mapping[str, Scaled], seeds: Sequence[int]) -> None:
     """Print what a quarter and four times the weight decay do to the loss of probes, and to full trainings."""
-    print("| task | 1 / (rate x decay) | ", end="")
+    print("| task | memory of weights | ", end="")
     print(*(f"{steps} steps: x 0.25 | x 4" for steps in LENGTHS), "full training: x 0.25 | x 4 |", sep=" | ")
     print("|---|---|" + "---|---|" * (len(LENGTHS) + 1))
     gains: dict[str, list[float]] = defaultdict(list)
@@ -86,8 +87,10 @@ def decay(record: Record, tasks: Mapping[str, Scaled], seeds: Sequence[int]) -> 
                 rises[steps, factor].append(full[factor] / full[1.0] - 1)
             gains["always a quarter"].append(full[0.25] / full[1.0] - 1)
             gains["lowest of three full trainings"].append(min(full.values()) / full[1.0] - 1)
-        scale = 1 / (2.0**octave * prepared(one, batch, 1.0, 0).optimizer.param_groups[0]["weight_decay"])
-        print(f"| {name} | {scale:,.0f} steps | {' | '.join(map(shares, rises.values()))} |", flush=True)
+        optimizer = prepared(one, batch, 1.0, 0).optimizer
+        memory = decay_time(type(optimizer).__name__, optimizer.param_groups[0], 2.0**octave)
+        assert memory is not None
+        print(f"| {name} | {memory[1]:,.0f} steps | {' | '.join(map(shares, rises.values()))} |", flush=True)
     print("\n| decay | full training, against the decay that was set: mean | worst |\n|---|---|---|")
     for rule, found in gains.items():
         print(f"| {rule} | {np.mean(found):+.1%} | {max(found):+.1%} |")
