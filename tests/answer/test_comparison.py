@@ -66,6 +66,7 @@ def test_a_difference_that_decides_nothing_is_a_tie_however_sure_it_is():
     comparison = compare([("a", found()), ("b", found(0.004))])
     assert comparison.entries[1].behind_error == pytest.approx(0.0, abs=1e-12)
     assert comparison.entries[1].tied
+    assert dict(comparison.rows)["behind"][1].endswith(", no detectable difference")
 
 
 def test_what_was_refused_comes_last_and_is_told():
@@ -78,15 +79,6 @@ def test_what_was_refused_comes_last_and_is_told():
     assert comparison.verdict == "Not ranked: fewer than two of them have an answer from probes."
 
 
-def test_a_refusal_with_shorter_probes_hinders_no_order():
-    short = find(Quadratic(), SearchOptions("probe", 1000, 200))
-    assert short.evidence.rung[0].probe.steps < found().evidence.rung[0].probe.steps
-    comparison = compare([("b", found(0.4)), ("short", refused(short)), ("a", found())])
-    assert [entry.name for entry in comparison.entries] == ["a", "b", "short"]
-    assert comparison.entries[1].behind == pytest.approx(0.4)
-    assert comparison.ranked
-
-
 def test_one_held_out_value_says_how_far_and_not_how_sure():
     one, other = found(batches=1), found(0.5, batches=1)
     comparison = compare([("a", one), ("b", other)])
@@ -96,29 +88,10 @@ def test_one_held_out_value_says_how_far_and_not_how_sure():
     )
 
 
-def test_range_tests_are_not_ranked():
-    suggestion = with_probes(found(), ())
-    comparison = compare([("b", suggestion), ("a", suggestion)])
-    assert [entry.name for entry in comparison.entries] == ["b", "a"]
-    assert comparison.verdict == "Not ranked: fewer than two of them have an answer from probes."
-    assert comparison.caveats == ()
-
-
 @pytest.mark.parametrize(("steps", "far"), [(10**5, True), (100, False)])
 def test_a_horizon_far_beyond_the_probes_is_said(steps, far):
     comparison = compare([("a", found(steps=steps)), ("b", found(0.4, steps=steps))])
     assert any("is slow at first may end lower" in caveat for caveat in comparison.caveats) is far
-
-
-def test_probes_of_different_length_are_not_ranked():
-    longer = find(Quadratic(), SearchOptions("probe", 1000, 400))
-    comparison = compare([("a", found(0.4)), ("b", longer)])
-    assert [(entry.name, entry.behind, entry.tied) for entry in comparison.entries] == [
-        ("a", None, False),
-        ("b", None, False),
-    ]
-    assert "Not ranked: their probes differ in length (" in comparison.verdict
-    assert comparison.caveats == ()
 
 
 def test_the_table_is_aligned_and_the_document_holds_whole_suggestions():
@@ -283,19 +256,3 @@ def test_terminal_document_page_and_text_say_the_same(pair):
     for one, entry in zip(document, comparison.entries, strict=True):
         assert (one["held_out"]["behind"], one["held_out"]["tied"]) == (entry.behind, entry.tied)
     assert comparison_png(comparison).startswith(b"\x89PNG")
-
-
-def test_results_from_different_untrained_losses_have_no_winner_anywhere():
-    comparison = compare({"sgd": chosen(), "adamw": chosen(shift=0.5, untrained=3.0)})
-    for where, text in texts_of(comparison).items():
-        assert "Not ranked: before training they differ in held-out loss" in text, where
-        assert "lowest" not in text, where
-
-
-@pytest.mark.parametrize("other", [noisier(chosen(), 0.02, 0.1), chosen()])
-def test_a_tie_is_said_in_the_same_words(other):
-    comparison = compare({"sgd": chosen(), "adamw": other})
-    sentence = "ended lowest, with no detectable difference from adamw (less than 2 standard errors, or 0.5%)."
-    for where, text in texts_of(comparison).items():
-        assert sentence in text, where
-    assert dict(comparison.rows)["behind"][1].endswith(", no detectable difference")
