@@ -246,24 +246,6 @@ def test_its_values_are_those_of_its_function_after_warmup():
     assert Own.from_dict(json.loads(json.dumps(policy.to_dict()))) == policy
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("stairs",), "total_steps must be given for policy 'stairs', got None"),
-        (
-            ("stairs", 10, 0, {"halvings": 1.5}),
-            "halvings of policy 'stairs' must be a whole number at least 1",
-        ),
-        (("stairs", 10, 0, {"lowest": 0}), r"lowest of policy 'stairs' must be in \(0, 1\], got 0"),
-        (("stairs", 10, 0, {"end": 0}), "params of policy 'stairs' must be among halvings, lowest, got 'end'"),
-        (("ladder", 10), "policy must be one of constant, .*, plateau, stairs, got 'ladder'"),
-    ],
-)
-def test_its_parameters_are_checked(arguments, message):
-    with pytest.raises(InputError, match=message):
-        Own(*arguments)
-
-
 def test_it_is_ranked_and_changes_no_other_prediction():
     usual, more = (
         {one.policy.name: one.gain for one in rank(Policy("wsd", 500), 500, 2**-6, *policies)}
