@@ -70,7 +70,8 @@ class Blocks:
         self.steps = 0
         self._shape = shape
         self._groups = 0  # in a block; 0 while values are kept as they are
-        # All values, and later, at its beginning, the 16 that are not yet condensed; sum and count of every block.
+        self._held = 0  # values at the beginning of `_values` that are in no block yet
+        # All values, and later those that are not yet condensed; sum and count of every block.
         self._values = torch.zeros(*shape, BLOCKS, dtype=torch.float64)
         self._table = torch.zeros(*shape, BLOCKS, 2, dtype=torch.float64)
 
@@ -82,16 +83,15 @@ class Blocks:
         """
         if isinstance(value, Tensor) and value.device != self._values.device:  # the first, or one after a checkpoint
             self._move(value.device)
-        place = self.steps % (GROUP if self._groups else BLOCKS)
-        slot = self._values.select(-1, place)
+        slot = self._values.select(-1, self._held)
         if isinstance(value, Tensor):
             slot.copy_(value if value.shape == self._shape else value.reshape(self._shape), non_blocking=True)
         else:
             slot.fill_(value)
         self.steps += 1
-        if self.steps == BLOCKS:
-            self._begin_to_condense()
-        elif self._groups and self.steps % GROUP == 0:
+        self._held += 1
+        if self._held == BLOCKS or self.full == BLOCKS:
+            self._groups = self._groups or 1
             self._condense()
 
     def extend(self, values: Tensor) -> None:
@@ -106,6 +106,7 @@ class Blocks:
                 self.add(values[0])
                 values = values[1:]
                 continue
+            self._condense()
             block = (self.steps // GROUP + torch.arange(groups, device=values.device)) // self._groups
             self._table.index_add_(0, block, condensed(values[: groups * GROUP].to(self._table).reshape(groups, GROUP)))
             self.steps += groups * GROUP
@@ -120,14 +121,19 @@ class Blocks:
         else:  # a copy would have to wait for the device, and a rate that changes all the time begins window on window
             self._values, self._table = (torch.zeros(one.shape, dtype=dtype, device=device) for one in held)
 
-    def _begin_to_condense(self) -> None:
-        self._groups = 1
-        groups = self._values.reshape(*self._shape, BLOCKS // GROUP, GROUP)
-        self._table[..., : BLOCKS // GROUP, :] = condensed(groups)
-
     def _condense(self) -> None:
-        block = (self.steps // GROUP - 1) // self._groups
-        self._table[..., block, :] += condensed(self._values[..., :GROUP])
+        """Condense the groups held that are complete, many at a time, since each operation on the device costs time."""
+        count = self._held // GROUP if self._groups else 0
+        if not count:
+            return
+        done = count * GROUP
+        groups = condensed(self._values[..., :done].reshape(*self._shape, count, GROUP)).unbind(-2)
+        for number, group in enumerate(groups, start=self.steps // GROUP - count):
+            self._table[..., number // self._groups, :] += group
+        rest = self._values[..., done : self._held].clone()
+        self._held -= done
+        self._values.zero_()
+        self._values[..., : self._held] = rest
         if self.full == BLOCKS:
             joined = self._table.reshape(*self._shape, BLOCKS // 2, 2, 2).sum(-2)
             self._table.zero_()
@@ -146,6 +152,7 @@ class Blocks:
 
     def table(self) -> Tensor:
         """Return sum and count of the finite values of every complete block, (..., full, 2), on the device."""
+        self._condense()
         if self._groups:
             return self._table[..., : self.full, :]
         values = self._values[..., : self.steps]
@@ -154,17 +161,19 @@ class Blocks:
 
     def finite(self) -> Tensor:
         """Return how many of the values so far were finite, (...,), on the device."""
-        tail = self._values[..., : self.steps % GROUP if self._groups else self.steps]
-        return self._table[..., 1].sum(-1) + torch.isfinite(tail).sum(-1)
+        self._condense()
+        return self._table[..., 1].sum(-1) + torch.isfinite(self._values[..., : self._held]).sum(-1)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all of it as JSON-ready data; NaN and infinities as text. Reads from the device."""
+        self._condense()
         held = {"values": self._values, "table": self._table}
         return {"steps": self.steps, "groups": self._groups, **{name: _to_json(one) for name, one in held.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave, on the device of the next value."""
         self.steps, self._groups = int(state["steps"]), int(state["groups"])
+        self._held = self.steps % GROUP if self._groups else self.steps
         for held, name in ((self._values, "values"), (self._table, "table")):
             numbers = torch.tensor([number_from_json(number) for number in state[name]], dtype=torch.float64)
             held.copy_(numbers.reshape(held.shape))
