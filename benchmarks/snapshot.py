@@ -23,19 +23,20 @@ WIDTH = 2048
 REPEATS = 5
 
 
-def timed(call, device):
-    """Return the median seconds of a call, and what it returned last."""
-    seconds = []
+def timed(device, *calls):
+    """Return the median seconds of each call, which take turns, and what the last one returned."""
+    seconds: list[list[float]] = [[] for _ in calls]
     for _ in range(REPEATS):
-        result = None  # frees the one before
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        started = time.perf_counter()
-        result = call()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds), result
+        for call, taken in zip(calls, seconds, strict=True):
+            result = None  # frees the one before
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            started = time.perf_counter()
+            result = call()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            taken.append(time.perf_counter() - started)
+    return *map(statistics.median, seconds), result
 
 
 def main():
@@ -55,20 +56,26 @@ def main():
     tensors = [*model.parameters(), *model.buffers()]
     tensors += [value for state in optimizer.state.values() for value in state.values()]
 
-    take, snapshot = timed(lambda: Snapshot(model, optimizer), device)
-    restore, _ = timed(snapshot.restore, device)
+    deep, take, snapshot = timed(
+        device,
+        lambda: copy.deepcopy((model.state_dict(), optimizer.state_dict())),
+        lambda: Snapshot(model, optimizer),
+    )
     held = snapshot.nbytes
+    copies = [tensor.detach().clone() for tensor in tensors]
+
+    def copy_back():
+        with torch.no_grad():
+            for tensor, saved in zip(tensors, copies, strict=True):
+                tensor.copy_(saved)
+
+    load, restore, _ = timed(device, copy_back, snapshot.restore)
     to_host: dict[str, float] | None = None
     if device.type == "cuda":
         started = time.perf_counter()
         snapshot.to_host()
         torch.cuda.synchronize()
-        to_host = {"move": time.perf_counter() - started, "restore": timed(snapshot.restore, device)[0]}
-    del snapshot
-    deep, _ = timed(lambda: copy.deepcopy((model.state_dict(), optimizer.state_dict())), device)
-    copies = [tensor.detach().clone() for tensor in tensors]
-    with torch.no_grad():
-        load, _ = timed(lambda: [tensor.copy_(saved) for tensor, saved in zip(tensors, copies, strict=True)], device)
+        to_host = {"move": time.perf_counter() - started, "restore": timed(device, snapshot.restore)[0]}
     size = sum(tensor.nbytes for tensor in tensors)
     report = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
