@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrfinder.evidence.curve import MIN_POINTS, Curve
-from lrfinder.evidence.range_shape import PARAMETERS, fit_shapes, shape_at
+from lrfinder.evidence.range_shape import PARAMETERS, ShapeFit, fit_shape, shape_at
 from lrfinder.evidence.range_test import BlowUp, blow_up, blown_up, last_step, noise
 
 Array = NDArray[np.float64]
@@ -195,8 +196,8 @@ def fit_range(curve: Curve) -> RangeFit | None:
     first: a scaled or shifted loss, or scaled learning rates, give the scaled and shifted fit. Point ``i`` pairs
     ``lr[i]`` with ``loss[i + 1]``, the loss that the step at ``lr[i]`` led to.
 
-    Source: the shape is ours; the covariance is the Gauss-Newton approximation, ``inv(J.T @ J)`` times the residual
-    variance.
+    Source: the shape is ours; `scipy.optimize.least_squares` fits it, and the covariance is its Gauss-Newton
+    approximation, ``inv(J.T @ J)`` times the residual variance.
     """
     lr, loss, diverged = usable(curve)
     if lr.size < MIN_POINTS:
@@ -218,24 +219,31 @@ def fit_range(curve: Curve) -> RangeFit | None:
     span = float(x[-1])
     sharp, narrow = min(0.01, span / 20), min(0.02, span / 10)  # least widths of rise and descent
     lowest = float(x[int(np.argmin(smooth[: x.size]))])
-    flat = [0.0, 0.0, 0.0, 1.0, 1e3, 0.1]  # so many decades away there is no rise
-    rising = [[0.0, 0.0, 0.0, 1.0, *start] for start in ((span, 0.1), (lowest, 0.1), (span, 0.01))]
-    full = [[0.0, drop, lowest - below, width, max(span, lowest + 0.1), 0.1] for below, width in _STARTS]
-    lower = [-2.0, 0.0, 0.0, narrow, 0.0, sharp]
-    upper = [2.0, 4.0, span + 0.5, span / 2, 2 * span, span]
-    free = np.array([[1, 0, 0, 0, 0, 0]] + [[1, 0, 0, 0, 1, 1]] * 3 + [[1] * 6] * 3, dtype=bool)
-    starts = np.array([flat, *rising, *full])
-    parameters, cost, residuals, slopes = fit_shapes(
-        x, z, top, soft, starts, np.where(free, lower, starts), np.where(free, upper, starts)
+    lower = np.array([-2.0, 0.0, 0.0, narrow, 0.0, sharp])
+    upper = np.array([2.0, 4.0, span + 0.5, span / 2, 2 * span, span])
+
+    def fitted(free: Sequence[int], *starts: Sequence[float]) -> ShapeFit:
+        """Return the best fit of the parameters that are free, the others staying where they start."""
+        fixed = np.isin(np.arange(lower.size), free, invert=True)
+        fits = [
+            fit_shape(x, z, top, soft, start, np.where(fixed, start, lower), np.where(fixed, start, upper))
+            for start in map(np.array, starts)
+        ]
+        return min(fits, key=lambda fit: fit.cost)
+
+    flat = fitted([0], [0.0, 0.0, 0.0, 1.0, 1e3, 0.1])  # so many decades away there is no rise
+    rising = fitted([0, 4, 5], *([0.0, 0.0, 0.0, 1.0, place, 0.1] for place in (span, lowest)))
+    full = fitted(
+        range(6),
+        *([0.0, drop, lowest - below, width, max(span, lowest + 0.1), 0.1] for below, width in _STARTS),
     )
-    best_rise, best_full = 1 + int(np.argmin(cost[1:4])), 4 + int(np.argmin(cost[4:]))
     x_first = float(np.log10(lr[0]))
     scale = np.array([unit, unit, 1.0, 1.0, 1.0, 1.0])
     below = z < top
-    residual = float(np.sqrt(np.sum(residuals[best_full, below] ** 2) / max(int(below.sum()) - 6, 1)))
+    residual = float(np.sqrt(np.sum(full.residuals[below] ** 2) / max(int(below.sum()) - 6, 1)))
     return RangeFit(
-        parameters=parameters[best_full] * scale + np.array([first, 0, x_first, 0, x_first, 0]),
-        covariance=_covariance(slopes[best_full], residual) * np.outer(scale, scale),
+        parameters=full.parameters * scale + np.array([first, 0, x_first, 0, x_first, 0]),
+        covariance=_covariance(full.slopes, residual) * np.outer(scale, scale),
         unit=unit,
         ceiling=ceiling,
         noise=residual * unit,
@@ -243,23 +251,23 @@ def fit_range(curve: Curve) -> RangeFit | None:
         x_last=x_first + span,
         points=int(np.searchsorted(curve.lr, lr[x.size - 1], side="right")),
         diverged=diverged,
-        evidence=_evidence(cost[best_rise], cost[best_full], residuals[best_full], soft),
-        evidence_of_rise=_evidence(cost[0], cost[best_rise], residuals[best_rise], soft),
+        evidence=_evidence(rising, full, soft),
+        evidence_of_rise=_evidence(flat, rising, soft),
         blow_up=blow_up(lr, loss) if diverged else None,
     )
 
 
-def _evidence(simpler: float, richer: float, residuals: Array, soft: float) -> float:
+def _evidence(simpler: ShapeFit, richer: ShapeFit, soft: float) -> float:
     """Log-likelihood ratio of the richer shape, robust: the difference of the soft-L1 costs in units of the noise.
 
     Only independent residuals, those of the richer shape, count: autocorrelation ``r`` at lag one leaves
     ``(1 - r) / (1 + r)`` of them. Large residuals are clipped first, so that the chaos before a blow-up does not pass
     for correlation.
     """
-    residuals = np.clip(residuals, -3 * soft, 3 * soft)
+    residuals = np.clip(richer.residuals, -3 * soft, 3 * soft)
     square = float(np.sum(residuals**2))
     lag = float(np.sum(residuals[1:] * residuals[:-1])) / square if square > 0 else 0.0
-    return float(max(simpler - richer, 0.0)) / soft**2 * (1 - max(lag, 0.0)) / (1 + max(lag, 0.0))
+    return max(simpler.cost - richer.cost, 0.0) / soft**2 * (1 - max(lag, 0.0)) / (1 + max(lag, 0.0))
 
 
 def _covariance(jacobian: Array, residual: float) -> Array:
