@@ -88,6 +88,7 @@ def fit_shape(x: Array, losses: Array, top: float, soft: float, start: Array, lo
 
     inside = np.clip(start, lower + 1e-9, upper - 1e-9)[free]
     fit = least_squares(
-        residuals, inside, slopes, (lower[free], upper[free]), loss="soft_l1", f_scale=soft, max_nfev=200
+        residuals, inside, slopes, (lower[free], upper[free]), loss="soft_l1", f_scale=soft, xtol=1e-10, ftol=1e-10,
+        max_nfev=200,
     )  # fmt: skip
     return ShapeFit(whole(fit.x), float(fit.cost), fit.fun, fit.jac)
