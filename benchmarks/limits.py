@@ -17,6 +17,7 @@ import json
 import math
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,12 +47,12 @@ def trained(name: str, seed: int, lrs: np.ndarray) -> float:
     return run.validate()
 
 
-def measure(job: tuple[str, int]) -> list[dict]:
+def measure(job: tuple[str, int]) -> list[dict[str, Any]]:
     name, seed = job
     torch.set_num_threads(1)
     octaves = mean_loss(name, 500, SCHEDULE, (10,))[0]
     octaves = np.arange(octaves[0] - 1, octaves[-1] + 2)
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
     for before, steps in KINDS:
         trunk = np.zeros(0)
         if before:  # an octave below the best probe of 20 steps
@@ -87,7 +88,8 @@ def report(path: Path) -> None:
     print("| training | steps before | steps of a probe | moved by | median | 90th percentile | error, octaves |")
     print("|---|---|---|---|---|---|---|")
     for horizon, (before, steps) in itertools.product((500, 2500), KINDS):
-        regrets, errors = {}, []
+        regrets: dict[str, list[list[float]]] = {}
+        errors = []
         tasks = {task.name: task for task in families()["small"] if isinstance(task, Small) and task.steps == horizon}
         for row in rows:
             if (row["before"], row["steps"]) != (before, steps) or row["task"] not in tasks:

@@ -79,7 +79,7 @@ def fit_shape(x: Array, losses: Array, top: float, soft: float, start: Array, lo
         return parameters
 
     def residuals(values: Array) -> Array:
-        return np.minimum(shape_at(x, whole(values), 1.0), top) - losses
+        return np.asarray(np.minimum(shape_at(x, whole(values), 1.0), top) - losses)
 
     def slopes(values: Array) -> Array:
         parameters = whole(values)
