@@ -74,12 +74,13 @@ def fit_shape(x: Array, losses: Array, top: float, soft: float, start: Array, lo
     free = lower < upper
 
     def whole(values: Array) -> Array:
-        parameters = start.copy()
+        parameters: Array = start.copy()
         parameters[free] = values
         return parameters
 
     def residuals(values: Array) -> Array:
-        return np.asarray(np.minimum(shape_at(x, whole(values), 1.0), top) - losses)
+        fitted: Array = np.minimum(shape_at(x, whole(values), 1.0), top)
+        return fitted - losses
 
     def slopes(values: Array) -> Array:
         parameters = whole(values)
