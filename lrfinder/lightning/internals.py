@@ -99,7 +99,7 @@ def steps_of_epoch(trainer: Any) -> float:
 
 _ROOTS = ("lightning.pytorch", "pytorch_lightning")
 
-_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
+_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy", "ModelParallelStrategy")
 """Those under which a probe was shown to leave no trace."""
 
 
@@ -181,8 +181,8 @@ def _check_strategy(strategy: Any) -> None:
     name = type(strategy).__name__
     if name not in _STRATEGIES:
         raise UnsupportedError(
-            f"LRFinder probes on a single device or with strategy='ddp', got {name}: find the learning rate in a run"
-            " of one of those kinds, then train with it"
+            "LRFinder probes on a single device, with strategy='ddp' or with ModelParallelStrategy (FSDP2), got"
+            f" {name}: find the learning rate in a run of one of those kinds, then train with it"
         )
     for held in ("_ddp_comm_state", "_model_averager"):  # error feedback, local SGD: state outside the model
         if getattr(strategy, held, None) is not None:

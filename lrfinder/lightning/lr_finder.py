@@ -48,7 +48,7 @@ class LRFinder(Callback):
     It runs once, and again before the epochs of ``at_epochs``: not in ``fast_dev_run``, and not when a fit resumes from
     a checkpoint or continues an earlier fit, whose learning rate stands. In the middle of training the rate found is
     the highest that the schedule will still reach: schedulers, ours too, are scaled so that they get there. With
-    DDP every process probes, and all write back the same rate.
+    several processes (DDP, FSDP2) each of them probes, and all write back the same rate.
 
     Args:
         method: "probe" for the rate that trains best for as long as the trainer will train, or "range" for a range test

@@ -43,6 +43,7 @@ from lrfinder.snapshot.undo import (
     is_atom,
     is_foreign,
     is_one_shot,
+    is_sharded,
     names_in,
     own_code,
     random_state,
@@ -89,6 +90,7 @@ class Snapshot:
         exact_data: bool = True,
     ) -> None:
         self.left: set[str] = set()
+        self._first: list[Undo] = []
         self._random: list[Undo] = random_state()
         self._undos: list[Undo] = process_modes()
         self._alive: dict[int, object] = {id(obj): obj for obj in leave}  # a reference keeps each id unique
@@ -129,7 +131,7 @@ class Snapshot:
         """
         errors = []
         with torch.no_grad():
-            undos: list[Undo] = [*self._random, *self._contents, *self._undos]
+            undos: list[Undo] = [*self._first, *self._random, *self._contents, *self._undos]
             for undo in undos:
                 try:
                     undo()
@@ -174,6 +176,9 @@ class Snapshot:
         if isinstance(obj, GENERATORS):
             self._random.append(generator_state(obj))
             return ()
+        if is_sharded(obj):  # FSDP2 registers shards or whole parameters, and knows which: both times the shards
+            obj.reshard()
+            self._first.append(obj.reshard)
         children = [*self._members(obj, data), *self._slots(obj)]
         if isinstance(attributes := getattr(obj, "__dict__", None), dict):
             if isinstance(obj, DataLoader):  # its live iterator is full of queues and processes
@@ -216,7 +221,11 @@ class Snapshot:
         alias, leaf = tensor.data, tensor.is_leaf  # `data`, unlike `detach()`, leaves the version counter alone
         grad, requires_grad = tensor.grad if leaf else None, tensor.requires_grad
         hooks = {name: getattr(tensor, name, None) for name in ("_backward_hooks", "_post_accumulate_grad_hooks")}
-        self._copy_content(alias)
+        if hasattr(alias, "__tensor_flatten__"):  # a shard, whose memory may be exchanged when it is first used
+            clone = alias.clone()
+            self._undos.append(lambda: ignore(tensor.data.copy_(clone)))
+        else:
+            self._copy_content(alias)
 
         def undo() -> None:
             if leaf and not tensor.is_leaf:  # an in-place operation drew it into a graph

@@ -72,6 +72,11 @@ def is_one_shot(obj: Any, data: bool) -> bool:
     return hidden or _is_in(obj, _FOREIGN) or isinstance(obj, _BaseDataLoaderIter)
 
 
+def is_sharded(obj: object) -> bool:
+    """Return whether an object is a module that `torch.distributed.fsdp.fully_shard` was applied to."""
+    return isinstance(obj, torch.nn.Module) and any(kind.__name__ == "FSDPModule" for kind in type(obj).__mro__)
+
+
 @functools.cache
 def slot_names(kind: Any) -> tuple[str, ...]:
     """Return the attribute names of the ``__slots__`` of a class and its bases."""

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 from support.runs import LIGHTNINGS_REMARKS, Manual, Net, bare_trainer, fit, loader
 from torch.profiler import ProfilerActivity, profile
 
@@ -170,7 +170,6 @@ class DeepSpeedStrategy:
 
 UNSHOWN = {
     "FSDPStrategy": lambda: FSDPStrategy(accelerator=CPUAccelerator()),
-    "ModelParallelStrategy": lambda: ModelParallelStrategy(),
     "DeepSpeedStrategy": lambda: DeepSpeedStrategy(),
 }
 
@@ -178,7 +177,7 @@ UNSHOWN = {
 @pytest.mark.parametrize("name", UNSHOWN)
 def test_strategies_that_were_not_shown_to_be_exact_are_refused(name):
     trainer = SimpleNamespace(strategy=UNSHOWN[name]())
-    with pytest.raises(UnsupportedError, match=f"single device or with strategy='ddp', got {name}: find the learning"):
+    with pytest.raises(UnsupportedError, match=rf"ModelParallelStrategy \(FSDP2\), got {name}: find the learning"):
         check_supported(trainer)
 
 

@@ -12,14 +12,15 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from support.runs import assert_same, without_functions
 
-pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
+fsdp = pytest.importorskip("torch.distributed.fsdp", reason="torch was built without distributed")
 
 TESTS = Path(__file__).parents[1]
 SCRIPT = TESTS / "support" / "ddp_run.py"
-FITS = ("sgd", "adamw", "uneven", "choosy", "timed", "again", "views", "schedule", "plateau")
+SHARDED = ("sharded", "sharded adamw") if hasattr(fsdp, "fully_shard") else ()
+COMPARED = ("sgd", "adamw", "again", "views", "schedule", *SHARDED)
+FITS = (*COMPARED, "uneven", "choosy", "timed", "plateau")
 FAILURES = ("failing", "judged")
 RANKS = (0, 1, 2)
 HANGS = 1200
@@ -56,11 +57,11 @@ def test_every_process_gets_the_same_suggestion(done, name):
     first, *others = done[0][name]
     for other in others:
         assert (first["found"], first["lr"]) == (other["found"], other["lr"])
-    assert list(first["found"]) == ([0, 1] if name in ("again", "views") else [0])
+    assert list(first["found"]) == ([0, 1] if name in ("again", "views", "sharded") else [0])
     assert first["found"][0]["status"] == "ok" or name == "timed"  # how much a second buys is up to the machine
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "again", "views", "schedule"])
+@pytest.mark.parametrize("name", COMPARED)
 @pytest.mark.parametrize("rank", RANKS)
 def test_training_is_as_by_hand_in_every_process(done, name, rank):
     run = done[0][name][rank]

@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
 from lrfinder import PlateauDetector, Policy
 from support.runs import Net, SetByHand, finder, fit, loader
@@ -28,6 +28,16 @@ class Uneven(Net):
         loss = super().training_step(batch, batch_idx)
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         return loss * float("nan") if rank() == 1 and lr > 1 else loss
+
+
+class Sharded(Net):
+    """Every process holds a third of each parameter (FSDP2), and of what the optimizer keeps of it."""
+
+    def configure_model(self):
+        from torch.distributed.fsdp import fully_shard
+
+        for part in (self.body, self.head, self.frozen):
+            fully_shard(part, mesh=self.device_mesh["data_parallel"])
 
 
 class Choosy(Net):
@@ -73,7 +83,11 @@ def cooled(net):
     return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
 
-COMPARED = ("sgd", "adamw", "again", "views", "schedule")
+def sharding():
+    return ModelParallelStrategy(data_parallel_size=3, tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+
+COMPARED = ("sgd", "adamw", "again", "views", "schedule", "sharded", "sharded adamw")
 BY_HAND = {"schedule": {"module": lambda lr: Net(lr, cooled)}}
 FITS = {
     "sgd": ({}, {}),
@@ -92,6 +106,16 @@ FITS = {
     "schedule": (
         {"policy": Policy("wsd", 12)},
         {"module": lambda lr: Net(lr, lambda net: torch.optim.SGD(net.parameters(), lr=net.lr))},
+    ),
+    "sharded": ({"at_epochs": [0, 1]}, {"module": Sharded, "strategy": sharding}),
+    "sharded adamw": (
+        {"monitor": "val_loss"},
+        {
+            "module": lambda lr: Sharded(lr, adam),
+            "accumulate_grad_batches": 2,
+            "gradient_clip_val": 0.1,
+            "strategy": sharding,
+        },
     ),
     "plateau": (
         {"plateau": PlateauDetector("decay", factor=0.5, min_steps=24, delta=10.0)},

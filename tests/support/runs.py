@@ -268,6 +268,7 @@ def _digest(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Tensor):
+        value = value.to_local() if hasattr(value, "to_local") else value
         content = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
         return value.dtype, tuple(value.shape), content.numpy().tobytes()
     if isinstance(value, dict):
