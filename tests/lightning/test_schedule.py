@@ -87,7 +87,7 @@ def assert_as_by_hand(tmp_path, make, steps, callback=None, module=None, others=
 def watchers():
     return [
         EarlyStopping("val_loss", patience=2),
-        ModelCheckpoint(monitor="val_loss", save_last=True, every_n_train_steps=5),
+        ModelCheckpoint(monitor="train_loss", save_last=True, every_n_train_steps=5),
         LearningRateMonitor(log_momentum=True),
         LearningRateMonitor("epoch"),
     ]

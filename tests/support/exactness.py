@@ -125,7 +125,7 @@ def _parts(obj: Any) -> Iterator[tuple[str, object]]:
 
 def _tensor(tensor: torch.Tensor) -> Iterator[tuple[str, object]]:
     yield "type", f"{tuple(tensor.shape)} {tensor.dtype} {tensor.device} {tensor.layout}"
-    yield "grad mode", f"{tensor.requires_grad} {tensor.is_leaf} {tensor.grad_fn}"
+    yield "grad mode", f"{tensor.requires_grad} {tensor.is_leaf} {type(tensor.grad_fn).__name__}"
     with torch.no_grad():
         if tensor.layout != torch.strided:
             plain = tensor.detach().coalesce()
