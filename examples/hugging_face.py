@@ -25,7 +25,7 @@ def main() -> None:
     """Find the rate, then train with it."""
     set_seed(0)
     size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = ViTConfig(image_size=8, patch_size=2, num_channels=1, num_labels=10, **size)
+    config = ViTConfig(image_size=8, patch_size=4, num_channels=1, num_labels=10, **size)
     arguments = TrainingArguments(
         "unused", num_train_epochs=5, per_device_train_batch_size=32, warmup_steps=10, lr_scheduler_type="cosine",
         report_to="none", save_strategy="no", disable_tqdm=True, use_cpu=True,

@@ -242,7 +242,7 @@ def parse_argument(function: Callable[..., Any], name: str, text: str, flag: str
             return parse_literal(text) if isinstance(value, jsonargparse.Namespace) else value
     if "dot import path" in problem:
         return parse_literal(text)
-    rule = hint.__name__ if inspect.isclass(hint) else str(hint).replace("typing.", "")
+    rule = hint.__name__ if inspect.isclass(hint) and typing.get_origin(hint) is None else str(hint).replace("typing.", "")
     raise InputError(f"{flag}.{name} must be {rule}, got {text!r}")
 
 

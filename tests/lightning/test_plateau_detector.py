@@ -244,16 +244,16 @@ def test_a_metric_that_nobody_logs_is_said():
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended")
 @pytest.mark.parametrize("asked", ["decay", "advise"])
 def test_a_fit_that_resumes_goes_on_as_if_it_had_not_stopped(tmp_path, asked):
-    def run(name, steps, ckpt_path=None):
+    def run(name, *others, ckpt_path=None):
         module, callback = Scripted(), PlateauDetector(asked, min_steps=24, latest=None)
         keep = ModelCheckpoint(tmp_path / name, save_last=True, every_n_train_steps=20)
         if ckpt_path:
             module.batches = 200
-        options = {"enable_checkpointing": True, "max_epochs": 15, "steps": steps, "default_root_dir": tmp_path}
-        train(module, callback, keep, ckpt_path=ckpt_path, **options)
+        options = {"enable_checkpointing": True, "default_root_dir": tmp_path}
+        train(module, callback, keep, *others, ckpt_path=ckpt_path, **options)
         return module, callback
 
-    whole, watched = run("whole", -1)
+    whole, watched = run("whole")
     at = first(watched)
     assert at < 200
 
@@ -261,11 +261,8 @@ def test_a_fit_that_resumes_goes_on_as_if_it_had_not_stopped(tmp_path, asked):
         def on_train_batch_end(self, trainer, *args):
             trainer.should_stop = trainer.global_step == 200
 
-    module, callback = Scripted(), PlateauDetector(asked, min_steps=24, latest=None)
-    keep = ModelCheckpoint(tmp_path / "part", save_last=True, every_n_train_steps=20)
-    options = {"enable_checkpointing": True, "max_epochs": 15, "steps": -1, "default_root_dir": tmp_path}
-    train(module, callback, keep, Enough(), **options)
-    resumed, again = run("resumed", -1, tmp_path / "part" / "last.ckpt")
+    module, _ = run("part", Enough())
+    resumed, again = run("resumed", ckpt_path=tmp_path / "part" / "last.ckpt")
     assert module.rates + resumed.rates == whole.rates
     assert again.events == watched.events
     assert again.detector.state_dict() == watched.detector.state_dict()

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from lrfinder.cli.main import main
 __all__ = ["fresh", "unread"]
 
 ROOT = Path(__file__).parents[2]
+CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+TORCH = "torch==" + version("torch").partition("+")[0]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -36,6 +39,7 @@ def test_the_python_of_a_page_runs_as_printed(page, tmp_path):
     assert "Peak LR" in done.stdout or page.name != "README.md"
 
 
+@pytest.mark.skipif(TORCH not in CONSTRAINTS, reason="losses differ a little between versions of torch")
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "index.md"], ids=lambda page: page.name)
 def test_the_answers_that_a_page_shows_are_true(page, tmp_path):
     """Seconds aside: they are those of the machine."""

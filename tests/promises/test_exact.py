@@ -61,7 +61,6 @@ def test_training_is_as_by_hand_with_every_optimizer(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-@pytest.mark.filterwarnings("ignore:The epoch parameter:UserWarning")  # SequentialLR of torch 2.4 steps with it
 def test_every_scheduler_follows_the_new_rate(tmp_path, name):
     def configure(net):
         groups = [{"params": net.head.parameters()}, {"params": net.body.parameters(), "lr": net.lr / 10}]
