@@ -242,7 +242,8 @@ def parse_argument(function: Callable[..., Any], name: str, text: str, flag: str
             return parse_literal(text) if isinstance(value, jsonargparse.Namespace) else value
     if "dot import path" in problem:
         return parse_literal(text)
-    rule = hint.__name__ if inspect.isclass(hint) and typing.get_origin(hint) is None else str(hint).replace("typing.", "")
+    plain = inspect.isclass(hint) and typing.get_origin(hint) is None  # Python 3.10 takes list[int] for a class
+    rule = hint.__name__ if plain else str(hint).replace("typing.", "")
     raise InputError(f"{flag}.{name} must be {rule}, got {text!r}")
 
 

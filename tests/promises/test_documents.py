@@ -10,7 +10,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -21,8 +20,7 @@ from lrfinder.cli.main import main
 __all__ = ["fresh", "unread"]
 
 ROOT = Path(__file__).parents[2]
-CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-TORCH = "torch==" + version("torch").partition("+")[0]
+NUMBER, SECONDS = re.compile(r"\d+(?:\.\d+)?"), r"\d+\.\d s"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -39,21 +37,23 @@ def test_the_python_of_a_page_runs_as_printed(page, tmp_path):
     assert "Peak LR" in done.stdout or page.name != "README.md"
 
 
-@pytest.mark.skipif(TORCH not in CONSTRAINTS, reason="losses differ a little between versions of torch")
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "index.md"], ids=lambda page: page.name)
 def test_the_answers_that_a_page_shows_are_true(page, tmp_path):
-    """Seconds aside: they are those of the machine."""
+    """Seconds aside, and numbers to within a tenth: they depend on the processor, and on the version of torch."""
     script = tmp_path / "page.py"
     script.write_text("\n".join(blocks(page, "python")), encoding="utf-8")
     commands = [sys.executable, "-m", "lrfinder", "suggest"], [sys.executable, script]
     outputs = [
         subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=True).stdout for words in commands
     ]
-    printed = re.sub(r"\d+\.\d s", "0.0 s", "\n".join(outputs))
+    printed = "\n".join(outputs)
     shown = [block for block in blocks(page, "text") if "Peak LR" in block]
     assert len(shown) >= 2
     for block in shown:
-        assert re.sub(r"\d+\.\d s", "0.0 s", block) in printed
+        words = [re.escape(part) for part in NUMBER.split(re.sub(SECONDS, "", block))]
+        found = re.findall(f"({NUMBER.pattern})".join(words), re.sub(SECONDS, "", printed))
+        numbers = [float(number) for number in NUMBER.findall(re.sub(SECONDS, "", block))]
+        assert any([float(number) for number in each] == pytest.approx(numbers, rel=0.1) for each in found), printed
 
 
 def test_the_figures_of_the_readme_are_those_of_the_benchmark():
