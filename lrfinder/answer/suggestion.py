@@ -131,10 +131,14 @@ class Suggestion:
         if not self.evidence.probed:
             if self.range_fit is None:
                 return None
-            return {**self.range_fit.to_dict(), "epoch_steps": self.evidence.epoch_steps}
+            return {**self.range_fit.to_dict(), **self._data()}
         if self.valley is None:
             return None
-        return {**self.valley.to_dict(), "comparable": self.evidence.comparable}
+        return {**self.valley.to_dict(), **self._data(), "comparable": self.evidence.comparable}
+
+    def _data(self) -> dict[str, Any]:
+        """Return how many data there are: a document has it from the fit."""
+        return {"epoch_steps": self.evidence.epoch_steps, "step_examples": self.evidence.step_examples}
 
     @property
     def confidence(self) -> str:

@@ -108,8 +108,9 @@ _ROUNDED_DOWN, _ROUNDED_UP = 1 - 1e-9, 1 + 1e-9
 
 def _read_fit(value: Any) -> dict[str, Any]:
     """Return what the evidence needs of a fit; all else of it is made again."""
-    readers = {"epoch_steps": optional(number_reader(1e-9)), "comparable": read_flag}
-    return read_record(value, readers, {"epoch_steps": None, "comparable": True})
+    size = optional(number_reader(1e-9))
+    readers = {"epoch_steps": size, "step_examples": size, "comparable": read_flag}
+    return read_record(value, readers, {"epoch_steps": None, "step_examples": None, "comparable": True})
 
 
 def _read_reason(value: Any) -> Reason:

@@ -173,6 +173,7 @@ class Evidence:
         outcomes: what the probes came to, in the order they were run.
         range_steps: optimizer steps that the range test took, those past its end included.
         epoch_steps: optimizer steps of one pass over the training data; None if unknown.
+        step_examples: examples of one optimizer step; None if unknown.
         comparable: whether what is minimised on held-out batches is the training loss, so that the two compare.
         interrupted: whether Ctrl-C ended the search early.
         known_fit: the fit of the range test, where the search has made it; see `range_fit`.
@@ -183,6 +184,7 @@ class Evidence:
     outcomes: tuple[Outcome, ...] = field(repr=False)
     range_steps: int
     epoch_steps: float | None = None
+    step_examples: float | None = None
     comparable: bool = True
     interrupted: bool = False
     known_fit: RangeFit | None = field(default=None, repr=False)
@@ -200,6 +202,7 @@ class Evidence:
         steps: int,
         *,
         epoch_steps: float | None = None,
+        step_examples: float | None = None,
         comparable: bool = True,
         interrupted: bool = False,
     ) -> Evidence:
@@ -224,6 +227,7 @@ class Evidence:
             tuple(trained),
             steps - sum(outcome.train_loss.size for outcome in trained),
             epoch_steps,
+            step_examples,
             comparable,
             interrupted,
         )

@@ -52,9 +52,12 @@ _SPREAD, _WANDER = 1.6, 0.12
 """Standard deviation from the best rate of the probes to that of the whole training: a constant, and octaves per
 doubling of the steps. On average it does not move (docs/measured.md)."""
 
-_FEW_BATCHES, _MANY_BATCHES = 16.0, 45.0
-"""Batches in a pass over the data. With as few as the first, the best rate halves with every doubling of the passes:
-the model memorises its data, and what counts is when. From the second on nothing of this was seen."""
+_FEW_EXAMPLES, _MANY_EXAMPLES = 300.0, 2000.0
+"""Examples in the data. With as few as the first, the best rate halves with every doubling of the passes: the model
+memorises its data, and what counts is when. From the second on nothing of this was seen."""
+
+_USUAL_BATCH = 32
+"""Examples of an optimizer step where the data do not tell."""
 
 _MOST_FALL = 6.0
 """Octaves that the rate falls at most for that."""
@@ -104,6 +107,7 @@ class ValleyFit:
         ceiling: rise of their loss from the best to the untrained model.
         blow_up: log2 of the lowest learning rate above the best at which a probe blew up; inf for none.
         epoch_steps: optimizer steps per pass over the data; None where unknown.
+        step_examples: examples of an optimizer step; None where unknown.
     """
 
     place: Array
@@ -113,13 +117,14 @@ class ValleyFit:
     ceiling: float
     blow_up: float
     epoch_steps: float | None
+    step_examples: float | None
 
     def belief(self, horizon: int | None = None) -> LRPosterior:
         """Return where the best rate of a training of ``horizon`` steps lies; of one as short as a probe where None."""
         shift, width = 0.0, _SPREAD
         if horizon is not None:
             doublings = max(math.log2(horizon / self.steps), 0.0)
-            shift = -fall_by_memorising(horizon, self.steps, self.epoch_steps)
+            shift = -fall_by_memorising(horizon, self.steps, self.epoch_steps, self.step_examples)
             width = math.hypot(_SPREAD, _WANDER * doublings)
         reach = math.ceil(5 * width / _STEP)
         kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * _STEP / width) ** 2)
@@ -163,12 +168,11 @@ class ValleyFit:
             "place_error": self.error,
             "sharpness": self.sharpness,
             "blow_up": self.blow_up if math.isfinite(self.blow_up) else None,
-            "epoch_steps": self.epoch_steps,
         }
 
 
-def fall_by_memorising(horizon: int, steps: int, epoch_steps: float | None) -> float:
-    """Return the octaves by which the best rate falls because a training goes over few batches again and again.
+def fall_by_memorising(horizon: int, steps: int, epoch_steps: float | None, step_examples: float | None) -> float:
+    """Return the octaves by which the best rate falls because a training goes over few examples again and again.
 
     Below the best rate the held-out loss depends on ``lr * steps`` alone. Where memorising ends the training, the best
     rate therefore halves with every doubling of the passes.
@@ -177,11 +181,13 @@ def fall_by_memorising(horizon: int, steps: int, epoch_steps: float | None) -> f
         horizon: optimizer steps of the training.
         steps: optimizer steps of the probes.
         epoch_steps: optimizer steps per pass over the data; None where unknown.
+        step_examples: examples of an optimizer step; None where unknown.
     """
     if epoch_steps is None:
         return 0.0
-    span = math.log2(_MANY_BATCHES / _FEW_BATCHES)
-    share = min(max(math.log2(_MANY_BATCHES / max(epoch_steps, 1.0)) / span, 0.0), 1.0)
+    examples = epoch_steps * (step_examples or _USUAL_BATCH)
+    share = math.log2(_MANY_EXAMPLES / examples) / math.log2(_MANY_EXAMPLES / _FEW_EXAMPLES)
+    share = min(max(share, 0.0), 1.0)
     doublings = math.log2(max(horizon / epoch_steps, 1e-9) / max(steps / epoch_steps, 3.0))
     return min(share * max(doublings, 0.0), _MOST_FALL)
 
@@ -230,6 +236,7 @@ def fit_valley(evidence: Evidence) -> ValleyFit:
         ceiling=ceiling,
         blow_up=blow_up,
         epoch_steps=evidence.epoch_steps,
+        step_examples=evidence.step_examples,
     )
 
 

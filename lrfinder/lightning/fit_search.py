@@ -12,13 +12,12 @@ from typing import Any
 from lrfinder.answer.choose import choose
 from lrfinder.answer.suggestion import Suggestion
 from lrfinder.evidence.curve import Curve
-from lrfinder.lightning.internals import batches_per_step, check_supported, horizon, say, schedulers_of
+from lrfinder.lightning.internals import check_supported, horizon, say, schedulers_of
 from lrfinder.lightning.look_ahead import rates_ahead
 from lrfinder.lightning.module_lr import Path, number_at, numbers_of_lr
 from lrfinder.lightning.schedule import InstalledSchedule, check_installed, install, plan_schedule, resolve_policy
 from lrfinder.lightning.training import LightningTraining
 from lrfinder.lightning.write_back import WriteBack
-from lrfinder.probing.batches import examples_per_step
 from lrfinder.probing.options import SearchOptions
 from lrfinder.probing.runner import Progress
 from lrfinder.probing.search import Journal, search
@@ -125,10 +124,7 @@ class FitSearch:
         suggestion = suggestion.with_environment(configured_lr=trainee.as_configured(1.0)[1])
         if len(optimizers := trainee.trainer.optimizers) == 1:
             suggestion = suggestion.with_environment(optimizer=describe_optimizer(optimizers[0], trainee.module))
-        batches = batches_per_step(trainee.trainer) * int(trainee.trainer.world_size)
-        suggestion = suggestion.with_environment(
-            batch_size=examples_per_step(trainee.trainer.train_dataloader, batches)
-        )
+        suggestion = suggestion.with_environment(batch_size=trainee.step_examples())
         return plan_schedule(suggestion, self.resolved, trainee)
 
 

@@ -31,7 +31,7 @@ from lrfinder.lightning.isolation import Epochs, mute, no_profiler, not_rewound,
 from lrfinder.lightning.look_ahead import rates_ahead
 from lrfinder.lightning.processes import TrainerProcesses
 from lrfinder.probing.batch_cache import ProbeBatches
-from lrfinder.probing.batches import endless
+from lrfinder.probing.batches import endless, examples_per_step
 from lrfinder.probing.runner import all_finite
 from lrfinder.schedules.optimizer_lr import configured_lrs, own_lrs, reference_lr, set_lr
 from lrfinder.snapshot.snapshot import Snapshot, interrupts_deferred
@@ -201,6 +201,11 @@ class LightningTraining:
         """Return the optimizer steps of an epoch; None for data without length."""
         batches = self.trainer.num_training_batches
         return batches / self._accumulate if math.isfinite(batches) else None
+
+    def step_examples(self) -> int | None:
+        """Return the examples of an optimizer step, over all processes; None for a loader that does not tell."""
+        batches = batches_per_step(self.trainer) * int(self.trainer.world_size)
+        return examples_per_step(self.trainer.train_dataloader, batches)
 
     def evaluates_training_loss(self) -> bool:
         """Whether the loss of `training_step` is what is minimised."""

@@ -289,6 +289,9 @@ class Training(Protocol):
     def epoch_steps(self) -> float | None:
         """Return the optimizer steps of one pass over the training data, None where unknown."""
 
+    def step_examples(self) -> int | None:
+        """Return the examples of one optimizer step, over all processes; None where the data do not tell."""
+
     def evaluates_training_loss(self) -> bool:
         """Whether `evaluate` returns the loss that `step` minimises, so that the two compare."""
 

@@ -61,7 +61,8 @@ def search(
     """
     if options.method == "range":
         curve = run_range_test(trainee, options.ladder, progress, clock)
-        return dataclasses.replace(Evidence.of_range_test(curve), epoch_steps=trainee.epoch_steps())
+        evidence = Evidence.of_range_test(curve)
+        return dataclasses.replace(evidence, epoch_steps=trainee.epoch_steps(), step_examples=trainee.step_examples())
     running = _Search(trainee, options, progress, journal, clock)
     interrupted = False
     with trainee.preserved():
@@ -143,6 +144,7 @@ class _Search:
             tuple(outcomes),
             self.range_steps,
             self.trainee.epoch_steps(),
+            self.trainee.step_examples(),
             self.trainee.evaluates_training_loss(),
             interrupted,
             self.fit,

@@ -163,7 +163,7 @@ def suggest_for(
     """Search with a plain torch training, put everything back, and draw the conclusion."""
     suggestion = choose(search(trainee, options, progress, journal, clock), steps=options.steps)
     made = describe_optimizer(trainee.optimizer, trainee.model)
-    return suggestion.with_environment(optimizer=made, batch_size=examples_per_step(trainee.loader, trainee.accumulate))
+    return suggestion.with_environment(optimizer=made, batch_size=trainee.step_examples())
 
 
 _LBFGS = "LBFGS evaluates the loss several times per step, and its rate scales whole steps: 1 is the usual choice."
@@ -298,6 +298,10 @@ class TorchTraining:
         """Return the optimizer steps of an epoch; None for data without length."""
         batches = length(self.loader)
         return None if batches is None else batches / self.accumulate
+
+    def step_examples(self) -> int | None:
+        """Return the examples of an optimizer step; None for a loader that does not tell its batch size."""
+        return examples_per_step(self.loader, self.accumulate)
 
     def evaluates_training_loss(self) -> bool:
         """Whether the training loss is what is minimised."""

@@ -67,11 +67,20 @@ def test_a_longer_training_widens_the_belief_and_hardly_moves_it():
 
 
 @pytest.mark.parametrize(
-    ("horizon", "epoch_steps", "octaves"),
-    [(1000, None, 0.0), (16_000, 255, 0.0), (500, 5, math.log2(100 / 8)), (10**6, 5, 6.0), (40, 5, 0.0)],
+    ("horizon", "epoch_steps", "step_examples", "octaves"),
+    [
+        (1000, None, 32, 0.0),
+        (16_000, 255, 32, 0.0),
+        (500, 5, 32, math.log2(100 / 8)),
+        (500, 5, None, math.log2(100 / 8)),
+        (500, 5, 1024, 0.0),  # few batches of many examples
+        (500, 40, 5, math.log2((500 / 40) / 3)),  # many batches of few
+        (10**6, 5, 32, 6.0),
+        (40, 5, 32, 0.0),
+    ],
 )
-def test_only_many_passes_over_few_batches_lower_the_rate(horizon, epoch_steps, octaves):
-    assert fall_by_memorising(horizon, 40, epoch_steps) == pytest.approx(octaves)
+def test_only_many_passes_over_few_examples_lower_the_rate(horizon, epoch_steps, step_examples, octaves):
+    assert fall_by_memorising(horizon, 40, epoch_steps, step_examples) == pytest.approx(octaves)
 
 
 def test_blown_up_probes_bound_the_place_and_the_cost():

@@ -99,6 +99,9 @@ class Quadratic(Diarist):
     def epoch_steps(self):
         return self.epoch
 
+    def step_examples(self):
+        return None
+
     def evaluates_training_loss(self):
         return True
 
