@@ -131,14 +131,10 @@ class Suggestion:
         if not self.evidence.probed:
             if self.range_fit is None:
                 return None
-            return {**self.range_fit.to_dict(), **self._data()}
+            return {**self.range_fit.to_dict(), "epoch_steps": self.evidence.epoch_steps}
         if self.valley is None:
             return None
-        return {**self.valley.to_dict(), **self._data(), "comparable": self.evidence.comparable}
-
-    def _data(self) -> dict[str, Any]:
-        """Return how many data there are: a document has it from the fit."""
-        return {"epoch_steps": self.evidence.epoch_steps, "step_examples": self.evidence.step_examples}
+        return {**self.valley.to_dict(), "comparable": self.evidence.comparable}
 
     @property
     def confidence(self) -> str:

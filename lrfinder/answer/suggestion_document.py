@@ -81,6 +81,7 @@ def read_document(data: Mapping[str, Any], name: str) -> dict[str, Any]:
             values["probes"],
             values["steps_spent"],
             **(values["fit"] or _read_fit({})),
+            step_examples=_batch_size(values["environment"]),
             interrupted=values["interrupted"],
         )
         if evidence.range_steps < 0:
@@ -106,11 +107,15 @@ def _check_answer(values: Mapping[str, Any]) -> None:
 _ROUNDED_DOWN, _ROUNDED_UP = 1 - 1e-9, 1 + 1e-9
 
 
+def _batch_size(environment: Mapping[str, Any]) -> float | None:
+    size = environment.get("batch_size")
+    return size if isinstance(size, (int, float)) and size > 0 else None
+
+
 def _read_fit(value: Any) -> dict[str, Any]:
     """Return what the evidence needs of a fit; all else of it is made again."""
-    size = optional(number_reader(1e-9))
-    readers = {"epoch_steps": size, "step_examples": size, "comparable": read_flag}
-    return read_record(value, readers, {"epoch_steps": None, "step_examples": None, "comparable": True})
+    readers = {"epoch_steps": optional(number_reader(1e-9)), "comparable": read_flag}
+    return read_record(value, readers, {"epoch_steps": None, "comparable": True})
 
 
 def _read_reason(value: Any) -> Reason:

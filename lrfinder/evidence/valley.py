@@ -168,6 +168,7 @@ class ValleyFit:
             "place_error": self.error,
             "sharpness": self.sharpness,
             "blow_up": self.blow_up if math.isfinite(self.blow_up) else None,
+            "epoch_steps": self.epoch_steps,
         }
 
 
