@@ -187,7 +187,7 @@ class Evidence:
     step_examples: float | None = None
     comparable: bool = True
     interrupted: bool = False
-    known_fit: RangeFit | None = field(default=None, repr=False)
+    known_fit: RangeFit | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of_range_test(cls, curve: Curve) -> Evidence:
