@@ -34,9 +34,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from tasks import Data, Task, Transformer, build, cnn, cross, digit_images, last_letter, mlp, next_letters, ngram
+from scaling_report import shares
+from tasks import (
+    Data,
+    Task,
+    Transformer,
+    build,
+    cnn,
+    cross,
+    digit_images,
+    in_windows,
+    last_letter,
+    mlp,
+    next_letters,
+    ngram,
+    to_last,
+    to_next,
+)
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from lrfinder.evidence.probe import Probe
 from lrfinder.probing.options import SearchOptions
@@ -85,24 +100,19 @@ def in_groups(kind: type, first: tuple[str, ...], **settings: Any) -> Callable[.
 
 
 def english(length: int, stride: int) -> tuple[Tensor, Tensor]:
-    """Characters of Python's help pages in windows, as `source_text` has those of its library."""
+    """Characters of Python's help pages, as `source_text` has those of its library."""
     text = "\n".join(pydoc_data.topics.topics.values())[:150_000]
-    windows = torch.tensor([min(ord(letter), 127) for letter in text]).unfold(0, length + 1, stride)
-    blocks = torch.arange(len(windows)) // 64
-    held = windows[blocks % 10 == 9]
-    return windows[blocks % 10 != 9], held[torch.randperm(len(held), generator=torch.Generator().manual_seed(0))[:1024]]
+    return in_windows(torch.tensor([min(ord(letter), 127) for letter in text]), length, stride)
 
 
 @functools.cache
 def next_english() -> Data:
-    train, validation = english(24, 11)
-    return train[:, :-1], train[:, 1:], validation[:, :-1], validation[:, 1:]
+    return to_next(*english(24, 11))
 
 
 @functools.cache
 def last_english() -> Data:
-    train, validation = english(8, 5)
-    return train[:, :-1], train[:, -1], validation[:, :-1], validation[:, -1]
+    return to_last(*english(8, 5))
 
 
 def fine_tuned(data: Callable[[], Data], model: Callable[[], nn.Module], steps: int, head: str, classes: int) -> Any:
@@ -179,21 +189,17 @@ class Record:
         """Return the common rate of a search, that of a search that costs as much as all probes, and their losses."""
 
         def measure() -> list[Any]:
-            found = suggest_for(training_of(one, seed), SearchOptions("probe", one.steps, budget))
+            found = suggest_for(build(one.task, seed).training(), SearchOptions("probe", one.steps, budget))
             steps = found.evidence.rung[0].probe.steps
-            longer = suggest_for(training_of(one, seed), SearchOptions("probe", one.steps, budget + 5 * steps))
+            longer = suggest_for(
+                build(one.task, seed).training(), SearchOptions("probe", one.steps, budget + 5 * steps)
+            )
             if found.lr is None or longer.lr is None:
                 raise SystemExit(f"{one.task.name}: a search was refused")
-            return [[found.lr, longer.lr], steps, group_probes(training_of(one, seed), found.lr, steps)]
+            return [[found.lr, longer.lr], steps, group_probes(build(one.task, seed).training(), found.lr, steps)]
 
         lrs, _, losses = self.result([one.task.name, "probes", seed, budget], measure)
         return (*lrs, losses)
-
-
-def training_of(one: Grouped, seed: int) -> TorchTraining:
-    run = build(one.task, seed)
-    validation = DataLoader(run.validation, 64)
-    return TorchTraining(run.model, run.optimizer, one.task.loss, run.loader, run.train_step, val_loader=validation)
 
 
 def group_probes(training: TorchTraining, lr: float, steps: int) -> Losses:
@@ -261,11 +267,6 @@ def swept(record: Record, one: Grouped, seeds: list[int]) -> tuple[int, dict[tup
     return best, found
 
 
-def share(losses: np.ndarray, base: np.ndarray) -> str:
-    apart = losses / base - 1
-    return f"{apart.mean():+.1%} ± {apart.std(ddof=1) / math.sqrt(apart.size):.1%}"
-
-
 def report_grid(record: Record, tasks: dict[str, Grouped], seeds: list[int]) -> None:
     """Print what full trainings gain if one of the groups leaves the best common rate."""
     print("| task | steps | best common rate: loss | best of 8 with one group moved | against the common rate |")
@@ -277,7 +278,7 @@ def report_grid(record: Record, tasks: dict[str, Grouped], seeds: list[int]) -> 
         first, second = min(moved, key=lambda at: moved[at].mean())
         where = f"{'first' if first != best else 'second'} x {2.0 ** (first + second - 2 * best):g}"
         print(f"| {one.task.name} | {one.steps:,} | 2^{best}: {base.mean():.4f} | {where}", end="")
-        print(f" | {share(moved[first, second], base)} |", flush=True)
+        print(f" | {shares(moved[first, second] / base - 1)} |", flush=True)
 
 
 def report_designs(record: Record, tasks: dict[str, Grouped], seeds: list[int], budget: int) -> None:
@@ -291,7 +292,7 @@ def report_designs(record: Record, tasks: dict[str, Grouped], seeds: list[int], 
         for design in DESIGNS:
             rates = [rates_of(design, *of) for of in found]
             losses = [record.full(one, seed, lrs) for seed, lrs in zip(seeds, rates, strict=True)]
-            cells.append(share(np.array(losses), grid[best, best]))
+            cells.append(shares(np.array(losses) / grid[best, best] - 1))
         places = "; ".join("{:+.1f}, {:+.1f}".format(*octaves_of(of[2])) for of in found)
         print(f"| {one.task.name} | {places} | {' | '.join(cells)} |", flush=True)
 

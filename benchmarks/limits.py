@@ -14,14 +14,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import math
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from oracle_grid import mean_loss
+from oracle_grid import lowest, mean_loss
 from regret import Small, best_loss, families, loss_at
 from tasks import TASKS, build
 
@@ -34,22 +33,10 @@ KINDS = ((0, 20), (0, 32), (0, 50), (0, 100), (20, 20), (40, 20), (40, 40))
 """Steps of training before the probes, and steps of each."""
 
 
-def trained(name: str, seed: int, lrs: np.ndarray) -> float:
-    """Train at these rates, one a step, and return the validation loss; inf: blew up."""
-    run = build(next(task for task in TASKS if task.name == name), seed)
-    ratios = [group["lr"] / run.optimizer.defaults["lr"] for group in run.optimizer.param_groups]
-    run.model.train()
-    for lr, batch in zip(lrs.tolist(), run.batches(len(lrs)), strict=True):
-        for group, ratio in zip(run.optimizer.param_groups, ratios, strict=True):
-            group["lr"] = ratio * lr
-        if not torch.isfinite(run.train_step(batch)):
-            return math.inf
-    return run.validate()
-
-
 def measure(job: tuple[str, int]) -> list[dict[str, Any]]:
     name, seed = job
     torch.set_num_threads(1)
+    task = next(task for task in TASKS if task.name == name)
     octaves = mean_loss(name, 500, SCHEDULE, (10,))[0]
     octaves = np.arange(octaves[0] - 1, octaves[-1] + 2)
     rows: list[dict[str, Any]] = []
@@ -59,7 +46,8 @@ def measure(job: tuple[str, int]) -> list[dict[str, Any]]:
             lr = 2.0 ** (octaves[int(np.argmin(rows[0]["losses"]))] - 1)
             trunk = lr * np.minimum((np.arange(before) + 1) / (0.3 * before), 1)
         probes = [Probe(2.0**octave, steps, warmup=round(0.2 * steps)).lrs() for octave in octaves]
-        losses = [trained(name, seed, np.concatenate([trunk, lrs])) for lrs in probes]
+        courses = [np.concatenate([trunk, lrs]) for lrs in probes]
+        losses = [build(task, seed).train(1.0, len(lrs), lrs.__getitem__) for lrs in courses]
         key = {"task": name, "seed": seed, "before": before, "steps": steps}
         rows.append({**key, "octaves": octaves.tolist(), "losses": losses})
     return rows
@@ -71,16 +59,6 @@ def run(path: Path) -> None:
         for rows in pool.map(measure, itertools.product([task.name for task in TASKS], SEEDS)):
             record.writelines(json.dumps(row) + "\n" for row in rows)
             record.flush()
-
-
-def lowest(octaves: np.ndarray, losses: np.ndarray) -> float:
-    """Return the lowest place of the parabola through the best rate and its neighbours, in log loss."""
-    i = int(np.argmin(losses))
-    if not 0 < i < len(losses) - 1 or not np.isfinite(losses[i - 1 : i + 2]).all():
-        return float(octaves[i])
-    before, at, after = np.log(losses[i - 1 : i + 2])
-    bend = before - 2 * at + after
-    return float(octaves[i] + (np.clip((before - after) / (2 * bend), -0.5, 0.5) if bend > 0 else 0.0))
 
 
 def report(path: Path) -> None:

@@ -58,12 +58,17 @@ def best_octave(task: str, steps: int, schedule: str = "cosine") -> float:
 
 def place(task: str, steps: int, schedule: str = "cosine", seeds: tuple[int, ...] = ORACLE_SEEDS) -> float:
     """Lowest place of the parabola through the best rate and its neighbours, in log loss: octaves."""
-    octaves, losses = mean_loss(task, steps, schedule, seeds)
+    return lowest(*mean_loss(task, steps, schedule, seeds))
+
+
+def lowest(octaves: np.ndarray, losses: np.ndarray) -> float:
+    """Lowest place of the parabola through the lowest loss and its neighbours, in log loss: octaves."""
     i = int(np.argmin(losses))
     if not 0 < i < len(octaves) - 1 or not np.all(np.isfinite(losses[i - 1 : i + 2])):
         return float(octaves[i])
     before, at, after = np.log(losses[i - 1 : i + 2])
-    return float(octaves[i] + np.clip((before - after) / (2 * (before - 2 * at + after)), -0.5, 0.5))
+    bend = before - 2 * at + after
+    return float(octaves[i] + (np.clip((before - after) / (2 * bend), -0.5, 0.5) if bend > 0 else 0.0))
 
 
 def held_out_loss(task: str, steps: int, lr: float, schedule: str = "cosine") -> float:

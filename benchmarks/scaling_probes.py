@@ -18,16 +18,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from scaling import Scaled, prepared, scaled_tasks
-from scaling_report import Record
+from scaling_report import Record, shares
 from tasks import Run
-from torch.utils.data import DataLoader
 
 from lrfinder import Suggestion
 from lrfinder.advice.rescale import decay_time
 from lrfinder.evidence.probe import Outcome, Probe
 from lrfinder.probing.options import SearchOptions
 from lrfinder.probing.runner import run_probe
-from lrfinder.probing.torch_loop import TorchTraining, suggest_for
+from lrfinder.probing.torch_loop import suggest_for
 
 LENGTHS, FACTORS = (20, 50, 200), (0.25, 1.0, 4.0)
 WRONG = (0.0, 3.0, -3.0)
@@ -39,25 +38,15 @@ APART = (1, 2)
 PROBE_STEPS = 32
 
 
-def training_of(run: Run) -> TorchTraining:
-    validation = DataLoader(run.validation, 64)
-    return TorchTraining(run.model, run.optimizer, run.task.loss, run.loader, run.train_step, val_loader=validation)
-
-
 def probe(run: Run, lr: float, steps: int) -> Outcome:
     """Run one probe as a search does."""
-    training = training_of(run)
+    training = run.training()
     with training.preserved():
         training.rewind()
         training.keep_batches(steps)
         training.rewind()
         ratios = [1.0] * len(run.optimizer.param_groups)
         return run_probe(training, Probe(lr, steps, warmup=round(0.2 * steps)), ratios)
-
-
-def shares(rises: Sequence[float]) -> str:
-    """Return the mean of shares over seeds, and its standard error."""
-    return f"{np.mean(rises):+.1%} ± {np.std(rises, ddof=1) / math.sqrt(len(rises)):.1%}"
 
 
 def decay(record: Record, tasks: Mapping[str, Scaled], seeds: Sequence[int]) -> None:
@@ -100,7 +89,7 @@ def search(
     one: Scaled, batch: int, steps: int, seed: int, budget: int, min_lr: float = 1e-7, max_lr: float | None = None
 ) -> Suggestion:
     run = prepared(one, batch, 1.0, seed)
-    return suggest_for(training_of(run), SearchOptions("probe", steps, budget, min_lr, max_lr))
+    return suggest_for(run.training(), SearchOptions("probe", steps, budget, min_lr, max_lr))
 
 
 def checks(record: Record, one: Scaled, seed: int, budget: int) -> Iterator[tuple[str, float, float, bool]]:

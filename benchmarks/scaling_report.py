@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,11 @@ def lowest_place(losses: dict[int, float]) -> float:
     before, at, after = (math.log(losses[octave + step]) for step in (-1, 0, 1))
     after = min(after, at + 3 * (before - at))  # a training that blew up
     return octave + float(np.clip((before - after) / (2 * (before - 2 * at + after)), -0.5, 0.5))
+
+
+def shares(rises: Sequence[float]) -> str:
+    """Return the mean of shares over seeds, and its standard error."""
+    return f"{np.mean(rises):+.1%} ± {np.std(rises, ddof=1) / math.sqrt(len(rises)):.1%}"
 
 
 def shifts(record: Record, one: Scaled):

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder.demo import digits
+from lrfinder.probing.torch_loop import TorchTraining
 
 Data = tuple[Tensor, Tensor, Tensor, Tensor]  # training inputs and targets, validation inputs and targets
 
@@ -64,6 +65,13 @@ class Run:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.task.clip)
         self.optimizer.step()
         return loss.detach()
+
+    def training(self) -> TorchTraining:
+        """What a search probes: this run, judged on its validation set."""
+        validation = DataLoader(self.validation, 64)
+        return TorchTraining(
+            self.model, self.optimizer, self.task.loss, self.loader, self.train_step, val_loader=validation
+        )
 
     def validate(self) -> float:
         """Mean validation loss; inf where it is not finite."""
@@ -168,22 +176,35 @@ def source_text(length: int, stride: int) -> tuple[Tensor, Tensor]:
     """Characters of Python's own library in windows: (n, length + 1) for training, (1024, length + 1) to validate."""
     modules = (argparse, inspect, json.decoder, json.encoder, shutil, subprocess, tarfile, textwrap)
     codes = torch.tensor([min(ord(letter), 127) for module in modules for letter in inspect.getsource(module)])
+    return in_windows(codes, length, stride)
+
+
+def in_windows(codes: Tensor, length: int, stride: int) -> tuple[Tensor, Tensor]:
+    """Windows of a text: every tenth block of them validates; its neighbours overlap a little."""
     windows = codes.unfold(0, length + 1, stride)
-    blocks = torch.arange(len(windows)) // 64  # every tenth block of windows validates; its neighbours overlap a little
+    blocks = torch.arange(len(windows)) // 64
     held = windows[blocks % 10 == 9]
     return windows[blocks % 10 != 9], held[torch.randperm(len(held), generator=torch.Generator().manual_seed(0))[:1024]]
 
 
+def to_next(train: Tensor, validation: Tensor) -> Data:
+    """Windows with the next letter after each of theirs as targets."""
+    return train[:, :-1], train[:, 1:], validation[:, :-1], validation[:, 1:]
+
+
+def to_last(train: Tensor, validation: Tensor) -> Data:
+    """Windows with their last letter as target."""
+    return train[:, :-1], train[:, -1], validation[:, :-1], validation[:, -1]
+
+
 @functools.cache
 def next_letters() -> Data:
-    train, validation = source_text(24, 11)
-    return train[:, :-1], train[:, 1:], validation[:, :-1], validation[:, 1:]
+    return to_next(*source_text(24, 11))
 
 
 @functools.cache
 def last_letter() -> Data:
-    train, validation = source_text(8, 5)
-    return train[:, :-1], train[:, -1], validation[:, :-1], validation[:, -1]
+    return to_last(*source_text(8, 5))
 
 
 def mlp(inputs: int, outputs: int, width: int = 64, dropout: float = 0.0) -> Callable[[], nn.Module]:
