@@ -68,7 +68,18 @@ def choose(evidence: Evidence, *, steps: int | None = None) -> Suggestion:
     reason = refusal(evidence)
     caveats = (*evidence.curve.caveats, *_sudden_failure(evidence.curve))
     if reason is not None:
-        return Suggestion(reason, None, None, None, (), None, horizon, caveats, environment(), evidence)
+        return Suggestion(
+            reason=reason,
+            lr=None,
+            lr_low=None,
+            lr_high=None,
+            param_group_lrs=(),
+            policy=None,
+            horizon=horizon,
+            caveats=caveats,
+            environment=environment(),
+            evidence=evidence,
+        )
     valley = fit_valley(evidence)
     belief = valley.belief(horizon)
     fit = evidence.range_fit

@@ -124,7 +124,7 @@ class FitSearch:
         suggestion = suggestion.with_environment(configured_lr=trainee.as_configured(1.0)[1])
         if len(optimizers := trainee.trainer.optimizers) == 1:
             suggestion = suggestion.with_environment(optimizer=describe_optimizer(optimizers[0], trainee.module))
-        suggestion = suggestion.with_environment(batch_size=trainee.step_examples())
+        suggestion = suggestion.with_environment(batch_size=suggestion.evidence.step_examples)
         return plan_schedule(suggestion, self.resolved, trainee)
 
 

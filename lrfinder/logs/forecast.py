@@ -27,7 +27,7 @@ IMPOSSIBLE = (
 )
 """The reason why some schedules are left out, with the remedy."""
 
-AS_GOOD = "wsd is as good as the optimal schedule within the error of the law. Use wsd: it is simpler."
+_AS_GOOD = "wsd is as good as the optimal schedule within the error of the law. Use wsd: it is simpler."
 
 _POINTS = 500
 """Number of steps at which a predicted curve is given."""
@@ -220,9 +220,7 @@ def forecast(
         if len(possible) < len(ranked):
             ranked, refused = possible, IMPOSSIBLE
         if {"optimal", "wsd"} <= {schedule.name for schedule in ranked if schedule.tied}:
-            caveats.append(
-                "wsd is as good as the optimal schedule within the error of the law. Use wsd: it is simpler."
-            )
+            caveats.append(_AS_GOOD)
     return Forecast(
         tuple(runs),
         law,

@@ -163,7 +163,7 @@ def suggest_for(
     """Search with a plain torch training, put everything back, and draw the conclusion."""
     suggestion = choose(search(trainee, options, progress, journal, clock), steps=options.steps)
     made = describe_optimizer(trainee.optimizer, trainee.model)
-    return suggestion.with_environment(optimizer=made, batch_size=trainee.step_examples())
+    return suggestion.with_environment(optimizer=made, batch_size=suggestion.evidence.step_examples)
 
 
 _LBFGS = "LBFGS evaluates the loss several times per step, and its rate scales whole steps: 1 is the usual choice."

@@ -206,7 +206,8 @@ def notes_on_moves(suggestion: Suggestion) -> tuple[str, ...]:
     ]
     time = decay_time(*made, suggestion.lr)
     if time is not None:
-        (decay, steps), passes = time, suggestion.evidence.epoch_steps
+        decay, steps = time
+        passes = suggestion.evidence.epoch_steps
         least, most = (steps * suggestion.lr / rate for rate in reversed(suggestion.interval))
         of_passes = "" if passes is None else f", {_round(steps / passes)} passes over the data"
         notes.append(

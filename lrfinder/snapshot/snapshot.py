@@ -176,7 +176,7 @@ class Snapshot:
         if isinstance(obj, GENERATORS):
             self._random.append(generator_state(obj))
             return ()
-        if is_sharded(obj):  # FSDP2 registers shards or whole parameters, and knows which: both times the shards
+        if is_sharded(obj):  # FSDP2's note of whether parameters are gathered is not recorded: here they never are
             obj.reshard()
             self._first.append(obj.reshard)
         children = [*self._members(obj, data), *self._slots(obj)]
