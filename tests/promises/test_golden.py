@@ -91,12 +91,12 @@ def same_text(expected, found, rel):
 
 def same_number(expected, found, rel):
     """Whether two printed numbers agree. Whole numbers are counts, which must not differ, unless they are shares."""
-    one, other = (float(text.rstrip("%").replace(",", "")) for text in (expected, found))
-    mantissa, _, exponent = expected.rstrip("%").partition("e")
-    decimals = len(mantissa.partition(".")[2])
-    if not decimals and not exponent and not expected.endswith("%"):
+    texts = [text.rstrip("%").replace(",", "") for text in (expected, found)]
+    one, other = map(float, texts)
+    if all(text.lstrip("+-").isdecimal() for text in texts) and not expected.endswith("%"):
         return one == other
-    unit = 10.0 ** (int(exponent or 0) - decimals)
+    mantissa, _, exponent = max(texts, key=len).partition("e")  # 9.1 may have been 9
+    unit = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
     share = rel * 10 if expected.endswith("%") else 0.0  # a share is a difference of two measured numbers already
     return abs(one - other) <= max(1.001 * unit, rel * abs(one), share)
 
