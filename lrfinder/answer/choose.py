@@ -67,19 +67,9 @@ def choose(evidence: Evidence, *, steps: int | None = None) -> Suggestion:
     horizon = checked_horizon(steps)
     reason = refusal(evidence)
     caveats = (*evidence.curve.caveats, *_sudden_failure(evidence.curve))
+    answer = functools.partial(Suggestion, reason, horizon=horizon, environment=environment(), evidence=evidence)
     if reason is not None:
-        return Suggestion(
-            reason=reason,
-            lr=None,
-            lr_low=None,
-            lr_high=None,
-            param_group_lrs=(),
-            policy=None,
-            horizon=horizon,
-            caveats=caveats,
-            environment=environment(),
-            evidence=evidence,
-        )
+        return answer(lr=None, lr_low=None, lr_high=None, param_group_lrs=(), policy=None, caveats=caveats)
     valley = fit_valley(evidence)
     belief = valley.belief(horizon)
     fit = evidence.range_fit
@@ -89,17 +79,13 @@ def choose(evidence: Evidence, *, steps: int | None = None) -> Suggestion:
     if valley.sharpness is not None:
         costs = tuple((factor, valley.rise(math.log2(factor))) for factor in (0.1, 0.5, 2.0, 10.0))
     policy = default_policy(horizon)
-    return Suggestion(
-        reason=None,
+    return answer(
         lr=lr,
         lr_low=min(low, lr),
         lr_high=max(high, lr),
         param_group_lrs=tuple(ratio * lr for ratio in evidence.curve.group_ratios),
         policy=policy,
-        horizon=horizon,
         caveats=(*caveats, *_caveats(evidence, fit, valley, horizon, high / low)),
-        environment=environment(),
-        evidence=evidence,
         cost_of_error=costs,
         alternatives=() if horizon is None else rank(policy, horizon, lr),
     )

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lrfinder.answer.choose import FAR
 from lrfinder.answer.ranking import MATERIAL
 from lrfinder.answer.suggestion import Suggestion
 from lrfinder.answer.suggestion_text import interval_of
 from lrfinder.errors import InputError
-from lrfinder.evidence.probe import Outcome
+from lrfinder.evidence.probe import Outcome, standard_error
 from lrfinder.files import SCHEMA_VERSION, number_to_json
 
 _SIGMAS = 2.0
@@ -73,7 +72,7 @@ class Entry:
     @property
     def error(self) -> float | None:
         """Standard error of `loss` over the held-out batches; None if there is only one batch."""
-        return None if self.best is None else _standard_error(self.best.loss)
+        return None if self.best is None else standard_error(self.best.loss)
 
     @property
     def untrained(self) -> float:
@@ -258,15 +257,10 @@ def _rank(measured: Sequence[Entry]) -> list[Entry]:
     lowest = probes[0][1]
     ranked = []
     for entry, best in probes:
-        behind, error = best.mean - lowest.mean, _standard_error(best.loss - lowest.loss)
+        behind, error = best.mean - lowest.mean, standard_error(best.loss - lowest.loss)
         small = behind < MATERIAL * abs(lowest.mean) or (error is not None and behind < _SIGMAS * error)
         ranked.append(replace(entry, behind=behind, behind_error=error, tied=small and best is not lowest))
     return ranked
-
-
-def _standard_error(values: NDArray[np.float64]) -> float | None:
-    """Return the standard error of the mean of held-out losses, (m,); None if there is only one."""
-    return float(np.std(values, ddof=1)) / math.sqrt(values.size) if values.size > 1 else None
 
 
 def _caveats(ranked: Sequence[Entry]) -> list[str]:

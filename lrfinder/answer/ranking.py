@@ -238,7 +238,7 @@ class Alternative:
         }
 
 
-def rank(chosen: Policy, horizon: int, lr: float, policies: type[Policy] = Policy) -> tuple[Alternative, ...]:
+def rank(chosen: Policy, horizon: int, lr: float) -> tuple[Alternative, ...]:
     """Return every policy at its own best peak, the one that did best on other trainings first.
 
     The law is ``log(loss / loss of a constant rate) = -0.068 r + 0.040 o`` with the features ``r`` and ``o`` of
@@ -246,14 +246,13 @@ def rank(chosen: Policy, horizon: int, lr: float, policies: type[Policy] = Polic
     hand.
 
     Args:
-        chosen: the policy that is suggested.
+        chosen: the policy that is suggested; its class has the table of those that are ranked.
         lr: its peak.
-        policies: the class whose table is ranked.
     """
     own = features(chosen, horizon)
     rows = []
-    for name, shape in policies.shapes.items():
-        policy = policies(name, horizon, chosen.warmup_steps if shape.warms_up else 0)
+    for name, shape in chosen.shapes.items():
+        policy = type(chosen)(name, horizon, chosen.warmup_steps if shape.warms_up else 0)
         of = features(policy, horizon)
         mean, deviation = _expected_rise(of)
         gain, low, high = (

@@ -7,7 +7,7 @@ from enum import Enum
 
 import numpy as np
 
-from lrfinder.evidence.probe import Evidence, Outcome
+from lrfinder.evidence.probe import Evidence, Outcome, standard_error
 from lrfinder.evidence.range_fit import CLEAR, FAINT
 
 _SIGMAS = 3.0
@@ -83,5 +83,4 @@ def _gain(outcome: Outcome, untrained: Outcome) -> float:
     rounding = 1e-6 * max(float(np.abs(untrained.loss).max()), 1e-300)
     if abs(mean) <= rounding:
         return 0.0
-    error = float(fall.std(ddof=1)) / math.sqrt(fall.size) if fall.size > 1 else 0.0
-    return mean / max(error, rounding)
+    return mean / max(standard_error(fall) or 0.0, rounding)

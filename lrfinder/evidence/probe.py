@@ -116,6 +116,11 @@ class Outcome:
         return cls(probe, train_loss, loss, fields["seconds"])
 
 
+def standard_error(losses: NDArray[np.float64]) -> float | None:
+    """Return the standard error of the mean of held-out losses, or of their differences, (m,); None if m is 1."""
+    return float(losses.std(ddof=1)) / math.sqrt(losses.size) if losses.size > 1 else None
+
+
 def without_failures(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Return outcomes without the held-out batches whose loss is not finite, all without the same ones.
 
@@ -200,16 +205,13 @@ class Evidence:
         curve: Curve,
         probes: Sequence[Outcome],
         steps: int,
-        *,
-        epoch_steps: float | None = None,
-        step_examples: float | None = None,
-        comparable: bool = True,
-        interrupted: bool = False,
+        **more: Any,
     ) -> Evidence:
         """Rebuild evidence from `probes` and `steps`, as a document holds them.
 
         Args:
             probes: the starting state first, then the probes in the order they were run; empty for a range test alone.
+            more: the fields that have a default.
 
         Raises:
             InputError: the probes do not belong together.
@@ -221,16 +223,7 @@ class Evidence:
             raise InputError("probes must begin with the untrained model, of 0 steps and with its held-out loss")
         if not all(outcome.probe.steps for outcome in trained):
             raise InputError("probes must hold the untrained model once, as the first, got it again")
-        return cls(
-            curve,
-            untrained,
-            tuple(trained),
-            steps - sum(outcome.train_loss.size for outcome in trained),
-            epoch_steps,
-            step_examples,
-            comparable,
-            interrupted,
-        )
+        return cls(curve, untrained, tuple(trained), steps - sum(one.train_loss.size for one in trained), **more)
 
     @cached_property
     def range_fit(self) -> RangeFit | None:

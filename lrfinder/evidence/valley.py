@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrfinder.evidence.probe import Evidence, Outcome
+from lrfinder.evidence.probe import Evidence, Outcome, standard_error
 from lrfinder.evidence.range_fit import expected_place
 
 Array = NDArray[np.float64]
@@ -288,10 +288,8 @@ def scores(rung: Sequence[Outcome], evidence: Evidence) -> tuple[Array, Array]:
 
 def _mean_and_error(losses: Sequence[Array]) -> tuple[Array, Array]:
     means = np.array([float(loss.mean()) for loss in losses])
-    best, count = losses[int(np.argmin(means))], losses[0].size
-    if count < 2:
-        return means, np.zeros(len(losses))
-    errors = np.array([float((loss - best).std(ddof=1)) / math.sqrt(count) for loss in losses])
+    best = losses[int(np.argmin(means))]
+    errors = np.array([standard_error(loss - best) or 0.0 for loss in losses])
     errors[np.argmin(means)] = np.delete(errors, np.argmin(means)).min(initial=math.inf) if len(losses) > 1 else 0.0
     return means, errors
 

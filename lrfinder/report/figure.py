@@ -7,8 +7,7 @@ import math
 import re
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -47,24 +46,18 @@ def mark_answer(ax: Axes, suggestion: Suggestion, colours: Palette) -> None:
 
 def set_rate_axis(ax: Axes, low: float, high: float) -> None:
     """Make the x axis one of learning rates, logarithmic, with plain numbers at its ticks."""
-    from matplotlib.ticker import NullFormatter, NullLocator
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
     ax.set_xscale("log")
     ax.set_xlim(low, high)
     if high > 1e3 * low:
         ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_locator(_ticks(low, high))
+    decades = math.log10(high / low)
+    subs = (1,) if decades >= 3 else (1, 3) if decades >= 1.3 else (1, 2, 5)
+    ax.xaxis.set_major_locator(LogLocator(subs=subs, numticks=7 if decades >= 3 else None))
     ax.xaxis.set_major_formatter(format_number)
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("learning rate")
-
-
-def _ticks(low: float, high: float) -> Any:
-    """Return where ticks go: at most seven, whole decades where there are three of them."""
-    from matplotlib.ticker import LogLocator
-
-    decades = math.log10(high / low)
-    return LogLocator(numticks=7) if decades >= 3 else LogLocator(subs=(1, 3) if decades >= 1.3 else (1, 2, 5))
 
 
 def format_number(value: float, _: float = 0.0) -> str:
@@ -113,14 +106,9 @@ class Chart(NamedTuple):
     alt: str
 
 
-def draw_svg(draw: Callable[[Figure], None], size: tuple[float, float], alt: str) -> Chart:
+def draw_svg(draw: Callable[[Figure], object], size: tuple[float, float], alt: str) -> Chart:
     """Return the chart that ``draw`` makes of an empty figure of ``size`` inches."""
-    from matplotlib.figure import Figure
-
-    with _figure_style():
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure)
-        svg = _picture_of(figure, "svg").decode("utf-8")
+    svg = _picture(draw, size, format="svg", transparent=True, metadata={"Date": None}).decode("utf-8")
     svg = svg[svg.index("<svg") :]  # without the XML prologue, which HTML does not know
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg)  # several charts share a page, where an id may be there once
@@ -136,30 +124,22 @@ def draw_svg(draw: Callable[[Figure], None], size: tuple[float, float], alt: str
 
 def draw_png(draw: Callable[[Figure], object], size: tuple[float, float], dpi: int = 150) -> bytes:
     """Return what ``draw`` makes of an empty figure of ``size`` inches as a PNG picture."""
-    from matplotlib.figure import Figure
-
-    with _figure_style():
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure)
-        return _picture_of(figure, "png", dpi)
+    return _picture(draw, size, format="png", dpi=dpi)
 
 
-@contextmanager
-def _figure_style() -> Iterator[None]:
-    """Draw with the sizes of our charts, and without warnings of letters that a font does not have."""
+def _picture(draw: Callable[[Figure], object], size: tuple[float, float], **options: Any) -> bytes:
+    """Return a picture in the style of our charts, without warnings of letters that a font does not have."""
     from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
     with rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"(?s)Glyph.*missing from", UserWarning)
         warnings.filterwarnings("ignore", r"(?s).*Matplotlib currently does not support", UserWarning)
-        yield
-
-
-def _picture_of(figure: Figure, kind: str, dpi: int = 150) -> bytes:
-    file = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else None
-    figure.savefig(file, format=kind, transparent=kind == "svg", dpi=dpi, metadata=metadata)
-    return file.getvalue()
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+        file = io.BytesIO()
+        figure.savefig(file, **options)
+        return file.getvalue()
 
 
 def shorten(name: str) -> str:

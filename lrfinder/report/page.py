@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lrfinder.report.figure import (
-    STAND_INS,
-    Chart,
-    Palette,
-    draw_png,
-    draw_svg,
-    format_number,
-    strip_frame,
-)
+from lrfinder.report.figure import STAND_INS, Palette, draw_png, draw_svg, format_number, strip_frame
 from lrfinder.report.search_plots import draw_curve, draw_probes
 from lrfinder.report.summary import Course, Findings, describe_evidence, report_values
 
@@ -46,42 +38,21 @@ TITLES = {
 """Of the charts, in the order in which they are shown."""
 
 
-def draw_charts(findings: Findings) -> dict[str, Chart]:
-    """Return the charts of a page by name: those of `plan_drawings`."""
-    texts = describe_charts(findings)
-    heights = {"probes": 4.1, "curve": 3.9, "rates": 2.6 if len(findings.courses) < 3 else 4.2}
-    return {
-        name: draw_svg(functools.partial(draw, colours=STAND_INS), (_WIDTH, heights[name]), texts[name])
-        for name, draw in plan_drawings(findings).items()
-    }
-
-
-def training_chart(training: Detector | Scan, plateaus: Sequence[Plateau]) -> Chart:
-    """Return the chart of a training and its plateaus."""
-    from lrfinder.report.log_plots import plot_plateaus
-
-    def draw(figure: Figure) -> None:
-        plot_plateaus(training, figure.subplots(), palette=STAND_INS)
-
-    told = "; ".join(map(str, plateaus)) or "no plateau was found"
-    return draw_svg(draw, (2 * _WIDTH, 3.6), f"Loss of the training against steps: {told}.")
-
-
 def plan_drawings(findings: Findings) -> dict[str, Drawing]:
     """Return how to draw what there is to draw: probes, curve and rates, each on a figure."""
     suggestion = findings.suggestion
     found: dict[str, Drawing] = {}
     probes = findings.probes
     if probes is not None:
-        found["probes"] = with_legend(lambda ax, colours: draw_probes(probes, suggestion, ax, colours))
+        found["probes"] = _with_legend(lambda ax, colours: draw_probes(probes, suggestion, ax, colours))
     marked = None if probes is not None else suggestion
-    found["curve"] = with_legend(lambda ax, colours: draw_curve(findings.curve, marked, ax, colours))
+    found["curve"] = _with_legend(lambda ax, colours: draw_curve(findings.curve, marked, ax, colours))
     if findings.courses:
         found["rates"] = functools.partial(_small_multiples, findings)
     return found
 
 
-def with_legend(draw: Callable[..., object]) -> Drawing:
+def _with_legend(draw: Callable[..., object]) -> Drawing:
     """Return how to draw on a figure's only Axes, with a legend below them."""
 
     def on(figure: Figure | SubFigure, colours: Palette) -> None:
@@ -128,14 +99,12 @@ def describe_charts(findings: Findings) -> dict[str, str]:
     answer = f"{suggestion.headline()[:1].upper()}{suggestion.headline()[1:]}"
     tried, *probed = describe_evidence(findings)
     limit = "" if curve.lr_limit is None else f" Training gets worse above {curve.lr_limit:.2g}."
+    taken = [course.alternative for course in findings.courses]
+    rates = [f"{one.policy.name}: {one.policy.text}, from {one.lr:.3g}" for one in taken]
     return {
         "curve": f"Training loss against learning rate, logarithmic axis. {tried}{limit} {answer}",
         "probes": f"Held-out loss against learning rate, logarithmic axis. {' '.join(probed)} {answer}",
-        "rates": "Learning rate over the steps of the training. "
-        + "; ".join(
-            f"{one.policy.name}: {one.policy.text}, from {one.lr:.3g}"
-            for one in (course.alternative for course in findings.courses)
-        ),
+        "rates": f"Learning rate over the steps of the training. {'; '.join(rates)}",
     }
 
 
@@ -150,16 +119,26 @@ def report_html(suggestion: Suggestion, command: str | None = None, *, training:
     Raises:
         InputError: the probes of the suggestion do not belong together.
     """
-    values = report_values(Findings.of(suggestion), command)
-    title = f"Learning rate: {suggestion.headline()}"
-    drawn = draw_charts(values["findings"])
+    findings = Findings.of(suggestion)
+    texts, heights = describe_charts(findings), {"probes": 4.1, "curve": 3.9}
+    heights["rates"] = 2.6 if len(findings.courses) < 3 else 4.2
+    charts = {
+        name: draw_svg(functools.partial(draw, colours=STAND_INS), (_WIDTH, heights[name]), texts[name])
+        for name, draw in plan_drawings(findings).items()
+    }
     plateaus: tuple[Plateau, ...] = ()
     if training is not None:
-        from lrfinder.report.log_plots import plateau_view
+        from lrfinder.report.log_plots import plateau_view, plot_plateaus
 
         plateaus = plateau_view(training).plateaus
-        drawn["training"] = training_chart(training, plateaus)
-    return render("report.html", values, charts=drawn, plateaus=plateaus, title=title)
+        told = "; ".join(map(str, plateaus)) or "no plateau was found"
+        charts["training"] = draw_svg(
+            lambda figure: plot_plateaus(training, figure.subplots(), palette=STAND_INS),
+            (2 * _WIDTH, 3.6),
+            f"Loss of the training against steps: {told}.",
+        )
+    title = f"Learning rate: {suggestion.headline()}"
+    return render("report.html", report_values(findings, command), charts=charts, plateaus=plateaus, title=title)
 
 
 def notebook_html(suggestion: Suggestion) -> str:

@@ -10,17 +10,16 @@ from numpy.typing import NDArray
 
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import Curve
+from lrfinder.evidence.probe import standard_error
 from lrfinder.evidence.range_fit import FAINT, RangeFit, fit_range
 from lrfinder.evidence.valley import valley_shape
 from lrfinder.report.figure import Palette, make_axes, mark_answer, set_rate_axis, strip_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from matplotlib.axes import Axes
 
     from lrfinder.answer.suggestion import Suggestion
-    from lrfinder.evidence.probe import Evidence, Outcome
+    from lrfinder.evidence.probe import Evidence
     from lrfinder.evidence.valley import ValleyFit
 
 
@@ -184,7 +183,8 @@ def rung_view(evidence: Evidence, valley: ValleyFit | None) -> Rung:
     """Return the probes as numbers, with their fit."""
     rung = evidence.rung
     lr, loss = np.array([o.probe.lr for o in rung]), np.array([o.mean for o in rung])
-    error = _errors(rung)
+    best = min(rung, key=lambda outcome: outcome.mean)
+    error = np.array([0.0 if o.diverged else standard_error(o.loss - best.loss) or 0.0 for o in rung])
     fitted = None if valley is None else valley.valley(rung)
     if fitted is None:
         return Rung(rung[0].probe.steps, lr, loss, error, np.empty(0), np.empty(0))
@@ -192,16 +192,6 @@ def rung_view(evidence: Evidence, valley: ValleyFit | None) -> Rung:
     low, high = min(centre - 4, math.log2(lr[0]) - 0.5), max(centre + 4, math.log2(lr[-1]) + 0.5)
     octaves = np.linspace(low, high, 120)
     return Rung(rung[0].probe.steps, lr, loss, error, 2**octaves, level + sharpness * valley_shape(octaves - centre))
-
-
-def _errors(rung: Sequence[Outcome]) -> NDArray[np.float64]:
-    """Return the standard error of each difference from the best probe: (n,), of what is drawn alone."""
-    best = min(rung, key=lambda outcome: outcome.mean)
-    count = best.loss.size
-    if best.diverged or count < 2:
-        return np.zeros(len(rung))
-    errors = [0.0 if o.diverged else float((o.loss - best.loss).std(ddof=1)) / math.sqrt(count) for o in rung]
-    return np.array(errors)
 
 
 def _axis(evidence: Evidence, valley: ValleyFit | None, rung: Rung) -> tuple[float, float]:

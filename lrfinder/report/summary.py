@@ -13,6 +13,7 @@ from lrfinder.advice.rescale import decay_time, family_of
 from lrfinder.answer.ranking import Alternative
 from lrfinder.answer.suggestion import Suggestion
 from lrfinder.answer.suggestion_text import doubt_of, interval_of
+from lrfinder.evidence.probe import standard_error
 from lrfinder.report.search_plots import CurveView, ProbesView, curve_view, probes_view
 from lrfinder.schedules.code import parse_optimizer
 from lrfinder.schedules.policy import RANKED, Policy
@@ -37,19 +38,19 @@ class Course:
     lr: Array
 
 
-def list_courses(suggestion: Suggestion, most: int = 6) -> tuple[Course, ...]:
-    """Return the policy suggested, a constant rate, and the best others, step by step.
+_SHOWN = 6
+"""Maximum number of policies that are shown step by step."""
 
-    Args:
-        suggestion: with or without alternatives; without a horizon, or a policy that ends, there are no courses.
-    """
+
+def list_courses(suggestion: Suggestion) -> tuple[Course, ...]:
+    """Return the policy suggested, a constant rate, and the best others; empty without a horizon or a policy."""
     horizon, policy, lr = suggestion.horizon, suggestion.policy, suggestion.lr
     if horizon is None or policy is None or lr is None:
         return ()
     chosen = suggestion.chosen or Alternative(policy, lr, None, None, None, "")
     ranked = [one for one in suggestion.alternatives if one.policy.name in RANKED and one is not chosen]
     constant = [one for one in ranked if one.policy.name == "constant"]
-    others = [one for one in ranked if one not in constant][: max(most - 1 - len(constant), 0)]
+    others = [one for one in ranked if one not in constant][: _SHOWN - 1 - len(constant)]
     shown = [chosen, *(one for one in ranked if one in constant or one in others)]
     return tuple(Course(one, one is chosen, *_sample(one.policy, one.lr, horizon)) for one in shown)
 
@@ -117,7 +118,7 @@ def describe_confidence(suggestion: Suggestion) -> tuple[str, ...]:
     if suggestion.lr is None:
         return ()
     doubt, valley, horizon = doubt_of(suggestion), suggestion.valley, suggestion.horizon
-    sentences = [f"{doubt[:1].upper()}{doubt[1:]}."]
+    sentences = [f"{doubt[0].upper()}{doubt[1:]}."]
     if valley is not None and horizon is not None and horizon > valley.steps:
         times = f"{horizon / valley.steps:.3g} times as many"
         sentences.append(f"The probes took {valley.steps:,} steps, training takes {horizon:,}, {times}.")
@@ -138,13 +139,11 @@ def list_costs(findings: Findings) -> tuple[Cost, ...]:
 def describe_evidence(findings: Findings) -> tuple[str, ...]:
     """Return what was measured, a sentence each: the range test, the probes, the untrained model."""
     curve, probes = findings.curve, findings.probes
-    finite = curve.loss[~curve.above]
-    sentences = [
-        f"The range test tried {len(findings.suggestion.curves[0])} rates from {curve.lr[0]:.2g} to {curve.lr[-1]:.2g}"
-    ]
+    finite, tried = curve.loss[~curve.above], len(findings.suggestion.curves[0])
+    text = f"The range test tried {tried} rates from {curve.lr[0]:.2g} to {curve.lr[-1]:.2g}"
     if finite.size:
-        sentences[0] += f"; its loss began at {curve.loss[0]:.4g} and got down to {finite.min():.4g}"
-    sentences[0] += "."
+        text += f"; its loss began at {curve.loss[0]:.4g} and got down to {finite.min():.4g}"
+    sentences = [f"{text}."]
     if probes is not None:
         rung = probes.rung
         blown_up = int((rung.loss == math.inf).sum())
@@ -259,9 +258,7 @@ def report_values(findings: Findings, command: str | None) -> dict[str, Any]:
                 "steps": outcome.probe.steps,
                 "lr": outcome.probe.lr,
                 "loss": None if outcome.diverged else outcome.mean,
-                "error": outcome.loss.std(ddof=1) / outcome.loss.size**0.5
-                if outcome.loss.size > 1 and not outcome.diverged
-                else 0.0,
+                "error": 0.0 if outcome.diverged else standard_error(outcome.loss) or 0.0,
             }
             for outcome in suggestion.probes
         ],

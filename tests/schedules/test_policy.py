@@ -247,10 +247,7 @@ def test_its_values_are_those_of_its_function_after_warmup():
 
 
 def test_it_is_ranked_and_changes_no_other_prediction():
-    usual, more = (
-        {one.policy.name: one.gain for one in rank(Policy("wsd", 500), 500, 2**-6, *policies)}
-        for policies in ((), (Own,))
-    )
+    usual, more = ({one.policy.name: one.gain for one in rank(kind("wsd", 500), 500, 2**-6)} for kind in (Policy, Own))
     assert more.pop("stairs") is not None
     assert more == usual
 
