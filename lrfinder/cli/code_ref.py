@@ -28,7 +28,7 @@ _STANDARD = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")
 
 @dataclass(frozen=True)
 class CodeRef:
-    """A reference to something in the user's code.
+    """A reference to something in the user's code. Errors of that code become a `TargetError`, others an `InputError`.
 
     Attributes:
         text: the reference as it was given.
@@ -44,14 +44,7 @@ class CodeRef:
 
     @classmethod
     def parse(cls, text: str, argument: str = "target") -> CodeRef:
-        """Split at the last colon, so that the drive letter of a Windows path stays with it.
-
-        Args:
-            argument: name of the argument that held it, for errors.
-
-        Raises:
-            InputError: there is no name behind a colon, or nothing before it.
-        """
+        """Split at the last colon, which spares the drive letter of a Windows path; errors name the argument."""
         where, colon, name = text.rpartition(":")
         if not (colon and where and all(part.isidentifier() for part in name.split("."))):
             raise InputError(
@@ -61,12 +54,7 @@ class CodeRef:
         return cls(text, where, name, is_file)
 
     def find(self) -> Any:
-        """Import the file or module, once in a process, and return what the name stands for.
-
-        Raises:
-            InputError: there is no such file, module or name.
-            TargetError: the code raises when it is imported.
-        """
+        """Import the file or module, once in a process, and return what the name stands for."""
         value: Any = _import_file(Path(self.where)) if self.is_file else import_module(self.where)
         for part in self.name.split("."):
             if not hasattr(value, part):
@@ -82,10 +70,6 @@ class CodeRef:
         Args:
             texts: the arguments to call it with, as texts by parameter.
             flag: option prefix of these arguments on the command line, such as ``--init``.
-
-        Raises:
-            InputError: an argument does not fit, is missing, or is given to something that is not called.
-            TargetError: the code raises.
         """
         value = self.find()
         if not _is_maker(value):
@@ -98,12 +82,7 @@ class CodeRef:
 
 
 def import_module(name: str) -> ModuleType:
-    """Import a module as ``python -m`` would, from the working folder too.
-
-    Raises:
-        InputError: there is no such module.
-        TargetError: the module raises when it is imported.
-    """
+    """Import a module as ``python -m`` would, from the working folder too; a missing one is an `InputError`."""
     add_working_folder()
     try:
         with user_code_errors(f"{name} cannot be imported"), _as_a_script(name):

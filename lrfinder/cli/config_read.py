@@ -105,11 +105,7 @@ def parse_config(
 
 
 def read_config(path: str) -> tuple[str, dict[str, Any]]:
-    """Return the text and the data of a configuration.
-
-    Raises:
-        InputError: it cannot be read, is not YAML that holds data only, or is not a mapping.
-    """
+    """Return the text and the data of a configuration, which must be YAML that holds a mapping."""
     text = read_text(Path(path), "a LightningCLI configuration in YAML or JSON")
     data = parse_yaml(text, path)
     if data is not None and not isinstance(data, dict):
@@ -118,11 +114,7 @@ def read_config(path: str) -> tuple[str, dict[str, Any]]:
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """Return the data of a YAML or JSON document, which errors call by ``name``.
-
-    Raises:
-        InputError: it is not YAML, or holds more than data.
-    """
+    """Return the data of a YAML or JSON document, which errors call by ``name``."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -150,11 +142,7 @@ def is_under_fit(data: Mapping[str, Any]) -> bool:
 
 
 def check_installed() -> None:
-    """Check that the packages of the ``config`` extra are there.
-
-    Raises:
-        InputError: naming the package that is missing, and what to install.
-    """
+    """Check that the packages of the ``config`` extra are there."""
     try:
         for package in ("docstring_parser", "jsonargparse", "ruamel.yaml"):
             importlib.import_module(package)

@@ -97,9 +97,6 @@ def rate_setting(whole: Mapping[str, Any], suggestion: Suggestion, attribute: st
     Args:
         whole: the configuration as LightningCLI reads it.
         attribute: argument of the model that holds the rate, dotted if it is nested; None for the only candidate.
-
-    Raises:
-        InputError: there is no such place or more than one, or the rates of the suggestion cannot be set there.
     """
     place = _rate_place(whole, attribute)
     if place is None:
@@ -167,12 +164,7 @@ class _Document:
     """A configuration while it is being changed: ruamel.yaml keeps its comments, order, quotes and anchors.
 
     New keys and items go first, because ruamel.yaml keeps the comments of what follows a section with its last line.
-
-    Args:
-        whole: the file and those before it, as LightningCLI reads them.
-
-    Raises:
-        InputError: ruamel.yaml cannot read it.
+    ``whole`` is the file and those before it, as LightningCLI reads them.
     """
 
     def __init__(self, text: str, name: str, whole: Mapping[str, Any]) -> None:

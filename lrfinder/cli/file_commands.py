@@ -40,13 +40,7 @@ def add_command(
     description: str,
     epilog: str,
 ) -> argparse.ArgumentParser:
-    """Add a command, whose help ends with ``epilog`` as it stands, and return its parser.
-
-    Args:
-        run: is given the options and the whole command line; returns the exit code.
-        summary: what it does, for the list of commands.
-        description: the same for its own help.
-    """
+    """Add a command, which is run with its options and the command line, and return its parser."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=summary, description=description, epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -113,9 +107,6 @@ def read_results(paths: Sequence[str]) -> dict[str, Suggestion]:
     Returns:
         The suggestions in the order read, each by a label: the name of the file without its ending, the name of the
         optimizer in a comparison, or both if there are several files; a number follows a label that occurs twice.
-
-    Raises:
-        InputError: a file is missing, unreadable, no JSON or no result; the text names file, field and value.
     """
     found: dict[str, Suggestion] = {}
     for path in paths:

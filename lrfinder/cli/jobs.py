@@ -52,21 +52,15 @@ _OURS = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": 
 
 @dataclass(frozen=True)
 class TorchJob:
-    """Model, optimizer, loss function and loaders, as `lrfinder.find_lr` takes them.
+    """A training in plain torch.
 
     Attributes:
-        model, optimizer, loss_fn, loader, val_loader: as in `find_lr`.
-        more: other arguments of `find_lr`: ``train_step``, ``val_step``, ``mode``, ``accumulate``.
+        parts: the arguments of `TorchTraining`, by name.
         name: its name in errors.
         notes: caveats about a replaced optimizer, a sentence each.
     """
 
-    model: nn.Module
-    optimizer: Optimizer
-    loss_fn: Any
-    loader: Iterable[Any]
-    val_loader: Iterable[Any] | None
-    more: Mapping[str, Any]
+    parts: Mapping[str, Any]
     name: str
     notes: tuple[str, ...] = ()
     is_main_process: bool = True
@@ -96,18 +90,11 @@ class TorchJob:
                 )
             optimizer, dropped = choice.over(optimizer, model)
             notes = (*choice.notes, *dropped)
-        assert optimizer is not None
-        more = {field: parts[field] for field in _MORE if field in parts}
-        return cls(model, optimizer, loss_fn, parts["loader"], parts.get("val_loader"), more, name, notes)
+        return cls({**parts, "optimizer": optimizer, "loss_fn": loss_fn}, name, notes)
 
     def ask(self, options: SearchOptions, question: Question[Answer]) -> Answer:
-        """Answer a question at the point where training would take its first step, and leave the training as it was.
-
-        Raises:
-            InputError: the options do not fit this training.
-            TargetError: code of the training raises.
-        """
-        mode = self.more.get("mode", "min")
+        """Answer a question where training would take its first step, and leave the training as it was."""
+        mode = self.parts.get("mode", "min")
         asked = dataclasses.replace(options, steps=self._steps(options), epochs=None, mode=mode)
 
         def suggest(progress: Progress | None, open_journal: OpenJournal | None) -> Suggestion:
@@ -116,9 +103,7 @@ class TorchJob:
             return _finished(suggestion, asked, trainee.device, self.notes)
 
         with user_code_errors(f"{self.name} raised while it was tried; it is as it was"):
-            trainee = TorchTraining(
-                self.model, self.optimizer, self.loss_fn, self.loader, val_loader=self.val_loader, **self.more
-            )
+            trainee = TorchTraining(**self.parts)
             return question(asked, suggest)
 
     def _steps(self, options: SearchOptions) -> int | None:
@@ -131,10 +116,10 @@ class TorchJob:
             if options.steps is None and options.policy not in (None, "auto", *ENDLESS):
                 raise InputError(f"--policy {options.policy} needs --steps or --epochs, got neither")
             return options.steps
-        batches = length(self.loader)
+        batches = length(self.parts["loader"])
         if batches is None:
             raise InputError(f"--epochs must be left out for data without length, got {options.epochs}: give --steps")
-        return max(options.epochs * batches // int(self.more.get("accumulate", 1)), 1)
+        return max(options.epochs * batches // int(self.parts.get("accumulate", 1)), 1)
 
 
 def _parts(made: Any, name: str) -> dict[str, Any]:
@@ -233,11 +218,7 @@ def _check_one_cycle(trainer: Any, steps: int | None) -> None:
 
 
 def loaders_of(data: Any, name: str) -> dict[str, Any]:
-    """Return the data as keyword arguments of `fit`.
-
-    Args:
-        data: a LightningDataModule, a loader, or a pair of loaders.
-    """
+    """Return the data, a LightningDataModule, a loader or a pair of loaders, as keyword arguments of `fit`."""
     if is_lightning(data, "LightningDataModule"):
         return {"datamodule": data}
     if isinstance(data, (tuple, list)) and len(data) == 2:
@@ -256,9 +237,6 @@ def new_trainer(module: Any, name: str, search: SearchOptions, options: Mapping[
     Args:
         search: its ``steps`` or ``epochs`` limit the training.
         has_data: whether there are data beside those of the module.
-
-    Raises:
-        InputError: there is nothing to train on, or Lightning does not take an option.
     """
     from lrfinder.lightning.inside_fit import quiet
 

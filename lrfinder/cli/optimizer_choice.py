@@ -49,11 +49,6 @@ class OptimizerChoice:
         The groups keep their configured learning rates, so that their ratios stay, and a weight decay that was set, if
         the new optimizer has one. Every other setting is dropped. Without an old optimizer, the new one gets all
         trainable parameters of the model.
-
-        Raises:
-            InputError: the optimizer cannot be made with these options, or is torch's Muon over parameters that are not
-                matrices.
-            TargetError: the code of a class that is not torch's own raises.
         """
         import torch
 
@@ -145,9 +140,6 @@ def choices(names: Sequence[str], texts: Mapping[str, str]) -> list[OptimizerCho
 
     Args:
         names: names of classes of `torch.optim`, in any case, or dotted paths of others.
-
-    Raises:
-        InputError: a class is unknown, a name occurs twice, or none of them takes an option.
     """
     kinds = {name: _kind(name) for name in names}
     if len({*kinds.values()}) < len(names):

@@ -182,9 +182,6 @@ def arguments_for(function: Callable[..., Any], texts: Mapping[str, str], flag: 
     Args:
         function: a class or a function; it is not called.
         flag: option prefix of the parameters on the command line, such as ``--init``.
-
-    Raises:
-        InputError: there is no such parameter, a required one is missing, or a text does not fit.
     """
     name = getattr(function, "__name__", type(function).__name__)
     try:
@@ -213,12 +210,6 @@ def parse_argument(function: Callable[..., Any], name: str, text: str, flag: str
 
     `parse_literal` reads the text if there is no hint, if jsonargparse does not support it, or if it is an object for
     which jsonargparse wants a class path: the code may well make a ``torch.device`` from "cpu" itself.
-
-    Args:
-        function: a class or a function; it is not called.
-
-    Raises:
-        InputError: the text does not fit the hint.
     """
     try:
         hint = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function).get(name, Any)

@@ -163,19 +163,17 @@ def _suggested(
 
 
 def _dry_run(options: argparse.Namespace) -> int:
-    from lrfinder.probing.options import DryRun
-
     search = read_search_options(options)
     with answer_alone():
         choices = chosen(options)
         job = build(options, search, choices[0])
-        plan = job.ask(search, lambda asked, suggest: DryRun.of(asked))
+        asked = job.ask(search, lambda asked, suggest: asked)
     if not job.is_main_process:
         return 0
     if options.json:
-        print(json.dumps({**plan.to_dict(), "searches": len(choices)}, indent=2, allow_nan=False))
+        print(json.dumps({**asked.dry_run(), "searches": len(choices)}, indent=2, allow_nan=False))
         return 0
-    print(render(plan.lines(), sys.stdout))
+    print(render(asked.dry_run_lines(), sys.stdout))
     if len(choices) > 1:
         print(f"Searches  {len(choices)} like this one: {', '.join(options.optimizer)}")
     return 0

@@ -36,11 +36,7 @@ _DEMO_STEPS = 430
 
 
 def split_dotted(arguments: Sequence[str]) -> tuple[list[str], Dotted]:
-    """Take options such as ``--init.hidden 256``, whose names only the target knows, out of the arguments.
-
-    Raises:
-        InputError: one has no value.
-    """
+    """Take options such as ``--init.hidden 256``, whose names only the target knows, out of the arguments."""
     rest: list[str] = []
     dotted: Dotted = []
     words = iter(arguments)
@@ -94,11 +90,7 @@ def _check_pointed(options: argparse.Namespace) -> None:
 
 
 def chosen(options: argparse.Namespace) -> list[OptimizerChoice | None]:
-    """Return the requested optimizers; None stands for the one that the target has.
-
-    Raises:
-        InputError: an optimizer is unknown, or none of them takes an option.
-    """
+    """Return the requested optimizers; None stands for the one that the target has."""
     texts = _under("optimizer", options.dotted) if options.optimizer or not options.config else {}
     if not options.optimizer:
         if texts:
@@ -113,12 +105,7 @@ def chosen(options: argparse.Namespace) -> list[OptimizerChoice | None]:
 
 
 def build(options: argparse.Namespace, search: SearchOptions, choice: OptimizerChoice | None) -> Job:
-    """Build the training to tune from the seed, so that it is the same for every optimizer.
-
-    Raises:
-        InputError: the target cannot be tuned.
-        TargetError: the code raises.
-    """
+    """Build the training to tune from the seed, so that it is the same for every optimizer."""
     if options.config:
         return _from_config(options, search, choice)
     return _demo(seed_of(options), choice) if options.target is None else _from_code(options, search, choice)
@@ -242,8 +229,7 @@ def seed_everything(seed: int) -> None:
 
 def seed_of(options: argparse.Namespace) -> int:
     """Return the seed for everything that a configuration does not seed."""
-    seed: int | None = options.seed
-    return 0 if seed is None else seed
+    return int(options.seed or 0)
 
 
 def _under(prefix: str, dotted: Dotted) -> dict[str, str]:

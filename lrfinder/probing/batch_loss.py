@@ -28,12 +28,6 @@ def batch_loss(model: nn.Module, loss_fn: Callable[..., Any] | None, batch: Any)
 
     A mapping may also hold the targets, under one of the usual names, for a ``loss_fn`` of two arguments. Inputs that
     are a mapping are passed by name in the same way. Without ``loss_fn``, the output is the loss, or holds it.
-
-    Args:
-        loss_fn: the loss function; None if the output is or holds the loss.
-
-    Raises:
-        InputError: the loss cannot be computed in this way.
     """
     if isinstance(batch, (list, tuple)) and len(batch) == 2:
         inputs, targets = batch
@@ -113,11 +107,7 @@ def _required(function: Callable[..., Any]) -> int:
 
 
 def judged_loss(model: nn.Module, loss_fn: Callable[..., Any] | None, batch: Any) -> Tensor:
-    """Return the loss on a batch of a model that is trained by a ``train_step`` of its own.
-
-    Raises:
-        InputError: the loss cannot be computed without a ``val_step``.
-    """
+    """Return the loss on a batch of a model that is trained by a ``train_step`` of its own."""
     try:
         return scalar(batch_loss(model, loss_fn, batch), "loss_fn")
     except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -128,11 +118,7 @@ def judged_loss(model: nn.Module, loss_fn: Callable[..., Any] | None, batch: Any
 
 
 def scalar_loss(loss: Any, source: str) -> Tensor:
-    """Return a copy of a loss, detached, 0-d.
-
-    Raises:
-        InputError: it is no tensor of one element; the text begins with ``source``.
-    """
+    """Return a copy of a loss, detached, 0-d; errors name its ``source``."""
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise InputError(f"{source} must return one scalar tensor, got {got}")

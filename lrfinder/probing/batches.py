@@ -36,7 +36,6 @@ def side_loader(loader: Any, name: str = "loader") -> Any:
     """Return a loader over the same data whose iteration leaves the given one's iterator and workers alone.
 
     Raises:
-        InputError: it is no iterable.
         UnsupportedError: it can be iterated only once.
     """
     if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
@@ -90,13 +89,8 @@ def loaders_in(loaders: Iterable[Any]) -> list[DataLoader[Any]]:
 def endless(loader: Iterable[Any], least: int = 2) -> Iterator[Any]:
     """Return an iterator over batches for ever, epoch after epoch; the first epoch is opened at once.
 
-    Args:
-        loader: iterable more than once.
-        least: batches an epoch must have; with only one, every step sees the same batch, and the curve shows how
-            fast that one is memorised.
-
-    Raises:
-        InputError: at the end of an epoch with fewer batches.
+    An epoch must have at least ``least`` batches: with only one, every step sees the same batch, and the curve shows
+    how fast that one is memorised.
     """
     return _epochs(iter(loader), loader, least)
 
@@ -124,10 +118,9 @@ def _epochs(epoch: Iterator[Any], loader: Iterable[Any], least: int) -> Iterator
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Return a copy of the batch with every tensor on ``device``, through lists, tuples, named tuples and mappings.
+    """Return a copy of the batch with every tensor on ``device``; other objects are moved by their own ``.to``.
 
-    A copy, for a step that edits its batch must not edit what a list of batches or a data set keeps. Other objects are
-    moved by their own ``.to``, where they have it.
+    A copy, for a step that edits its batch must not edit what a list of batches or a data set keeps.
     """
 
     def move(item: Any) -> Any:
@@ -231,11 +224,7 @@ def _forward_in_train_mode(modules: Iterable[nn.Module], forward: Callable[[Any]
 
 
 def scalar(value: Any, source: str) -> Tensor:
-    """Return one number as a 0-d float64 tensor, detached, on its device.
-
-    Raises:
-        InputError: it is none; the text begins with ``source``.
-    """
+    """Return one number as a 0-d float64 tensor, detached, on its device; errors name its ``source``."""
     if not isinstance(value, Tensor):
         try:
             value = torch.as_tensor(float(value), dtype=torch.float64)

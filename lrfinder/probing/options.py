@@ -1,4 +1,4 @@
-"""`SearchOptions`: what a search is asked to do, checked before anything runs, and what it would do: `DryRun`."""
+"""`SearchOptions`: what a search is asked to do, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -141,8 +141,10 @@ class SearchOptions:
 
     def plan(self, budget: int) -> ProbePlan:
         """Return how the search would spend this many steps."""
-        ladder = self.ladder
-        return ProbePlan.of(budget, self.steps, ladder.min_lr, ladder.max_lr)
+        low, high = self.ladder.min_lr, self.ladder.max_lr
+        if self.method == "range":
+            return ProbePlan(budget, budget, 0, 0, low, high)
+        return ProbePlan.of(budget, self.steps, low, high)
 
     @property
     def planned_steps(self) -> int:
@@ -161,47 +163,12 @@ class SearchOptions:
             "max_lr": ladder.max_lr,
         }
 
-
-@dataclass(frozen=True)
-class DryRun:
-    """What a search would do.
-
-    Attributes:
-        options: what the search is asked to do, with the length of the training.
-        plan: how it would share out its budget; of a range test alone, the rungs.
-    """
-
-    options: SearchOptions
-    plan: ProbePlan
-
-    @classmethod
-    def of(cls, options: SearchOptions) -> DryRun:
-        """Plan a search with these options."""
-        ladder, steps = options.ladder, options.planned_steps
-        if options.method == "range":
-            return cls(options, ProbePlan(steps, ladder.steps, 0, 0, ladder.min_lr, ladder.max_lr))
-        return cls(options, options.plan(steps))
-
-    def lines(self) -> list[tuple[str, str]]:
-        """Return the plan as (label, text) pairs."""
-        plan, seconds = self.plan, self.options.resolved_budget.seconds
-        spent = f"{plan.budget:,} steps" if seconds is None else f"{seconds:g} s"
-        length = "of unknown length" if self.options.steps is None else f"of {self.options.steps:,} steps"
-        rows = [
-            ("Plan", f"{spent} for a training {length} (dry run: nothing was trained)"),
-            ("Range", f"{plan.range_steps} steps, from {plan.min_lr:g} to {plan.max_lr:g}"),
-        ]
-        if plan.probes:
-            more = "" if seconds is None else " (more, if the time allows)"
-            rows.append(("Probes", f"{plan.probes} of {plan.probe_steps} steps{more}"))
-        return rows
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the plan as JSON-ready data."""
-        plan, budget = self.plan, self.options.resolved_budget
+    def dry_run(self) -> dict[str, Any]:
+        """Return what the search would do, as JSON-ready data."""
+        plan, budget = self.plan(self.planned_steps), self.resolved_budget
         return {
-            "method": self.options.method,
-            "horizon": self.options.steps,
+            "method": self.method,
+            "horizon": self.steps,
             "budget_steps": budget.steps,
             "budget_seconds": budget.seconds,
             "range_steps": plan.range_steps,
@@ -210,3 +177,17 @@ class DryRun:
             "min_lr": plan.min_lr,
             "max_lr": plan.max_lr,
         }
+
+    def dry_run_lines(self) -> list[tuple[str, str]]:
+        """Return what the search would do as (label, text) pairs."""
+        plan, seconds = self.plan(self.planned_steps), self.resolved_budget.seconds
+        spent = f"{plan.budget:,} steps" if seconds is None else f"{seconds:g} s"
+        length = "of unknown length" if self.steps is None else f"of {self.steps:,} steps"
+        rows = [
+            ("Plan", f"{spent} for a training {length} (dry run: nothing was trained)"),
+            ("Range", f"{plan.range_steps} steps, from {plan.min_lr:g} to {plan.max_lr:g}"),
+        ]
+        if plan.probes:
+            more = "" if seconds is None else " (more, if the time allows)"
+            rows.append(("Probes", f"{plan.probes} of {plan.probe_steps} steps{more}"))
+        return rows

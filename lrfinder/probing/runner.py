@@ -99,14 +99,7 @@ def _gone(losses: Sequence[float], limit: float) -> bool:
 def run_range_test(
     trainee: Training, ladder: Ladder, progress: Progress | None = None, clock: Clock = time.perf_counter
 ) -> Curve:
-    """Climb the ladder, one optimizer step per rung, and leave the trainee as it was: `climb` within `preserved`.
-
-    Returns:
-        The raw curve, up to the rung where it ended.
-
-    Raises:
-        InputError: no positive learning rate, or the loss blew up within the first ten steps.
-    """
+    """Climb the ladder, and leave the trainee as it was: `climb` within `preserved`."""
     with trainee.preserved():
         return climb(trainee, ladder, progress, clock)
 
@@ -181,7 +174,6 @@ def _train(
     """Take one step per set of rates, reading the losses every ten; return them, and whether the user's step raised.
 
     Args:
-        trainee: what trains.
         rates: the learning rates of all param groups, for each step.
         ended: whether to stop, given the losses read so far.
         excused: whether an error of the step only says that training had blown up before; any other passes through.
@@ -306,11 +298,7 @@ def all_finite(model: nn.Module) -> bool:
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that a step can change.
-
-    Raises:
-        InputError: there are none.
-    """
+    """Return the parameters that a step can change; there must be some."""
     found = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not found:
         raise InputError("model must have a parameter that requires grad, got none: unfreeze what should train")

@@ -36,7 +36,9 @@ from lrfinder.probing.runner import (
 )
 from lrfinder.schedules.optimizer_lr import scaled_lrs
 
-Result = TypeVar("Result")
+Value = TypeVar("Value")
+
+Result = TypeVar("Result", Curve, Outcome)
 
 
 def search(
@@ -106,9 +108,7 @@ class _Search:
             return
         kept = max(plan.probe_steps, plan.range_steps)
         apart = self._with_room_for(lambda: trainee.keep_batches(kept))
-        self.untrained = self._recorded(
-            "untrained", lambda: evaluate(trainee, self.clock), Outcome.to_dict, Outcome.from_dict
-        )
+        self.untrained = self._recorded("untrained", Outcome, lambda: evaluate(trainee, self.clock))
         if (untrained := without_failures([self.untrained])[0]).diverged:
             raise InputError(
                 f"the untrained loss must be finite on the held-out batches, got {untrained.loss.tolist()[:3]}:"
@@ -151,7 +151,7 @@ class _Search:
         )
 
     def _climb(self, ladder: Ladder) -> None:
-        curve = self._recorded("range test", lambda: self._climbed(ladder), Curve.to_dict, Curve.from_dict)
+        curve = self._recorded("range test", Curve, lambda: self._climbed(ladder))
         self.range_steps = min((len(curve) // READ_EVERY + 1) * READ_EVERY, ladder.steps)  # read in tens
         self.recorded_curve, self.curve = curve, curve.without_failures()
 
@@ -167,22 +167,17 @@ class _Search:
 
     def _probed(self, probe: Probe, limit: float) -> Outcome:
         outcome = self._recorded(
-            "probe",
-            lambda: run_probe(self.trainee, probe, self.ratios, limit, self._tick, self.clock),
-            Outcome.to_dict,
-            Outcome.from_dict,
+            "probe", Outcome, lambda: run_probe(self.trainee, probe, self.ratios, limit, self._tick, self.clock)
         )
         if outcome.probe != probe:
             raise InputError(f"journal has the probe {outcome.probe} where {probe} comes: remove the file")
         return outcome
 
-    def _recorded(
-        self, kind: str, measure: Callable[[], Result], write: Callable[[Result], Any], read: Callable[[Any], Result]
-    ) -> Result:
+    def _recorded(self, kind: str, record: type[Result], measure: Callable[[], Result]) -> Result:
         measured = functools.partial(self._with_room_for, measure)
-        return measured() if self.journal is None else self.journal.result(kind, measured, write, read)
+        return measured() if self.journal is None else self.journal.result(kind, record, measured)
 
-    def _with_room_for(self, measure: Callable[[], Result]) -> Result:
+    def _with_room_for(self, measure: Callable[[], Value]) -> Value:
         """Measure from the starting state; where memory runs out, once more with nothing of ours on the device."""
         self.trainee.rewind()
         try:
@@ -254,26 +249,17 @@ class Journal:
         if not whole:
             self._append(header)
 
-    def result(
-        self, kind: str, measure: Callable[[], Result], write: Callable[[Result], Any], read: Callable[[Any], Result]
-    ) -> Result:
-        """Return the next result: that on file, else ``measure()``, appended.
-
-        Args:
-            kind: what it is; must be what is next on file.
-
-        Raises:
-            InputError: something else comes next on file.
-        """
+    def result(self, kind: str, record: type[Result], measure: Callable[[], Result]) -> Result:
+        """Return the next result: that on file, else ``measure()``, appended; ``kind`` must be what comes next."""
         if not self._left:
             value = measure()
-            self._append({"kind": kind, "result": write(value)})
+            self._append({"kind": kind, "result": value.to_dict()})
             return value
-        record = self._left.pop(0)
-        if record["kind"] != kind:
-            raise InputError(f"journal {self.path} has {record['kind']!r:.60} where {kind!r} comes: remove the file")
+        line = self._left.pop(0)
+        if line["kind"] != kind:
+            raise InputError(f"journal {self.path} has {line['kind']!r:.60} where {kind!r} comes: remove the file")
         try:
-            return read(record["result"])
+            return record.from_dict(line["result"])
         except (InputError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"journal must be one that lrfinder wrote, got {self.path}, where {kind!r} is malformed: {error}"

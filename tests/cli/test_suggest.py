@@ -16,7 +16,7 @@ from lrfinder import Suggestion, find_lr
 from lrfinder.cli.main import main
 from lrfinder.cli.suggest import _paths
 from lrfinder.cli.suggest_target import build
-from lrfinder.probing.options import DryRun, SearchOptions
+from lrfinder.probing.options import SearchOptions
 
 __all__ = ["fresh", "lrfinder", "unread"]
 
@@ -174,7 +174,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(lrfinder, plain, monkeypatc
     )
     document = json.loads(out)
     assert document.pop("searches") == 2
-    assert document == DryRun.of(SearchOptions(steps=2000)).to_dict()
+    assert document == SearchOptions(steps=2000).dry_run()
     assert os.listdir() == ["a folder"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import signal
@@ -229,9 +230,21 @@ def fail():
     raise AssertionError("measured again")
 
 
+@dataclasses.dataclass
+class Number:
+    value: float
+
+    def to_dict(self):
+        return self.value
+
+    @classmethod
+    def from_dict(cls, data):
+        return cls(float(data))
+
+
 def record(path, count, measure=lambda: 1.5):
     journal = Journal(path, SETTINGS)
-    return journal, [journal.result("number", measure, float, float) for _ in range(count)]
+    return journal, [journal.result("number", Number, lambda: Number(measure())).value for _ in range(count)]
 
 
 def test_what_is_on_file_is_not_measured_again(tmp_path):
@@ -268,7 +281,7 @@ def test_a_journal_of_another_search_is_named(tmp_path):
     with pytest.raises(InputError, match="belongs to a search with seed = None, got seed = 3"):
         Journal(path, {**SETTINGS, "seed": 3})
     with pytest.raises(InputError, match="has 'number' where 'probe' comes"):
-        Journal(path, SETTINGS).result("probe", fail, float, float)
+        Journal(path, SETTINGS).result("probe", Number, fail)
 
 
 @pytest.mark.parametrize(
