@@ -34,20 +34,14 @@ def number_to_json(value: float) -> float | str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def number_from_json(value: object) -> float:
-    """Read a number written by `number_to_json`; raise TypeError or ValueError for anything else."""
-    if isinstance(value, str):
-        if value not in _NON_FINITE:
-            raise ValueError(f"got {excerpt(value)}")
+def read_any_number(value: object) -> float:
+    """Read a number written by `number_to_json`, which may be infinite or NaN."""
+    if isinstance(value, str) and value in _NON_FINITE:
         return _NON_FINITE[value]
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"got {excerpt(value)}")
-    return float(value)
-
-
-def excerpt(value: object) -> str:
-    """Quote a value on one short line."""
-    return f"{value!r:.60}"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            return float(value)
+    raise InputError(f"must be a number, got {value!r:.60}")
 
 
 def number_reader(low: float = -_LARGEST, high: float = _LARGEST) -> Reader:
@@ -56,18 +50,10 @@ def number_reader(low: float = -_LARGEST, high: float = _LARGEST) -> Reader:
     def read(value: Any) -> float:
         number = read_any_number(value)
         if not low <= number <= high:
-            raise InputError(f"must be a number from {low:g} to {high:g}, got {excerpt(value)}")
+            raise InputError(f"must be a number from {low:g} to {high:g}, got {value!r:.60}")
         return number
 
     return read
-
-
-def read_any_number(value: Any) -> float:
-    """Read a number, which may be infinite or NaN."""
-    try:
-        return number_from_json(value)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"must be a number, got {excerpt(value)}") from None
 
 
 def whole_reader(low: int = 0, high: int = MOST_STEPS) -> Reader:
@@ -75,7 +61,7 @@ def whole_reader(low: int = 0, high: int = MOST_STEPS) -> Reader:
 
     def read(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise InputError(f"must be a whole number from {low:,} to {high:,}, got {excerpt(value)}")
+            raise InputError(f"must be a whole number from {low:,} to {high:,}, got {value!r:.60}")
         return value
 
     return read
@@ -84,28 +70,28 @@ def whole_reader(low: int = 0, high: int = MOST_STEPS) -> Reader:
 def read_string(value: Any) -> str:
     """Read a text."""
     if not isinstance(value, str):
-        raise InputError(f"must be a text, got {excerpt(value)}")
+        raise InputError(f"must be a text, got {value!r:.60}")
     return value
 
 
 def read_flag(value: Any) -> bool:
     """Read true or false."""
     if not isinstance(value, bool):
-        raise InputError(f"must be true or false, got {excerpt(value)}")
+        raise InputError(f"must be true or false, got {value!r:.60}")
     return value
 
 
 def read_list(value: Any) -> list[Any]:
     """Read a list of anything."""
     if not isinstance(value, (list, tuple)):
-        raise InputError(f"must be a list, got {excerpt(value)}")
+        raise InputError(f"must be a list, got {value!r:.60}")
     return list(value)
 
 
 def read_object(value: Any) -> dict[str, Any]:
     """Read an object with any fields."""
     if not isinstance(value, Mapping):
-        raise InputError(f"must be an object, got {excerpt(value)}")
+        raise InputError(f"must be an object, got {value!r:.60}")
     return dict(value)
 
 
@@ -130,14 +116,10 @@ def optional(read: Reader) -> Reader:
 
 
 def read_record(value: Any, readers: Mapping[str, Reader], defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Read an object field by field.
+    """Read an object field by field; fields without a reader are left out.
 
     Args:
-        value: the object; fields without a reader are left out.
         defaults: values of the fields that may be missing, as JSON would hold them.
-
-    Raises:
-        InputError: it is no object, or a field is missing or is not what its reader expects.
     """
     found = {**(defaults or {}), **read_object(value)}
     fields = {}
@@ -158,14 +140,7 @@ def _at(place: str, error: InputError) -> InputError:
 
 
 def read_text(path: Path, expected: str, max_bytes: int = _MAX_BYTES) -> str:
-    """Return the content of a text file, without a byte order mark.
-
-    Args:
-        expected: what the file should hold, for the error message.
-
-    Raises:
-        InputError: the file is missing, unreadable, too large or not text.
-    """
+    """Return the content of a text file, without a byte order mark; errors say what was ``expected``."""
     try:
         if path.stat().st_size > max_bytes:
             raise InputError(f"{path}: larger than {max_bytes // 2**20} MiB, expected {expected}")
@@ -177,11 +152,7 @@ def read_text(path: Path, expected: str, max_bytes: int = _MAX_BYTES) -> str:
 
 
 def json_object(text: str, name: str) -> dict[str, Any]:
-    """Return the object that a JSON text holds.
-
-    Raises:
-        InputError: the text is not JSON, not an object, or nested too deeply; the message begins with ``name``.
-    """
+    """Return the object that a JSON text holds; errors begin with its ``name``."""
     try:
         document = json.loads(text)
     except RecursionError:
@@ -207,9 +178,6 @@ def replace_file(path: str | Path, content: str | bytes) -> None:
     """Write ``content`` to ``path`` so that a reader sees either the old file or the whole new one.
 
     Permissions are kept, a symbolic link stays a link, and a device such as ``/dev/null`` is written to, not replaced.
-
-    Raises:
-        InputError: the folder does not exist or cannot be written.
     """
     path = Path(path)
     # A path that is not UTF-8 is decoded to lone surrogates, which UTF-8 cannot encode.
@@ -236,11 +204,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def check_writable(path: str | Path, argument: str) -> None:
-    """Check before a long search that its result can be written to ``path``.
-
-    Raises:
-        InputError: it cannot; the message names the ``argument``, the path and the reason.
-    """
+    """Check before a long search that its result can be written to ``path``; errors name the ``argument``."""
     path = Path(path)
     try:
         if path.is_dir():

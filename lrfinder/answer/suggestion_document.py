@@ -13,7 +13,6 @@ from lrfinder.evidence.probe import Evidence, Outcome
 from lrfinder.files import (
     SCHEMA_VERSION,
     Reader,
-    excerpt,
     list_reader,
     number_reader,
     number_to_json,
@@ -73,7 +72,7 @@ def read_document(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     try:
         version = read_object(data).get("schema_version")
         if version != SCHEMA_VERSION:
-            raise InputError(f"schema_version must be {SCHEMA_VERSION}, got {excerpt(version)}")
+            raise InputError(f"schema_version must be {SCHEMA_VERSION}, got {version!r:.60}")
         values = read_record(data, _READERS, _ADDED)
         _check_answer(values)
         evidence = Evidence.of_probes(
@@ -121,7 +120,7 @@ def _read_fit(value: Any) -> dict[str, Any]:
 def _read_reason(value: Any) -> Reason:
     reason = Reason.of_text(read_string(value))
     if reason is None:
-        raise InputError(f"must be the text of a refusal, got {excerpt(value)}")
+        raise InputError(f"must be the text of a refusal, got {value!r:.60}")
     return reason
 
 
@@ -148,7 +147,7 @@ def _read_alternative(value: Any) -> Alternative:
 def _read_cost(value: Any) -> tuple[float, float]:
     factor_and_loss = read_list(value)
     if len(factor_and_loss) != 2:
-        raise InputError(f"must be a factor and a loss, got {excerpt(value)}")
+        raise InputError(f"must be a factor and a loss, got {value!r:.60}")
     return number_reader(1e-100)(factor_and_loss[0]), read_any_number(factor_and_loss[1])
 
 

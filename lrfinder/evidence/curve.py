@@ -19,7 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 from lrfinder.errors import InputError
 from lrfinder.files import (
     SCHEMA_VERSION,
-    excerpt,
     json_object,
     list_reader,
     number_reader,
@@ -288,18 +287,18 @@ def _curve_from_csv(text: str, name: str) -> Curve:
     columns = [column.strip().lower() for column in next(reader, [])]
     missing = [column for column in ("lr", "loss") if column not in columns]
     if missing:
-        raise InputError(f"{name}: needs the columns lr and loss, got {excerpt(','.join(columns))}")
+        raise InputError(f"{name}: needs the columns lr and loss, got {','.join(columns)!r:.60}")
     values = {column: numbers_of("d") for column in ("lr", "loss", "step") if column in columns}
     places = [(columns.index(column), numbers) for column, numbers in values.items()]
     stage = columns.index("stage") if "stage" in columns else None
     for row in filter(None, reader):
         if stage is not None and (row[stage : stage + 1] or [""])[0] not in ("", Stage.RANGE):
-            raise InputError(f"{name}, line {reader.line_num}: stage must be 'range', got {excerpt(row[stage])}")
+            raise InputError(f"{name}, line {reader.line_num}: stage must be 'range', got {row[stage]!r:.60}")
         try:
             for place, numbers in places:
                 numbers.append(float(row[place]))
         except (IndexError, ValueError):
-            got = excerpt(row[place] if place < len(row) else None)
+            got = repr(row[place] if place < len(row) else None)[:60]
             message = f"{name}, line {reader.line_num}: {columns[place]} must be a number, got {got}"
             raise InputError(message) from None
     try:

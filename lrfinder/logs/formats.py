@@ -12,11 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lrfinder.errors import InputError
-from lrfinder.files import excerpt
-from lrfinder.logs.table import PAIR, LogTable, Series, check_size, first_lines, text_lines
+from lrfinder.logs.table import PAIR, LogTable, check_size, first_lines, text_lines
 
 _SUMMARY = "train_runtime"
 """A field of the last record of the Hugging Face Trainer, which sums up the training and is no step of it."""
@@ -27,9 +24,6 @@ def read_json(path: str | Path, file: Path) -> LogTable:
 
     It may hold one object to a line; ``trainer_state.json`` of the Hugging Face Trainer; a list of objects; an object
     of lists, such as the ``history`` of Keras; or an object that holds one of these. Nested names are joined by "/".
-
-    Raises:
-        InputError: it cannot be read, is no JSON, or holds no such thing.
     """
     name = os.fspath(path)
     first = first_lines(name, file)
@@ -46,7 +40,7 @@ def read_json(path: str | Path, file: Path) -> LogTable:
     if records is None:
         raise InputError(
             f"{name}: a log in JSON must be a list of objects, an object of lists, or one object to a line, got"
-            f" {excerpt(document)}"
+            f" {document!r:.60}"
         )
     return _from_records(kind, (record for record in records if _SUMMARY not in record))
 
@@ -69,7 +63,7 @@ def _json_lines(name: str, lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
                 raise InputError(f"{name}, line {number}: not valid JSON ({error})") from None
             return  # the last line of a file that is still being written
         if not isinstance(record, dict):
-            raise InputError(f"{name}, line {number}: must be an object, got {excerpt(record)}")
+            raise InputError(f"{name}, line {number}: must be an object, got {record!r:.60}")
         yield record
 
 
@@ -110,11 +104,7 @@ def _from_records(kind: str, records: Iterable[Mapping[str, Any]]) -> LogTable:
                     column = found[name] = (array.array("q"), array.array("d"))
                 column[0].append(row)
                 column[1].append(number)
-    series = {
-        name: Series(np.frombuffer(rows, dtype=np.int64), np.frombuffer(values, dtype=np.float64))
-        for name, (rows, values) in found.items()
-    }
-    return LogTable(kind, tuple(series), lambda wanted: {name: series[name] for name in wanted})
+    return LogTable.of(kind, found)
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -158,9 +148,6 @@ def log_in(path: str | Path) -> Path:
 
     A folder further up stands for the only log below it, for the one in ``train`` if the others are of held-out data,
     or for the latest of the checkpoints of the Hugging Face Trainer.
-
-    Raises:
-        InputError: there is no log in the folder, or several.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -209,14 +196,7 @@ def event_files(path: str | Path) -> list[Path]:
 
 
 def read_events(path: str | Path) -> LogTable:
-    """Return every scalar of TensorBoard by its tag, in the order written, up to the first record that is not complete.
-
-    Args:
-        path: an event file, or a folder with some.
-
-    Raises:
-        InputError: the package tensorboard is not installed, a file cannot be read, or there are no scalars.
-    """
+    """Return every scalar of TensorBoard by its tag, in the order written, up to the first incomplete record."""
     try:
         from tensorboard.compat.proto.event_pb2 import Event
     except ImportError:
@@ -238,7 +218,7 @@ def read_events(path: str | Path) -> LogTable:
                     values.append(number)
     if not found:
         raise InputError(f"{os.fspath(path)}: an event file must hold scalars, got none")
-    return _with_steps("TensorBoard", found)
+    return LogTable.of("TensorBoard", found, has_steps=True)
 
 
 def _records(data: bytes) -> Iterator[bytes]:
@@ -288,8 +268,7 @@ def _is_mlflow(file: Path) -> bool:
 def read_mlflow(path: str | Path) -> LogTable | None:
     """Return the metrics of a run of MLflow by name; None if the path names none.
 
-    Args:
-        path: the ``metrics`` folder of the run, or the file of one metric. Each line is time, value and step.
+    It names the ``metrics`` folder of the run, or the file of one metric. Each line is time, value and step.
     """
     path = Path(path)
     files = (
@@ -303,12 +282,4 @@ def read_mlflow(path: str | Path) -> LogTable | None:
         rows = [line.split() for line in file.read_text(encoding="utf-8").splitlines()]
         kept = [row for row in rows if len(row) == 3]
         found[name] = ([int(step) for *_, step in kept], [float(value) for _, value, _ in kept])
-    return _with_steps("MLflow", found) if found else None
-
-
-def _with_steps(kind: str, found: Mapping[str, tuple[list[int], list[float]]]) -> LogTable:
-    series = {
-        name: Series(np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64))
-        for name, (steps, values) in found.items()
-    }
-    return LogTable(kind, tuple(series), lambda wanted: {name: series[name] for name in wanted}, has_steps=True)
+    return LogTable.of("MLflow", found, has_steps=True) if found else None

@@ -199,10 +199,7 @@ class TrainingLog:
 def end_of_warmup(lr: Array) -> int:
     """Return the step at which the first rise ends: ``lr`` then reaches the maximum of what precedes its first fall.
 
-    A rise in stairs, as of a warmup by epochs, is one rise.
-
-    Args:
-        lr: (n,) learning rate of every step.
+    A rise in stairs, as of a warmup by epochs, is one rise. ``lr`` is that of every step, (n,).
     """
     falls = np.flatnonzero(np.diff(lr) < 0)
     rise = lr[: falls[0] + 1] if falls.size else lr

@@ -98,15 +98,7 @@ class LossLaw:
     refused: str | None = None
 
     def __call__(self, lr: Array, steps: NDArray[np.int64]) -> Predicted:
-        """Predict the loss of a schedule.
-
-        Args:
-            lr: (T + 1,) learning rate of every step.
-            steps: (n,) steps at which to predict, each at most T.
-
-        Returns:
-            (n,) losses and their (n, 8) gradient; infinite at steps before which the rate was 0.
-        """
+        """Predict the loss at (n,) ``steps`` of a schedule, given the rate of every step, (T + 1,)."""
         parts = [
             law_and_gradient(self.parameters, exposure(lr, steps[i : i + _CHUNK], self.lr_unit, self.sum_unit))
             for i in range(0, steps.size, _CHUNK)
@@ -140,16 +132,13 @@ class LossLaw:
 
 
 def exposure(lr: Array, steps: NDArray[np.int64], lr_unit: float, sum_unit: float) -> Exposure:
-    """Summarise a schedule for the law.
+    """Summarise a schedule for the law, with at most `_BLOCKS` falls, each group of them at its mean step and rate.
 
     Args:
         lr: (T + 1,) learning rate of every step.
         steps: (n,) steps at which the law will be evaluated, each at most T.
         lr_unit: unit of learning rates.
         sum_unit: unit of their sums, in units of ``lr_unit``.
-
-    Returns:
-        The exposure, with at most `_BLOCKS` falls; a group of falls is placed at its mean step and rate.
     """
     eta = lr / lr_unit
     before = np.concatenate([[0.0], np.cumsum(eta)]) / sum_unit  # [k]: travelled before step k

@@ -106,11 +106,7 @@ def read_log(
 
 
 def open_log(path: str | Path) -> LogTable:
-    """Return a log as named columns of numbers, whatever its format.
-
-    Raises:
-        InputError: it cannot be read, or is no log.
-    """
+    """Return a log as named columns of numbers, whatever its format."""
     log = log_in(path)
     if event_files(log):
         return read_events(log)
@@ -250,9 +246,7 @@ def is_lr_name(column: str) -> bool:
 def drop_rewound_steps(series: Series, caveats: list[str]) -> Series:
     """Return the last value of each step, without what a restart went back behind, so that steps increase strictly.
 
-    Args:
-        series: in the order of the file.
-        caveats: gets a sentence for what was dropped.
+    ``caveats`` gets a sentence for what was dropped.
     """
     change = np.diff(series.step)
     back = series.step[1:][change < 0]

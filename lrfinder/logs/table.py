@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lrfinder.errors import InputError
-from lrfinder.files import excerpt
 
 _MAX_BYTES = 2**29
 """Maximum size of a log: a million rows of a dozen columns take half of it."""
@@ -60,13 +59,20 @@ class LogTable(NamedTuple):
     read: Callable[[Sequence[str]], Mapping[str, Series]]
     has_steps: bool = False
 
+    @classmethod
+    def of(cls, kind: str, columns: Mapping[str, tuple[ArrayLike, ArrayLike]], has_steps: bool = False) -> LogTable:
+        """Return a table of columns that have been read already: steps or rows, and values."""
+        series = {name: series_of(*column) for name, column in columns.items()}
+        return cls(kind, tuple(series), lambda wanted: {name: series[name] for name in wanted}, has_steps)
+
+
+def series_of(steps: ArrayLike, values: ArrayLike) -> Series:
+    """Return a series as arrays."""
+    return Series(np.asarray(steps, dtype=np.int64), np.asarray(values, dtype=np.float64))
+
 
 def check_size(file: Path) -> None:
-    """Check that a file can be read at all.
-
-    Raises:
-        InputError: it is missing, unreadable or larger than 512 MiB.
-    """
+    """Check that a file can be read at all: that it is there, and no larger than 512 MiB."""
     try:
         if file.stat().st_size > _MAX_BYTES:
             raise InputError(f"{file}: larger than {_MAX_BYTES // 2**20} MiB, which no log is")
@@ -78,13 +84,9 @@ def check_size(file: Path) -> None:
 
 @contextlib.contextmanager
 def text_lines(name: str, file: Path) -> Iterator[IO[str]]:
-    """Open a text file for reading, without a byte order mark.
-
-    Raises:
-        InputError: it cannot be read, or is no text.
-    """
+    """Open a text file for reading, without a byte order mark."""
     try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
+        with _csv_errors(name), file.open(encoding="utf-8-sig", newline="") as lines:
             yield lines
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror or error}") from None
@@ -92,8 +94,6 @@ def text_lines(name: str, file: Path) -> Iterator[IO[str]]:
         raise InputError(
             f"{name}: not a text file, expected a log (CSV, JSON, text, or an event file of TensorBoard)"
         ) from None
-    except csv.Error as error:
-        raise InputError(f"{name}: not a CSV file ({error})") from None
 
 
 def first_lines(name: str, file: Path) -> list[str]:
@@ -121,9 +121,6 @@ def read_table(path: str | Path, file: Path) -> LogTable | None:
 
     A file without a header line may have one column of numbers ("value") or two, of which the first rises ("step",
     "value"). Others are called "column 1", "column 2", ….
-
-    Args:
-        path: as the person gave it, for errors.
 
     Returns:
         The table; None if the lines are no table but text with names and numbers.
@@ -229,19 +226,14 @@ def _read(name: str, file: Path, layout: _Layout, wanted: Sequence[str]) -> dict
                     values.extend([_number(name, column, i, cells[i - before - 1]) for i in filled])
                     at.extend(filled)
             before += len(chunk)
-    return {
-        column: Series(np.frombuffer(at, dtype=np.int64), np.frombuffer(values, dtype=np.float64))
-        if at
-        else Series(np.empty(0, dtype=np.int64), np.empty(0))
-        for column, (at, values) in found.items()
-    }
+    return {column: series_of(*cells) for column, cells in found.items()}
 
 
 def _number(name: str, column: str, row: int, cell: str) -> float:
     try:
         return float(cell)
     except ValueError:
-        raise InputError(f"{name}, row {row}: {column} must be a number, got {excerpt(cell)}") from None
+        raise InputError(f"{name}, row {row}: {column} must be a number, got {cell!r:.60}") from None
 
 
 def _is_number(cell: str) -> bool:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from lrfinder.files import number_from_json, number_to_json
+from lrfinder.files import number_to_json, read_any_number
 
 BLOCKS = 384
 """Most blocks; when they are full, neighbours are joined."""
@@ -62,11 +62,7 @@ class Blocks:
 
     @torch.inference_mode(False)  # tensors made in inference mode could not be written to out of it
     def __init__(self, shape: tuple[int, ...] = ()) -> None:
-        """Start with nothing.
-
-        Args:
-            shape: of a value; () for one loss, (r,) for those of r runs that are followed side by side.
-        """
+        """Start with nothing; a value has this shape, () for one loss, (r,) for those of r runs side by side."""
         self.steps = 0
         self._shape = shape
         self._groups = 0  # in a block; 0 while values are kept as they are
@@ -76,11 +72,7 @@ class Blocks:
         self._table = torch.zeros(*shape, BLOCKS, 2, dtype=torch.float64)
 
     def add(self, value: Tensor | float) -> None:
-        """Take one more value.
-
-        Args:
-            value: of the shape given, or a number. It is copied.
-        """
+        """Take one more value of the shape given, or a number; it is copied."""
         if isinstance(value, Tensor) and value.device != self._values.device:  # the first, or one after a checkpoint
             self._move(value.device)
         slot = self._values.select(-1, self._held)
@@ -95,11 +87,7 @@ class Blocks:
             self._condense()
 
     def extend(self, values: Tensor) -> None:
-        """Take many values of one run, as `add` does one by one; where no blocks are joined, whole groups together.
-
-        Args:
-            values: (n,).
-        """
+        """Take many values of one run, (n,), as `add` does; where no blocks are joined, whole groups together."""
         while len(values):
             groups = min(len(values) // GROUP, BLOCKS * self._groups - self.steps // GROUP - 1)
             if self.steps % GROUP or groups < 1:
@@ -175,7 +163,7 @@ class Blocks:
         self.steps, self._groups = int(state["steps"]), int(state["groups"])
         self._held = self.steps % GROUP if self._groups else self.steps
         for held, name in ((self._values, "values"), (self._table, "table")):
-            numbers = torch.tensor([number_from_json(number) for number in state[name]], dtype=torch.float64)
+            numbers = torch.tensor([read_any_number(number) for number in state[name]], dtype=torch.float64)
             held.copy_(numbers.reshape(held.shape))
 
 

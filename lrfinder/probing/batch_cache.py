@@ -139,7 +139,7 @@ class ProbeBatches(NamedTuple):
 
 
 def spread(loader: Any, count: int = HELD_OUT, most: float = math.inf) -> Iterator[Any]:
-    """Every k-th batch of an epoch, k up to 8, so that ``count`` of its first ``most`` are spread over it."""
+    """Every k-th batch of an epoch, k up to 8, so that ``count`` of its first ``most`` cover it: data may be sorted."""
     size = min(length(loader) or 0, most)
     every = min(max(int(size) // count, 1), _MAX_STRIDE)
     last = every * count if math.isinf(most) else int(min(most, every * count))

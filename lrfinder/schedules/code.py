@@ -8,7 +8,7 @@ import re
 import textwrap
 from collections.abc import Callable, Sequence
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lrfinder.schedules.policy import Policy
 
@@ -33,13 +33,10 @@ def write_code(policy: Policy, lrs: Sequence[float], optimizer: str | None = Non
     follows_metric = policy.shape.follows_metric
     body = _follow_metric(policy) if follows_metric else _FOLLOW_STEPS
     imports, definitions = ([], []) if follows_metric else _multiplier(policy)
-    blocks = [
-        *definitions,
-        "\n".join(["def configure_optimizers(self):", *_indent([*_optimizer(lrs, optimizer), *body])]),
-    ]
     head = [f"# {title}"] if title else []
     head += [*imports, ""] if imports else []
-    return "\n\n\n".join(["\n".join([*head, "import torch"]), *blocks]) + "\n"
+    method = _function("configure_optimizers(self)", [*_optimizer(lrs, optimizer), *body])
+    return "\n\n\n".join(["\n".join([*head, "import torch"]), *definitions, method]) + "\n"
 
 
 _TORCH_OPTIMIZER = re.compile(r"(torch\.optim\.\w+)\(((?:\w+=[-+.\w]+(?:, )?|\w+=\((?:[-+.\w]+(?:, )?)+\)(?:, )?)*)\)")
@@ -77,18 +74,15 @@ def parse_optimizer(text: object) -> tuple[str, dict[str, Any]] | None:
     if known is None:
         return None
     try:
-        call = ast.parse(known[0], mode="eval").body
-        return known[1], {
-            str(argument.arg): ast.literal_eval(argument.value) for argument in getattr(call, "keywords", ())
-        }
+        call = cast(ast.Call, ast.parse(known[0], mode="eval").body)
+        return known[1], {one.arg: ast.literal_eval(one.value) for one in call.keywords if one.arg is not None}
     except (ValueError, SyntaxError):  # inf, a name
         return None
 
 
 def _optimizer(lrs: Sequence[float], optimizer: object) -> list[str]:
-    known = (
-        _TORCH_OPTIMIZER.fullmatch(optimizer) if isinstance(optimizer, str) else None
-    )  # a text from a file could be anything
+    # A text from a file could be anything.
+    known = _TORCH_OPTIMIZER.fullmatch(optimizer) if isinstance(optimizer, str) else None
     if len(lrs) == 1 and known is not None:
         more = f", {known[2]}" if known[2] else ""
         return [f"optimizer = {known[1]}(self.parameters(), lr={lrs[0]!r}{more})"]
@@ -131,7 +125,7 @@ def _multiplier(policy: Policy) -> tuple[list[str], list[str]]:
         n, arguments = total - warmup, _arguments(policy)
         step = f"step - {warmup}" if warmup else "step"
         lines.append(f"return {decay.__name__}(min({step}, {n}), {n}{', ' if arguments else ''}{arguments})")
-    return imports, [*definitions.values(), "\n".join(["def multiplier(step):", *_indent(lines)])]
+    return imports, [*definitions.values(), _function("multiplier(step)", lines)]
 
 
 def _define(function: Callable[..., float], imports: list[str], definitions: dict[str, str]) -> None:
@@ -153,5 +147,5 @@ def _arguments(policy: Policy) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in policy.params.items())
 
 
-def _indent(lines: Sequence[str]) -> list[str]:
-    return [f"    {line}" for line in lines]
+def _function(head: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"def {head}:", *(f"    {line}" for line in lines)])

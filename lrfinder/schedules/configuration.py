@@ -232,12 +232,7 @@ def _child(obj: Any, key: Any) -> Any:
 
 
 def scale_values(schedulers: Sequence[Any], path: Path, factor: float, exact: Mapping[float, float]) -> None:
-    """Multiply the numbers at a path.
-
-    Args:
-        path: as `own_values` yields it.
-        exact: products that are known without rounding, by number.
-    """
+    """Multiply the numbers at a path; ``exact`` holds products that are known without rounding, by number."""
 
     def scaled(value: Any) -> Any:
         if isinstance(value, (list, tuple)):

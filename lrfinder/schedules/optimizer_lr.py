@@ -23,10 +23,9 @@ _OF_SCHEDULERS = ("initial_lr", "max_lr", "min_lr", "swa_lr", "max_momentum", "b
 def scheduled(
     optimizer: Optimizer, policy: Policy, peaks: Sequence[float], mode: str = "min", position: int = 0
 ) -> LRScheduler:
-    """Return a scheduler that drives ``optimizer``, whatever drove it before.
+    """Return a scheduler that drives ``optimizer`` along the policy, whatever drove it before.
 
     Args:
-        optimizer: its param groups lose what other schedulers left in them.
         peaks: learning rate of every param group at a multiplier of 1, in order.
         mode: "min" or "max", of the metric that "plateau" follows.
         position: step of the policy to begin at.
@@ -131,15 +130,11 @@ def apply_lr(
     in the schedulers, children included. Absolute floors (``eta_min``, ``min_lrs``) stay.
 
     Args:
-        lr: the new learning rate, > 0.
         schedulers: those that drive the optimizers, if they exist already. A cyclic one's ``max_lr`` becomes the peak.
         reference: the rate that becomes ``lr``; by default the optimizers' own, see `reference_lr`.
 
     Returns:
         The new configured learning rate of every param group.
-
-    Raises:
-        InputError: ``lr`` is not positive and finite, or no group has a positive learning rate.
     """
     if not (math.isfinite(lr) and lr > 0):
         raise InputError(f"lr must be positive and finite, got lr = {lr:g}")
@@ -157,21 +152,15 @@ def apply_lr(
 
 
 def _with_children(schedulers: Iterable[Any]) -> Iterator[Any]:
+    """Yield the schedulers, each followed by those that it drives."""
     for scheduler in schedulers:
         yield scheduler
-        for held in _children(scheduler).values():
-            yield from _with_children(held)
-
-
-def _children(scheduler: Any) -> dict[str, list[Any]]:
-    """Return the schedulers that a scheduler drives, by the name of the attribute that holds them."""
-    found = {}
-    for name, value in vars(scheduler).items():
-        items = value if isinstance(value, (list, tuple)) else [value]
-        held = [item for item in items if hasattr(item, "optimizer") and hasattr(item, "step")]
-        if held and name != "optimizer":
-            found[name] = held
-    return found
+        for name, value in vars(scheduler).items():
+            items = value if isinstance(value, (list, tuple)) else [value]
+            if name != "optimizer":
+                yield from _with_children(
+                    item for item in items if hasattr(item, "optimizer") and hasattr(item, "step")
+                )
 
 
 def _places(optimizers: Iterable[Optimizer], schedulers: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
