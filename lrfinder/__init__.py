@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from lrfinder.answer.choose import suggest as suggest
     from lrfinder.answer.comparison import Comparison as Comparison
     from lrfinder.answer.comparison import compare as compare
-    from lrfinder.answer.reason import Reason as Reason
     from lrfinder.answer.suggestion import Suggestion as Suggestion
+    from lrfinder.answer.suggestion_text import Reason as Reason
     from lrfinder.cli.config_read import load_config as load_config
     from lrfinder.cli.config_write import write_config as write_config
     from lrfinder.errors import InputError as InputError
@@ -58,8 +58,8 @@ _PUBLIC = {
     "advice.rescale": ("Rescaled",),
     "answer.choose": ("suggest",),
     "answer.comparison": ("Comparison", "compare"),
-    "answer.reason": ("Reason",),
     "answer.suggestion": ("Suggestion",),
+    "answer.suggestion_text": ("Reason",),
     "cli.config_read": ("load_config",),
     "cli.config_write": ("write_config",),
     "errors": ("InputError", "LRFinderError", "TargetError", "UnsupportedError"),

@@ -67,14 +67,7 @@ class NoiseScale:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the estimate as JSON-ready data."""
-        return {
-            "value": number_to_json(self.value),
-            "low": number_to_json(self.low),
-            "high": number_to_json(self.high),
-            "batch_size": self.batch_size,
-            "batches": self.batches,
-            "source": self.source,
-        }
+        return {**vars(self), **{name: number_to_json(getattr(self, name)) for name in ("value", "low", "high")}}
 
 
 def estimate_noise_scale(squares: ArrayLike, products: ArrayLike, batch_size: int) -> NoiseScale:
@@ -126,10 +119,7 @@ def estimate_noise_scale(squares: ArrayLike, products: ArrayLike, batch_size: in
 def _signal_to_noise(total: float, mean_square: float, count: int) -> float:
     """Return the estimate of ``|G|**2`` over that of the variance of a batch gradient; inf without noise.
 
-    Args:
-        total: sum of the squared norms.
-        mean_square: squared norm of the mean gradient.
-        count: number of batches.
+    ``total`` is the sum of the squared norms, ``mean_square`` the squared norm of the mean gradient.
     """
     variance = (total - count * mean_square) / (count - 1)
     return (mean_square - variance / count) / variance if variance > 1e-12 * mean_square else math.inf

@@ -182,8 +182,8 @@ def rescale(
 ) -> Rescaled:
     """Return the best peak rate after a change; `lrfinder.Suggestion.rescale` documents the arguments.
 
-    A change of length alone moves the rate as `lrfinder.evidence.valley.ValleyFit.belief` says: on average not at all,
-    down where the model goes over few data again and again.
+    A change of length alone moves the rate as `ValleyFit.belief` says: on average not at all, down where the model
+    goes over few data again and again.
     """
     sizes, horizon = _sizes(batch_size, devices, answer.batch_size), checked_horizon(steps)
     if sizes is None and horizon is None:

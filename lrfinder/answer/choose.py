@@ -8,19 +8,24 @@ import math
 import platform
 from typing import Any
 
+import numpy as np
+
 from lrfinder.answer.ranking import rank, warmup_steps
-from lrfinder.answer.reason import refusal
 from lrfinder.answer.suggestion import Suggestion
+from lrfinder.answer.suggestion_text import Reason
 from lrfinder.errors import checked_horizon
 from lrfinder.evidence.curve import Curve
-from lrfinder.evidence.probe import Evidence
-from lrfinder.evidence.range_fit import CLEAR, RangeFit
+from lrfinder.evidence.probe import Evidence, Outcome, standard_error
+from lrfinder.evidence.range_fit import CLEAR, FAINT, RangeFit
 from lrfinder.evidence.range_test import blown_up, last_step
 from lrfinder.evidence.valley import ValleyFit, fit_valley, memorises
 from lrfinder.schedules.policy import Policy
 
 FAR = 20.0
 """Warn if the horizon exceeds the probes by more than this factor."""
+
+_SIGMAS = 3.0
+"""Minimum size of a loss difference, in standard errors, to count as real."""
 
 _WEAK = 100.0
 """Ratio of the ends of an interval from which on the answer says how to narrow it."""
@@ -89,6 +94,39 @@ def choose(evidence: Evidence, *, steps: int | None = None) -> Suggestion:
         cost_of_error=costs,
         alternatives=() if horizon is None else rank(policy, horizon, lr),
     )
+
+
+def refusal(evidence: Evidence) -> Reason | None:
+    """Return why these measurements have no answer; None if they have one, however weak.
+
+    Probes that lowered what they are judged by have an answer, and so has a range test that shows a descent of the same
+    loss. Without either training did nothing, did harm at every learning rate, or blew up at every one.
+    """
+    fit = evidence.range_fit
+    if fit is None:
+        return Reason.DIVERGED  # within the first ten steps
+    descends = fit.evidence >= (CLEAR if evidence.probed else FAINT)
+    if not evidence.probed:
+        if descends:
+            return None
+        return Reason.RISING if fit.evidence_of_rise >= CLEAR or fit.diverged else Reason.FLAT
+    untrained = evidence.untrained
+    gains = [_gain(outcome, untrained) for outcome in evidence.outcomes if not outcome.diverged]
+    if (descends and evidence.comparable) or max(gains, default=-math.inf) > _SIGMAS:
+        return None
+    if not gains:
+        return Reason.DIVERGED
+    return Reason.RISING if min(gains) < -_SIGMAS else Reason.FLAT
+
+
+def _gain(outcome: Outcome, untrained: Outcome) -> float:
+    """Return by how many standard errors training lowered the loss, paired batch by batch."""
+    fall = untrained.loss - outcome.loss
+    mean = float(fall.mean())
+    rounding = 1e-6 * max(float(np.abs(untrained.loss).max()), 1e-300)
+    if abs(mean) <= rounding:
+        return 0.0
+    return mean / max(standard_error(fall) or 0.0, rounding)
 
 
 def default_policy(steps: int | None) -> Policy:

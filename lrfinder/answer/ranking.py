@@ -96,11 +96,7 @@ def _bound(policy: Policy) -> tuple[ConvexBound, float]:
 
 
 def features(policy: Policy, steps: int) -> Features:
-    """Return the features of a policy.
-
-    Args:
-        steps: optimizer steps of the training, for a policy without a total.
-    """
+    """Return the features of a policy; ``steps`` is the length of the training, for a policy without a total."""
     total = policy.total_steps or steps
     count = min(total, _MAX_STEPS)
     warmup = min(round(policy.warmup_steps / total * count), count - 1)
@@ -114,8 +110,7 @@ def features(policy: Policy, steps: int) -> Features:
 def octaves_to_own_best(multipliers: ArrayLike, steps: int) -> float:
     """Return the octaves from the best peak rate of linear decay to that of another schedule over the same steps.
 
-    Args:
-        multipliers: (k,) >= 0, shares of the peak rate, evenly spaced over the training.
+    ``multipliers`` are shares of the peak rate, (k,) >= 0, evenly spaced over the training.
     """
     count = min(steps, _MAX_STEPS)
     values = np.asarray(multipliers, dtype=np.float64)
@@ -124,11 +119,7 @@ def octaves_to_own_best(multipliers: ArrayLike, steps: int) -> float:
 
 
 def named_policy(name: str, alternatives: Sequence[Alternative], own: Policy, steps: int | None) -> Policy:
-    """Return the policy that a person asks for by its name.
-
-    Args:
-        alternatives: the policies considered; one of this name is taken as it stands.
-        own: the policy suggested; another takes the same steps of warmup.
+    """Return the policy of this name: the alternative that has it, else one with the same steps of warmup as ``own``.
 
     Raises:
         InputError: there is no such policy, or it needs ``steps`` and there are none.
@@ -142,12 +133,7 @@ def named_policy(name: str, alternatives: Sequence[Alternative], own: Policy, st
 
 
 def peak_for(policy: Policy, alternatives: Sequence[Alternative], lr: float) -> float:
-    """Return the best peak learning rate of a policy, as far as it is known.
-
-    Args:
-        alternatives: the policies considered; the peak is that of the same policy, else of the first of its name.
-        lr: peak of the policy suggested, which any other policy gets too.
-    """
+    """Return the peak of the same policy among the alternatives, else of the first of its name, else ``lr``."""
     namesakes = [alternative for alternative in alternatives if alternative.policy.name == policy.name]
     namesakes.sort(key=lambda alternative: alternative.policy != policy)
     return namesakes[0].lr_at(policy.warmup_steps > 0) if namesakes else lr
@@ -156,14 +142,11 @@ def peak_for(policy: Policy, alternatives: Sequence[Alternative], lr: float) -> 
 def peak_for_schedule(
     rates: NDArray[np.float64], alternatives: Sequence[Alternative], lr: float, steps: int | None
 ) -> float:
-    """Return the best peak learning rate of any schedule, moved there from that of "linear" by the convex bound.
+    """Return the best peak of any schedule, moved there from that of "linear" by the convex bound.
 
     Args:
         rates: (k,) learning rates >= 0 in any unit, evenly spaced over the training.
         lr: peak of the policy suggested, which stands if "linear" was not considered.
-
-    Raises:
-        InputError: this is no schedule, see `ConvexBound.of`.
     """
     octaves = octaves_to_own_best(rates / max(rates.max(initial=0.0), 1e-300), steps or 1000)
     linear = next((one for one in alternatives if one.policy.name == "linear"), None)

@@ -14,9 +14,8 @@ import numpy as np
 from lrfinder.advice.gradients import NoiseScale
 from lrfinder.advice.rescale import Answer, Rescaled, family_of, rescale
 from lrfinder.answer.ranking import Alternative, named_policy, peak_for, peak_for_schedule
-from lrfinder.answer.reason import Reason
 from lrfinder.answer.suggestion_document import read_document, write_document
-from lrfinder.answer.suggestion_text import headline_of, lines_of, repr_of
+from lrfinder.answer.suggestion_text import Reason, headline_of, lines_of, repr_of
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import Curve
 from lrfinder.evidence.probe import Evidence, Outcome

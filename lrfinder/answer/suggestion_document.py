@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lrfinder.answer.ranking import Alternative
-from lrfinder.answer.reason import Reason
+from lrfinder.answer.suggestion_text import Reason
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import Curve
 from lrfinder.evidence.probe import Evidence, Outcome
@@ -60,15 +60,7 @@ def _gains(chosen: Alternative | None) -> dict[str, float | None]:
 
 
 def read_document(data: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the fields of the `Suggestion` that a document holds, with the evidence put together.
-
-    Args:
-        data: what `Suggestion.to_dict` returned, or the JSON of it.
-        name: what error texts call the document.
-
-    Raises:
-        InputError: another schema version, or a missing or malformed field; the text begins with ``name``.
-    """
+    """Return the fields of the `Suggestion` that a document holds, its evidence put together; errors name it."""
     try:
         version = read_object(data).get("schema_version")
         if version != SCHEMA_VERSION:

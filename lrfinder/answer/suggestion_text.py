@@ -1,9 +1,49 @@
-"""A `Suggestion` in words: one line, the lines of an answer, and what `repr` shows. The record imports this module."""
+"""The words of an answer: why there is none (`Reason`), and how a `Suggestion`, which imports this module, reads."""
 
 from __future__ import annotations
 
 import math
+from enum import Enum
 from typing import Any
+
+
+class Reason(Enum):
+    """Why there is no suggestion, and what to do about it.
+
+    Attributes:
+        why: what the measurement showed, one sentence.
+        remedy: what to do, one sentence.
+        value: both joined: the text shown, and the text in JSON.
+    """
+
+    why: str
+    remedy: str
+
+    def __new__(cls, why: str, remedy: str) -> Reason:
+        """Make a member whose value is its whole text."""
+        member = object.__new__(cls)
+        member._value_, member.why, member.remedy = f"{why} {remedy}", why, remedy
+        return member
+
+    @classmethod
+    def of_text(cls, text: str) -> Reason | None:
+        """Return the reason whose first sentence begins the text, since what to do may be worded anew; None if none."""
+        return next((reason for reason in cls if text.startswith(reason.why)), None)
+
+    FLAT = (
+        "The loss did not change with the learning rate by more than its noise.",
+        "Give more steps to spend (budget=80 or more has probes), larger batches or a higher max_lr, and check that"
+        " the optimizer holds the parameters that the loss depends on.",
+    )
+    RISING = (
+        "The loss rose without having fallen first.",
+        "Give more steps to spend (budget=80 or more has probes) or lower min_lr, and check the sign of the loss; a"
+        " model that is trained already may have nothing left to gain.",
+    )
+    DIVERGED = (
+        "Training blew up at every learning rate tried.",
+        "Lower min_lr, check that the untrained loss is finite, and scale the inputs.",
+    )
 
 
 def headline_of(suggestion: Any) -> str:
@@ -26,12 +66,7 @@ def doubt_of(suggestion: Any) -> str:
 
 
 def log_line_of(suggestion: Any, schedule: str) -> str:
-    """Return the answer as a callback logs it: rate, interval, schedule, how sure, what was spent, where to read on.
-
-    Args:
-        suggestion: one that was not refused.
-        schedule: what became of the schedule of the training.
-    """
+    """Return the answer as a callback logs it, with what became of the schedule; not of a refusal."""
     more = "details: print(finder.suggestion.details())"
     return (
         f"{headline_of(suggestion)}; {schedule}. How sure: {_how_sure(suggestion)}. Spent {_spent(suggestion)}; {more}"
@@ -49,11 +84,7 @@ def repr_of(suggestion: Any) -> str:
 
 
 def lines_of(suggestion: Any, verbose: bool = False) -> list[tuple[str, str]]:
-    """Return the answer as (label, text) pairs: what every rendering of it shows.
-
-    Args:
-        verbose: whether to add what being off costs, what was run, and the text of every caveat.
-    """
+    """Return the answer as (label, text) pairs; if verbose, with what being off costs, what was run and each caveat."""
     rows = []
     if suggestion.lr is None:
         rows.append(("Refused", suggestion.reason.value if suggestion.reason else ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import inspect
 import json
 import types
@@ -36,6 +37,17 @@ DEFAULTS: dict[str, Any] = {
     "mode": "min",
     "report": "lrfinder-report.html",
 }
+
+
+def _whole(least: int, most: int, text: str) -> int:
+    if not (text.strip().isdecimal() and least <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most:,}, got {text:.60}")
+    return int(text)
+
+
+count, steps = functools.partial(_whole, 1, MOST_STEPS), functools.partial(_whole, 0, MOST_STEPS)
+
+seed = functools.partial(_whole, 0, 2**64 - 1)  # what torch takes
 
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
@@ -142,27 +154,6 @@ def _add_answer(group: argparse._ArgumentGroup) -> None:
 def _file(action: argparse.Action) -> None:
     """Let shells complete the names of files; shtab reads this attribute."""
     action.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # type: ignore[attr-defined]  # argparse has no field for it
-
-
-def count(text: str) -> int:
-    """Read a number of at least one."""
-    return _whole(text, 1)
-
-
-def steps(text: str) -> int:
-    """Read a number of at least zero."""
-    return _whole(text, 0)
-
-
-def seed(text: str) -> int:
-    """Read a seed."""
-    return _whole(text, 0, 2**64 - 1)  # what torch takes
-
-
-def _whole(text: str, least: int, most: int = MOST_STEPS) -> int:
-    if not (text.strip().isdecimal() and least <= int(text) <= most):
-        raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most:,}, got {text:.60}")
-    return int(text)
 
 
 def with_requested_policy(suggestion: Suggestion, options: SearchOptions) -> Suggestion:

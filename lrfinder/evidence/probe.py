@@ -101,11 +101,7 @@ class Outcome:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Outcome:
-        """Rebuild an outcome from `to_dict`.
-
-        Raises:
-            InputError: a field is missing or malformed.
-        """
+        """Rebuild an outcome from `to_dict`."""
         fields = read_record(data, _READERS, {"warmup": 0})
         probe = Probe(*(fields[name] for name in ("lr", "steps", "anneal", "stage", "warmup")))
         if (probe.lr > 0) != (probe.steps > 0) or (probe.steps == 0) != (probe.stage is Stage.UNTRAINED):
@@ -125,10 +121,8 @@ def without_failures(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Return outcomes without the held-out batches whose loss is not finite, all without the same ones.
 
     A batch is left out if it fails in one of them together with at most a tenth of the batches, or alone of three. An
-    outcome with more failures blew up, and so does one whose failures would leave out more than that in all.
-
-    Args:
-        outcomes: of one search, the untrained model first, whose failures come first.
+    outcome with more failures blew up, and so does one whose failures would leave out more than that in all. The
+    untrained model comes first, and so do its failures.
     """
     count = max((outcome.loss.size for outcome in outcomes), default=0)
     most = max(count // 10, 1) if count >= 3 else 0

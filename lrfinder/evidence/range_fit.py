@@ -162,13 +162,9 @@ _SMOOTHED = 7
 def expected_place(curve: Curve, fit: RangeFit | None) -> float:
     """Return log2 of the learning rate at which a range test puts the best rate of a whole training.
 
-    It lies an octave below the lowest place of the moving average; where the curve shows no descent, below the place
-    five octaves below its end. The lowest place of the raw curve tells more than that of the fitted shape, which a
-    blow-up out of the range test's own speed pulls upwards.
-
-    Args:
-        curve: a range test.
-        fit: its fit; None if there is none.
+    It lies an octave below the lowest place of the moving average; where the curve shows no descent (or there is no
+    fit), below the place five octaves below its end. The lowest place of the raw curve tells more than that of the
+    fitted shape, which a blow-up out of the range test's own speed pulls upwards.
     """
     lr, loss, _ = usable(curve)
     if fit is None or fit.evidence < FAINT:

@@ -16,10 +16,7 @@ PARAMETERS = ("level", "drop", "descent", "descent_width", "rise", "rise_width")
 def shape_at(x: Array, parameters: Array, unit: float) -> Array:
     """Return ``level - drop * S((x - descent) / descent_width) + unit * exp((x - rise) / rise_width)``, logistic ``S``.
 
-    Args:
-        x: (n,) or a number.
-        parameters: (6,) in the order of `PARAMETERS`.
-        unit: what the rise adds at its place.
+    The parameters, (6,), are in the order of `PARAMETERS`; ``unit`` is what the rise adds at its place.
     """
     _, fallen, _, growth = _parts(x, parameters)
     return np.asarray(parameters[0] - parameters[1] * fallen + unit * growth)

@@ -176,13 +176,7 @@ def fall_by_memorising(horizon: int, steps: int, epoch_steps: float | None, step
     """Return the octaves by which the best rate falls because a training goes over few examples again and again.
 
     Below the best rate the held-out loss depends on ``lr * steps`` alone. Where memorising ends the training, the best
-    rate therefore halves with every doubling of the passes.
-
-    Args:
-        horizon: optimizer steps of the training.
-        steps: optimizer steps of the probes.
-        epoch_steps: optimizer steps per pass over the data; None where unknown.
-        step_examples: examples of an optimizer step; None where unknown.
+    rate therefore halves with every doubling of the passes; ``steps`` are those of the probes.
     """
     if epoch_steps is None:
         return 0.0
@@ -268,10 +262,6 @@ def scores(rung: Sequence[Outcome], evidence: Evidence) -> tuple[Array, Array]:
     That is the mean held-out loss. Where the probes saw every batch once, the training losses of their last fifth are
     held-out losses, too, of nearly the final state: then it is the mean of both, which halves the noise. Errors are
     paired batch by batch, since all probes see the same.
-
-    Args:
-        rung: probes of one length that did not blow up.
-        evidence: what they belong to.
     """
     steps = rung[0].probe.steps
     fresh = evidence.comparable and evidence.epoch_steps is not None and steps <= evidence.epoch_steps

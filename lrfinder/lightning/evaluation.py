@@ -53,11 +53,7 @@ class Judge:
             self._loaders_as_before.restore()
 
     def validation(self) -> Iterable[Any] | None:
-        """Return validation batches, as (batch, batch_idx, dataloader_idx); None where the fit has none.
-
-        Raises:
-            InputError: the metric is to be of a validation loader that there is not.
-        """
+        """Return validation batches, as (batch, batch_idx, dataloader_idx); None where the fit has none."""
         trainer = self._trainer
         if not trainer.enable_validation:
             return None

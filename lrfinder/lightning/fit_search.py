@@ -58,18 +58,13 @@ class FitSearch:
         exact: bool = True,
         rehearse: bool = False,
     ) -> FitSearch:
-        """Prepare a search.
+        """Prepare a search with the trainer inside ``fit``, before its first step or a later epoch.
 
         Args:
-            trainer: inside ``fit``, at `on_train_start`, or at the `on_train_epoch_start` of a later epoch.
             options: what to do; the length of the training is that of the trainer.
             attribute: where the module keeps its learning rate, if it is neither ``lr`` nor ``learning_rate``.
             exact: whether data that cannot be rewound are refused.
             rehearse: whether to check now that training will follow a rate that is written.
-
-        Raises:
-            InputError: nothing can be probed, or what was asked for is not possible here.
-            UnsupportedError: the set-up cannot be probed exactly, or training would not follow a rate that is written.
         """
         check_supported(trainer, exact)
         ahead = rates_ahead(trainer)
@@ -103,18 +98,7 @@ class FitSearch:
     def suggest(
         self, progress: Progress | None = None, journal: Journal | None = None
     ) -> tuple[Suggestion, Policy | None]:
-        """Search, put everything back, and write nothing anywhere but in the journal.
-
-        Args:
-            progress: called after each step with (done, planned).
-            journal: records the results, and gives back those of an earlier, killed search.
-
-        Returns:
-            The suggestion for the schedule that training will follow, and the policy to install, None for none.
-
-        Raises:
-            InputError: nothing can be probed.
-        """
+        """Search, put everything back, and write nothing; return the suggestion, and the policy to install, if any."""
         trainee = self.trainee
         evidence = search(trainee, self.options, progress, journal)
         suggestion = choose(evidence, steps=self.options.steps)

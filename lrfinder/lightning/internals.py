@@ -151,16 +151,7 @@ def schedulers_of(trainer: Any) -> list[Any]:
 
 
 def check_supported(trainer: Any, exact: bool = True) -> None:
-    """Refuse, before anything is touched, what cannot be probed exactly.
-
-    Args:
-        trainer: inside ``fit``, with its loaders set up.
-        exact: whether to refuse a loader that can be iterated only once.
-
-    Raises:
-        UnsupportedError: with what was found and what to do.
-        InputError: no optimizer with a learning rate, or no parameter that requires grad.
-    """
+    """Refuse, before anything is touched, what cannot be probed exactly in this ``fit``."""
     _check_strategy(trainer.strategy)
     fetcher = type(trainer.fit_loop._data_fetcher).__name__
     if fetcher == "_DataLoaderIterDataFetcher":

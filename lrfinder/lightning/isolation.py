@@ -24,9 +24,6 @@ from lrfinder.snapshot.snapshot import Snapshot
 def snapshot_of(trainer: Any, exact: bool) -> Snapshot:
     """Record everything that a step, a hook or a write-back may change.
 
-    Args:
-        trainer: inside ``fit``, with its loaders set up.
-
     Raises:
         UnsupportedError: something that a step uses, or the data, cannot be rewound.
     """

@@ -78,11 +78,8 @@ def rates_ahead(trainer: Any, limit: int = _LIMIT, in_epoch: bool = False) -> Ra
     """Step the schedulers ahead as the trainer will, read the rates, and put everything back.
 
     The module's `lr_scheduler_step` is called as in training, with the trainer's step and epoch counters at their
-    values of then. A scheduler that follows a metric is taken to stay where it is.
-
-    Args:
-        limit: maximum number of rows after the first.
-        in_epoch: whether an epoch is under way; otherwise one is about to begin.
+    values of then. A scheduler that follows a metric is taken to stay where it is. There are at most ``limit`` rows
+    after the first.
     """
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
     configs = list(trainer.lr_scheduler_configs)

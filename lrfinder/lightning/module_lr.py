@@ -28,17 +28,10 @@ def numbers_of_lr(
 ) -> list[Path]:
     """Return where the module keeps its learning rate, deepest first; empty if there is no such number.
 
-    These are the numbers under a name that is given, else those called ``lr`` or ``learning_rate``, else such numbers
-    in nested configurations, else the numbers called ``max_lr``, ``init_lr`` and the like that the schedule takes
-    values from. If several are called alike, those that a param group is at are preferred.
-
-    Args:
-        attribute: the name of an attribute or hyperparameter, with dots for nested ones.
-        configured: the learning rates that the optimizers were configured with.
-        course: the learning rates that the schedule gives.
-
-    Raises:
-        InputError: the name was given and the module has no number under it, or one that cannot be set.
+    These are the numbers under a name that is given (``attribute``, with dots for nested ones), else those called
+    ``lr`` or ``learning_rate``, else such numbers in nested configurations, else the numbers called ``max_lr``,
+    ``init_lr`` and the like that the schedule takes values from. If several are called alike, those that a param group
+    is at are preferred: ``configured`` are the rates of the groups, ``course`` those that the schedule gives.
     """
     if attribute is not None:
         names = tuple(attribute.split("."))

@@ -65,11 +65,7 @@ class TrainerProcesses:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Raise in every process what is raised in one of them within the block; nothing in it may wait for others.
-
-        Raises:
-            LRFinderError: the block failed in another process only.
-        """
+        """Raise in every process what is raised in one of them within the block; nothing in it may wait for others."""
         error: Exception | None = None
         try:
             yield

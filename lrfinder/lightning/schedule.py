@@ -67,11 +67,7 @@ class InstalledSchedule:
 
 
 def check_plateau_metric(policy: PolicyRequest, monitor: str | None) -> None:
-    """Check that "plateau", if it is to be installed, has a metric to follow and no warmup.
-
-    Raises:
-        InputError: there is no metric, or the policy warms up.
-    """
+    """Check that "plateau", if it is to be installed, has a metric to follow and no warmup."""
     if (policy.name if isinstance(policy, Policy) else policy) != "plateau":
         return
     if monitor is None:
@@ -90,9 +86,6 @@ def resolve_policy(request: PolicyRequest, trainer: Any, horizon: int | None, co
     Args:
         horizon: optimizer steps that the trainer will take; None if unknown.
         constant: whether the schedulers of the module will never change a rate, so that they count as none.
-
-    Raises:
-        InputError: what was asked for cannot be installed here.
     """
     by_hand = not trainer.lightning_module.automatic_optimization
     growing = any(hasattr(callback, "unfreeze_and_add_param_group") for callback in trainer.callbacks)
@@ -127,9 +120,6 @@ def plan_schedule(
     """Return the suggestion for the schedule that training will follow, and the policy to install, None for none.
 
     A schedule that is kept has a best peak of its own too.
-
-    Args:
-        resolved: as `resolve_policy` returns it.
     """
     own = schedulers_of(trainee.trainer)
     if suggestion.lr is None:
@@ -163,12 +153,7 @@ def describe_schedule_change(
     own: Sequence[Any],
     before: InstalledSchedule | None,
 ) -> str:
-    """Return a clause that says what becomes of the schedule.
-
-    Args:
-        resolved: as `resolve_policy` returns it.
-        before: the schedule that we installed earlier in this training, if any.
-    """
+    """Return a clause on what becomes of the schedule, also of the one that we installed ``before``."""
     names = ", ".join(type(scheduler).__name__ for scheduler in own)
     if policy is not None:
         return f"installed {policy.name}: {policy.text}" + (f", in place of the module's {names}" if own else "")
@@ -198,11 +183,7 @@ def install(trainer: Any, installed: InstalledSchedule, step: int) -> None:
 
 
 def check_installed(trainer: Any, installed: InstalledSchedule, in_epoch: bool = False) -> None:
-    """Check that training will follow a schedule that has been installed.
-
-    Args:
-        installed: the schedule, which begins now.
-        in_epoch: whether an epoch is under way.
+    """Check that training will follow a schedule that has been installed and begins now.
 
     Raises:
         UnsupportedError: training would not follow it; the caller puts the schedulers back.
@@ -221,9 +202,6 @@ def check_installed(trainer: Any, installed: InstalledSchedule, in_epoch: bool =
 
 def anneal_rates(trainer: Any) -> InstalledSchedule | None:
     """Install a schedule that lowers the rates linearly to zero over the remaining steps; None if there are none.
-
-    Args:
-        trainer: within an epoch, after a step; with one optimizer, and an end that is known.
 
     Raises:
         UnsupportedError: training would not follow the schedule; nothing has been changed.
@@ -246,11 +224,7 @@ def anneal_rates(trainer: Any) -> InstalledSchedule | None:
 
 
 def check_annealing(trainer: Any) -> None:
-    """Check that the rates could be annealed.
-
-    Raises:
-        InputError: the end of training is unknown, or there is no single optimizer that Lightning steps.
-    """
+    """Check that there is one optimizer that Lightning steps, and a known end, so that the rates can be annealed."""
     rule = "factor must be given with on_plateau decay, since annealing needs"
     if not trainer.lightning_module.automatic_optimization or len(trainer.optimizers) != 1:
         raise InputError(f"{rule} one optimizer and automatic optimization, got factor = None")

@@ -242,11 +242,7 @@ class LightningTraining:
 
     @contextmanager
     def undone(self, keep: bool = False) -> Iterator[Snapshot]:
-        """Put everything back in the end, as of the snapshot that is yielded, and let the profiler see nothing.
-
-        Args:
-            keep: whether to put everything back only after an error.
-        """
+        """Put everything back in the end, or if ``keep`` after an error only; the profiler sees nothing meanwhile."""
         profiler, self.trainer.profiler = self.trainer.profiler, no_profiler(self.trainer)
         snapshot = self.snapshot()
         done = False

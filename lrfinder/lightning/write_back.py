@@ -43,13 +43,11 @@ class WriteBack:
     gives. Otherwise, scale what is in units of the learning rate, see `scale_rates`.
 
     Args:
-        trainee: the training, at the start of an epoch.
-        numbers: where the module keeps its learning rate.
         before: the rates to come, as they are.
         scheduled: whether the present schedulers will go on driving the optimizers.
 
     Attributes:
-        numbers: those of them that can be set.
+        numbers: where the module keeps its learning rate, those places that can be set.
         own: where the schedulers keep values of their own that have to be scaled, once known.
     """
 
@@ -65,14 +63,7 @@ class WriteBack:
         """Write another rate and put everything back, to learn how to write and whether training will follow.
 
         Where schedulers take the rate from values of their own, the highest rate that they give becomes the reference
-        of the training.
-
-        Args:
-            attribute: where the person says that the module keeps its rate.
-
-        Raises:
-            InputError: that number cannot be set.
-            UnsupportedError: training would not follow a rate that is written.
+        of the training. ``attribute`` is where the person says that the module keeps its rate.
         """
         trainee = self._trainee
         with trainee.undone():
@@ -86,15 +77,7 @@ class WriteBack:
             trainee.follow_peaks(self.before.peaks)
 
     def __call__(self, snapshot: Snapshot, lr: float) -> tuple[float, ...]:
-        """Write ``lr``; return the new peak learning rate of every param group.
-
-        Args:
-            snapshot: of the training as it is; the caller restores it after an error.
-            lr: the reference rate to come.
-
-        Raises:
-            UnsupportedError: training would not follow.
-        """
+        """Write ``lr``, the reference rate to come; return the new peak of every group. The caller undoes a failure."""
         trainee = self._trainee
         self._write(snapshot, lr)
         if trainee.fresh and not self.own:
@@ -233,14 +216,10 @@ def scale_rates(
     their own: first those that stand in their schedule, then each, each pair, and all.
 
     Args:
-        trainer: inside ``fit``.
-        snapshot: of the trainer as it is.
-        lr: the new configured learning rate.
-        reference: the configured learning rate that it replaces.
+        lr: the new configured learning rate, in place of ``reference``.
         holds: whether training would now follow the new rates.
         own: the schedulers' own values that are known to be needed.
         also: what else to set, each time.
-        in_epoch: whether an epoch is under way.
 
     Returns:
         The schedulers' own values that were scaled too.
@@ -296,18 +275,12 @@ def _shares(numbers: Sequence[float], course: set[float]) -> bool:
 
 
 def lower_rates(trainer: Any, factor: float, applied: AppliedRates | None) -> tuple[AppliedRates | None, RateWatch]:
-    """Multiply all learning rates, and what schedulers make of them.
-
-    Args:
-        trainer: within an epoch, after a step.
-        factor: the factor, below 1.
-        applied: what was changed earlier in this training.
+    """Multiply all learning rates, and what schedulers make of them, by a factor below 1, within an epoch.
 
     Returns:
         What has been changed by now, for a fit that goes on, and what watches the next steps.
 
     Raises:
-        InputError: no param group has a learning rate.
         UnsupportedError: the schedulers would undo it; nothing has been changed.
     """
     before = rates_ahead(trainer, _LOOKED_AT, in_epoch=True)

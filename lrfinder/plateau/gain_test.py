@@ -198,11 +198,8 @@ def judge_progress(
 ) -> tuple[GainTest, Array]:
     """Return the result of `run_gain_test` and the tolerance that it was tested against, (...,).
 
-    Args:
-        run: since the start of training, at least 24 blocks.
-        window: since the learning rate last changed.
-        start: (...,) loss of the first steps.
-        delta: tolerance in units of the loss; None for `tolerance`.
+    ``run``, of at least 24 blocks, began with the training at the loss ``start``, ``window`` when the learning rate
+    last changed; ``delta`` is the tolerance, None for `tolerance`.
     """
     allowed = tolerance(run, window, start) if delta is None else np.full(run.mean.shape[:-1], float(delta))
     return run_gain_test(window, step, ahead, allowed, alpha, shortest), allowed

@@ -21,8 +21,7 @@ from lrfinder.evidence.probe import NOT_EVALUATED, Evidence, Outcome, Probe, wit
 from lrfinder.evidence.range_fit import RangeFit, expected_place, fit_range
 from lrfinder.evidence.range_test import Ladder, blown_up
 from lrfinder.files import SCHEMA_VERSION, json_object, read_record, read_string
-from lrfinder.probing.options import MIN_BUDGET, SearchOptions
-from lrfinder.probing.plan import MOST_PROBES, ProbePlan, next_probes
+from lrfinder.probing.options import MIN_BUDGET, MOST_PROBES, ProbePlan, SearchOptions, next_probes
 from lrfinder.probing.runner import (
     READ_EVERY,
     BlewUpError,

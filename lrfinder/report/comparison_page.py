@@ -42,11 +42,7 @@ _TITLE = 92
 
 
 def comparison_html(comparison: Comparison, command: str | None = None) -> str:
-    """Return a self-contained HTML page of the comparison.
-
-    Args:
-        comparison: what to show; every string in it is escaped.
-    """
+    """Return a self-contained HTML page of the comparison; every string in it is escaped."""
     size = (4.8, 4.0 + 0.34 * len(comparison.entries))
     chart = draw_svg(
         lambda figure: draw_comparison(comparison, figure, STAND_INS, SERIES), size, describe_chart(comparison)
@@ -102,11 +98,7 @@ def draw_comparison(comparison: Comparison, figure: Figure, palette: Palette, co
     """Draw the probes of each entry with their fit, and below them each suggested rate with its interval.
 
     The upper axis is the held-out loss if the entries are ranked. Otherwise losses do not compare, and it is the share
-    lost of what training gained.
-
-    Args:
-        palette: colours of everything but the entries.
-        colours: colours of the entries, in turn.
+    lost of what training gained. ``colours`` are those of the entries, in turn.
     """
     entries, count = comparison.entries, len(comparison.entries)
     upper, lower = figure.subplots(2, 1, height_ratios=(3.2, 0.25 * count + 0.35), sharex=True)

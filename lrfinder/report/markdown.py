@@ -11,8 +11,8 @@ from lrfinder.report.summary import Findings, report_values
 
 if TYPE_CHECKING:
     from lrfinder.answer.comparison import Comparison
-    from lrfinder.answer.reason import Reason
     from lrfinder.answer.suggestion import Suggestion
+    from lrfinder.answer.suggestion_text import Reason
 
 
 _SAVED = (
@@ -22,12 +22,7 @@ _SAVED = (
 
 
 def report_markdown(suggestion: Suggestion, command: str | None = None) -> str:
-    """Return the report as Markdown: tables and text; every string in it is escaped.
-
-    Args:
-        suggestion: what to show.
-        command: the command line that made it; by default the one that the suggestion remembers, if any.
-    """
+    """Return the report as Markdown: tables and text; every string in it is escaped."""
     values = report_values(Findings.of(suggestion), command)
     lines = ["# Which learning rate, and how should it decay?", ""]
     lines += _answer(suggestion, values) if suggestion.reason is None else _refused(suggestion.reason, values["seen"])

@@ -164,11 +164,7 @@ class ProbesView(NamedTuple):
 
 
 def probes_view(suggestion: Suggestion) -> ProbesView:
-    """Work out what `plot_probes` draws.
-
-    Raises:
-        InputError: the suggestion was made without probes.
-    """
+    """Work out what `plot_probes` draws; the suggestion must have been made from probes."""
     evidence, valley = suggestion.evidence, suggestion.valley
     if not evidence.outcomes:
         raise InputError(f"suggestion must have probes to plot, got method = {suggestion.method!r} with none")

@@ -30,12 +30,8 @@ def adopt_differences(
     """Write into live optimizers and schedulers what differs between two configurations, and only that.
 
     Whatever is equal in both does not depend on the rate and stays as it is in the live objects, also if a hook or
-    another callback has set it since. A number that has been changed since is scaled by the ratio of the two.
-
-    Args:
-        live: optimizers and schedulers that training uses.
-        old: the same, configured afresh at the rate that the live ones were configured at.
-        new: the same, configured afresh at the new rate.
+    another callback has set it since. A number that has been changed since is scaled by the ratio of the two. ``old``
+    and ``new`` are the same objects, configured afresh at the rate of the live ones and at the new rate.
     """
     seen: set[int] = set()
     for optimizer, before, after in zip(live[0], old[0], new[0], strict=True):

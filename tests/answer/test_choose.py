@@ -10,7 +10,7 @@ from support.curves import pure_noise, synthetic
 from support.scripted import evidence, valley
 
 from lrfinder import Curve, InputError, Reason, Suggestion, suggest
-from lrfinder.answer.choose import choose
+from lrfinder.answer.choose import choose, refusal
 from lrfinder.evidence.probe import Evidence
 
 LOSSES = valley(-6.0, lengths=(40,))
@@ -122,3 +122,28 @@ def test_it_can_be_chosen_again_from_what_was_kept():
 def test_a_bad_horizon_is_named(steps):
     with pytest.raises(InputError, match="steps must be a positive whole number of optimizer steps, got steps = "):
         choose(evidence(LOSSES), steps=steps)
+
+
+def test_a_range_test_that_falls_has_an_answer_and_noise_has_none():
+    assert refusal(Evidence.of_range_test(synthetic())) is None
+    assert refusal(Evidence.of_range_test(pure_noise("normal", 0))) is Reason.FLAT
+
+
+def test_a_range_test_that_blows_up_at_once_diverged():
+    curve = Curve(np.geomspace(1e-7, 1, 12), [2.0, 9.0, *[math.nan] * 10])
+    assert refusal(Evidence.of_range_test(curve)) is Reason.DIVERGED
+
+
+def test_probes_that_gained_have_an_answer_whatever_the_range_test_showed():
+    assert refusal(evidence(LOSSES)) is None
+
+
+def test_probes_without_gain_are_outweighed_by_a_range_test_of_the_same_loss_alone():
+    found = dataclasses.replace(evidence(dict.fromkeys(LOSSES, 2.0), noise=0.05), curve=synthetic())
+    assert refusal(found) is None
+    assert refusal(dataclasses.replace(found, comparable=False)) is Reason.FLAT
+
+
+def test_harm_at_every_rate_is_rising_and_the_end_of_all_probes_diverged():
+    assert refusal(evidence(dict.fromkeys(LOSSES, 3.0), noise=0.01)) is Reason.RISING
+    assert refusal(evidence(dict.fromkeys(LOSSES, math.inf))) is Reason.DIVERGED

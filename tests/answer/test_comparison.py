@@ -13,7 +13,7 @@ from support.scripted import Quadratic, evidence, find, valley, with_probes
 from lrfinder import InputError, Suggestion, suggest
 from lrfinder.answer.choose import choose
 from lrfinder.answer.comparison import compare
-from lrfinder.answer.reason import Reason
+from lrfinder.answer.suggestion_text import Reason
 from lrfinder.probing.options import SearchOptions
 from lrfinder.report.comparison_page import comparison_html, comparison_png
 from lrfinder.report.markdown import comparison_markdown

@@ -11,7 +11,7 @@ import pytest
 from support.curves import answered
 
 from lrfinder import InputError, Suggestion
-from lrfinder.answer.reason import Reason
+from lrfinder.answer.suggestion_text import Reason
 
 DOCUMENTS = Path(__file__).parents[1] / "golden" / "documents"
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from support.curves import refused, synthetic
 
-from lrfinder import suggest
+from lrfinder import Reason, suggest
 from lrfinder.answer.suggestion_text import headline_of, lines_of, repr_of
 
 
@@ -30,3 +31,14 @@ def test_repr_is_one_short_line():
 def test_repr_of_a_refusal_says_why():
     suggestion = refused("FLAT")
     assert repr(suggestion) == f"Suggestion(refused. {suggestion.reason.value})"
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_reason_says_why_and_what_to_do_and_is_read_again_by_why(reason):
+    assert reason.value == f"{reason.why} {reason.remedy}"
+    assert Reason.of_text(reason.value) is reason
+    assert Reason.of_text(f"{reason.why} Do something else.") is reason
+
+
+def test_another_text_is_no_reason():
+    assert Reason.of_text("Because.") is None
