@@ -162,15 +162,6 @@ def batch_shift(
     return by_batch * seen + BY_STEPS * offset, _ERROR[family] * abs(doublings)
 
 
-def _offset(doublings: float, halvings: float) -> float:
-    """Return the part of the halvings of the number of steps that makes up for doublings of the batch size.
-
-    The rest changes the number of examples that the training sees, and is a change of length.
-    """
-    low, high = sorted((0.0, doublings))
-    return min(max(halvings, low), high)
-
-
 def rescale(
     answer: Answer,
     valley: ValleyFit,
@@ -191,7 +182,9 @@ def rescale(
     old = answer.steps or valley.steps
     doublings = 0.0 if sizes is None else math.log2(sizes[1] / sizes[0])
     new = horizon or max(round(old * 2.0**-doublings), 1)
-    offset = _offset(doublings, math.log2(old / new)) if horizon else doublings
+    # Halvings of the steps make up for doublings of the batch size; beyond these, they are a change of length.
+    low, high = sorted((0.0, doublings))
+    offset = min(max(math.log2(old / new), low), high) if horizon else doublings
     noise = noise_scale.value if isinstance(noise_scale, NoiseScale) else noise_scale
     octaves, error, sentences = 0.0, 0.0, []
     if sizes is not None:

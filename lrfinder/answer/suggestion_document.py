@@ -30,6 +30,8 @@ from lrfinder.schedules.policy import Policy
 
 def write_document(suggestion: Any) -> dict[str, Any]:
     """Return the document of a `Suggestion`, JSON-ready."""
+    policy, chosen = suggestion.policy, suggestion.chosen
+    gains = {f"predicted_{name}": getattr(chosen, name, None) for name in ("gain", "gain_low", "gain_high")}
     return {
         "schema_version": SCHEMA_VERSION,
         "status": suggestion.status,
@@ -38,7 +40,7 @@ def write_document(suggestion: Any) -> dict[str, Any]:
         "lr_low": suggestion.lr_low,
         "lr_high": suggestion.lr_high,
         "param_group_lrs": list(suggestion.param_group_lrs),
-        "policy": None if suggestion.policy is None else {**suggestion.policy.to_dict(), **_gains(suggestion.chosen)},
+        "policy": None if policy is None else {**policy.to_dict(), **gains},
         "alternatives": [alternative.to_dict() for alternative in suggestion.alternatives],
         "method": suggestion.method,
         "horizon": suggestion.horizon,
@@ -52,11 +54,6 @@ def write_document(suggestion: Any) -> dict[str, Any]:
         "cost_of_error": [[factor, number_to_json(loss)] for factor, loss in suggestion.cost_of_error],
         "interrupted": suggestion.interrupted,
     }
-
-
-def _gains(chosen: Alternative | None) -> dict[str, float | None]:
-    gains = (None, None, None) if chosen is None else (chosen.gain, chosen.gain_low, chosen.gain_high)
-    return dict(zip(("predicted_gain", "predicted_gain_low", "predicted_gain_high"), gains, strict=True))
 
 
 def read_document(data: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -22,7 +22,9 @@ from lrfinder.errors import InputError, LRFinderError, UnsupportedError
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
-    _never_fail_to_print()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # of characters that the encoding of the terminal lacks
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         print(end="", flush=True)  # notices a closed pipe now; unlike sys.stdout.flush, it works without a stdout
@@ -59,13 +61,6 @@ def _run(arguments: list[str]) -> int:
 
 _NO_OPTIONS = {"target", "curve", "command", "dotted", "log", "run", "runs", "result", "results"}
 """Entries of the parsed options that are not options named like an argument of the library."""
-
-
-def _never_fail_to_print() -> None:
-    """Print characters that the encoding of the terminal lacks as escapes."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 from lrfinder.errors import InputError, UnsupportedError
@@ -262,16 +262,13 @@ def _combinations(schedulers: Sequence[Any], course: set[float]) -> Iterator[Own
     """Yield which of the schedulers' own values to scale, the likeliest first, at most `_MAX_TRIALS`."""
     yield ()
     values = list(configuration.own_values(schedulers))
-    rates = [path for path in values if _shares(configuration.values_at(schedulers, path), course)]
+    pairs = {path: itertools.product(_values(schedulers, path), course) for path in values}
+    rates = [path for path in values if any(math.isclose(*pair, rel_tol=1e-9) for pair in pairs[path])]
     tried: dict[Own, None] = {(): None}
-    for paths in (tuple(rates), *((path,) for path in values), *combinations(values, 2), tuple(values)):
+    for paths in (tuple(rates), *((path,) for path in values), *itertools.combinations(values, 2), tuple(values)):
         if paths not in tried and len(tried) < _MAX_TRIALS:
             tried[paths] = None
             yield paths
-
-
-def _shares(numbers: Sequence[float], course: set[float]) -> bool:
-    return any(math.isclose(number, rate, rel_tol=1e-9) for number in numbers[:_MAX_COMPARED] for rate in course)
 
 
 def lower_rates(trainer: Any, factor: float, applied: AppliedRates | None) -> tuple[AppliedRates | None, RateWatch]:

@@ -155,20 +155,16 @@ class Blocks:
     def state_dict(self) -> dict[str, Any]:
         """Return all of it as JSON-ready data; NaN and infinities as text. Reads from the device."""
         self._condense()
-        held = {"values": self._values, "table": self._table}
-        return {"steps": self.steps, "groups": self._groups, **{name: _to_json(one) for name, one in held.items()}}
+        values, table = ([*map(number_to_json, one.flatten().tolist())] for one in (self._values, self._table))
+        return {"steps": self.steps, "groups": self._groups, "values": values, "table": table}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave, on the device of the next value."""
         self.steps, self._groups = int(state["steps"]), int(state["groups"])
         self._held = self.steps % GROUP if self._groups else self.steps
         for held, name in ((self._values, "values"), (self._table, "table")):
-            numbers = torch.tensor([read_any_number(number) for number in state[name]], dtype=torch.float64)
+            numbers = torch.tensor([*map(read_any_number, state[name])], dtype=torch.float64)
             held.copy_(numbers.reshape(held.shape))
-
-
-def _to_json(tensor: Tensor) -> list[float | str]:
-    return [number_to_json(value) for value in tensor.flatten().tolist()]
 
 
 Array = NDArray[np.float64]

@@ -125,7 +125,8 @@ def run_gain_test(
     best = GainTest(unknown, unknown, np.ones(shape), np.zeros(shape, dtype=np.int64), unknown, unknown)
     family = (_FAMILY_OF_VALUES if record.length == 1 else _FAMILY) * math.log2(step)
     allowed = np.asarray(delta, dtype=np.float64)
-    for blocks in _windows(total, record.length, shortest):
+    fitting = [blocks for blocks in _WINDOWS if blocks <= total]
+    for blocks in [blocks for blocks in fitting if blocks * record.length >= shortest] or fitting[-1:]:
         count = max(total // 2 // blocks, 1)
         series, usable = _filled(record.mean[..., total - count * blocks :])
         series = series.reshape(*shape, count, blocks)
@@ -135,11 +136,6 @@ def run_gain_test(
         better = usable & ~(one.high >= best.high)  # NaN if nothing was tested yet
         best = GainTest(*(np.where(better, new, old) for new, old in zip(one, best, strict=True)))
     return best
-
-
-def _windows(total: int, length: int, shortest: int) -> list[int]:
-    fitting = [blocks for blocks in _WINDOWS if blocks <= total]
-    return [blocks for blocks in fitting if blocks * length >= shortest] or fitting[-1:]
 
 
 def _tested(

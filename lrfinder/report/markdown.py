@@ -12,7 +12,6 @@ from lrfinder.report.summary import Findings, report_values
 if TYPE_CHECKING:
     from lrfinder.answer.comparison import Comparison
     from lrfinder.answer.suggestion import Suggestion
-    from lrfinder.answer.suggestion_text import Reason
 
 
 _SAVED = (
@@ -25,7 +24,11 @@ def report_markdown(suggestion: Suggestion, command: str | None = None) -> str:
     """Return the report as Markdown: tables and text; every string in it is escaped."""
     values = report_values(Findings.of(suggestion), command)
     lines = ["# Which learning rate, and how should it decay?", ""]
-    lines += _answer(suggestion, values) if suggestion.reason is None else _refused(suggestion.reason, values["seen"])
+    if (reason := suggestion.reason) is None:
+        lines += _answer(suggestion, values)
+    else:
+        lines += [f"**Refused.** {_escaped(reason.why)}", "", f"What to do: {_escaped(reason.remedy)}", ""]
+        lines += ["What was seen:", "", *(f"- {_escaped(sentence)}" for sentence in values["seen"]), ""]
     if values["probes"]:
         rows = [_probe_row(probe) for probe in values["probes"]]
         lines += ["## Every probe", "", *_table(("probe", "steps", "lr", "held-out loss", "standard error"), rows), ""]
@@ -83,11 +86,6 @@ def _answer(suggestion: Suggestion, values: Mapping[str, Any]) -> list[str]:
     ]
     sentences = [*([] if chosen is None else [chosen.reason]), *values["confidence"], *values["seen"]]
     return [*_table(("", ""), rows), "", *(f"- {_escaped(sentence)}" for sentence in sentences), ""]
-
-
-def _refused(reason: Reason, seen: Sequence[str]) -> list[str]:
-    told = [f"**Refused.** {_escaped(reason.why)}", "", f"What to do: {_escaped(reason.remedy)}"]
-    return [*told, "", "What was seen:", "", *(f"- {_escaped(sentence)}" for sentence in seen), ""]
 
 
 def _probe_row(probe: Mapping[str, Any]) -> tuple[str, ...]:
