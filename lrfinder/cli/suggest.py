@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from lrfinder.cli.code_ref import CodeRef, without_byte_code
 from lrfinder.cli.options import DEFAULTS, with_requested_policy
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from lrfinder.answer.comparison import Comparison
     from lrfinder.answer.suggestion import Suggestion
     from lrfinder.cli.jobs import Job, Suggest
-    from lrfinder.cli.optimizer_choice import OptimizerChoice
     from lrfinder.probing.options import SearchOptions
     from lrfinder.probing.search import Journal
 
@@ -118,14 +117,15 @@ def _searched(options: argparse.Namespace, command: str) -> tuple[Found, bool, b
     quiet = options.quiet or os.environ.get("LOCAL_RANK", "0") != "0"  # one process of several is enough
     found: Found = []
     choices, prints = chosen(options), True
+    journals = [None] * len(choices) if options.journal is None else _paths(options.journal, options)
     if options.target is None and not options.config and not quiet:
         print("No target was given: tuning a small network on the bundled handwritten digits.", file=sys.stderr)
-    for index, choice in enumerate(choices, start=1):
+    for index, (choice, journal) in enumerate(zip(choices, journals, strict=True), start=1):
         if len(choices) > 1 and choice is not None and not quiet:
             print(f"Optimizer {index} of {len(choices)}: {choice.name}", file=sys.stderr)
         try:
             job = build(options, search, choice)
-            suggestion = _suggested(job, search, options, choice, quiet)
+            suggestion = _suggested(job, search, journal, facts(options, choice), quiet)
             prints = job.is_main_process
         except KeyboardInterrupt:
             if not found:
@@ -138,17 +138,13 @@ def _searched(options: argparse.Namespace, command: str) -> tuple[Found, bool, b
     return found, False, prints
 
 
-def _suggested(
-    job: Job, search: SearchOptions, options: argparse.Namespace, choice: OptimizerChoice | None, quiet: bool
-) -> Suggestion:
+def _suggested(job: Job, search: SearchOptions, path: str | None, facts: dict[str, Any], quiet: bool) -> Suggestion:
     from lrfinder.probing.progress import progress_bar
     from lrfinder.probing.search import Journal
 
     def open_journal(asked: SearchOptions) -> Journal:
-        path = dict(zip(options.optimizer, _paths(options.journal, options), strict=False)).get(
-            "" if choice is None else choice.name, options.journal
-        )
-        opened = Journal(path, {**asked.journal_header(), **facts(options, choice)})
+        assert path is not None
+        opened = Journal(path, {**asked.journal_header(), **facts})
         if opened.resumed and not quiet:
             from tqdm.auto import tqdm
 
@@ -157,7 +153,7 @@ def _suggested(
 
     def question(asked: SearchOptions, suggest: Suggest) -> Suggestion:
         with progress_bar(not quiet and job.is_main_process) as bar:
-            return suggest(bar, None if options.journal is None else open_journal)
+            return suggest(bar, None if path is None else open_journal)
 
     return job.ask(search, question)
 

@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,26 +77,24 @@ def search(
         return running.evidence(interrupted)
 
 
+@dataclass
 class _Search:
     """The state of one search, while it runs."""
 
-    def __init__(
-        self,
-        trainee: Training,
-        options: SearchOptions,
-        progress: Progress | None,
-        journal: Journal | None,
-        clock: Clock,
-    ) -> None:
-        self.trainee, self.options, self.progress, self.journal, self.clock = trainee, options, progress, journal, clock
-        self.budget = options.resolved_budget
-        self.outcomes: list[Outcome] = []
-        self.untrained = NOT_EVALUATED
-        self.fit: RangeFit | None = None
-        self.done = 0
-        self.planned = options.planned_steps
-        self.ratios: Sequence[float] = ()
-        self.started = clock()
+    trainee: Training
+    options: SearchOptions
+    progress: Progress | None
+    journal: Journal | None
+    clock: Clock
+    outcomes: list[Outcome] = field(default_factory=list)
+    untrained: Outcome = NOT_EVALUATED
+    fit: RangeFit | None = None
+    done: int = 0
+    ratios: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        self.budget, self.planned = self.options.resolved_budget, self.options.planned_steps
+        self.started = self.clock()
 
     def run(self) -> None:
         trainee = self.trainee

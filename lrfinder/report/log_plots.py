@@ -29,7 +29,7 @@ class Line(NamedTuple):
     """One curve of the figure, as numbers.
 
     Attributes:
-        label: text in the legend.
+        label: text in the legend; None if another line has it.
         kind: "log" (raw losses), "fit" (the law on a log it was fitted to), "target" (its losses), "prediction".
         step: (n,) steps.
         lr: (n,) learning rates there.
@@ -37,7 +37,7 @@ class Line(NamedTuple):
         of: number of the group of curves that belong together, such as a log and its fit.
     """
 
-    label: str
+    label: str | None
     kind: str
     step: NDArray[np.int64]
     lr: NDArray[np.float64]
@@ -52,17 +52,19 @@ def forecast_view(forecast: Forecast) -> list[Line]:
         keep = run.has_loss & (run.step >= max(run.warmup_steps, 1))
         step, every = run.step[keep], run.every_lr()
         of = len(lines)
-        lines.append(Line(_short(run.name), "log", step, every[step], run.value[keep], of))
-        lines.append(Line("fit", "fit", step, every[step], forecast.law(every, step).loss, of))
+        logs, fits = (None, None) if lines else ("logs", "fits")
+        lines.append(Line(logs, "log", step, every[step], run.value[keep], of))
+        lines.append(Line(fits, "fit", step, every[step], forecast.law(every, step).loss, of))
     for target in forecast.targets:
         log, of = target.log, len(lines)
         start, every = max(log.warmup_steps, 1), log.every_lr()
         both = log.has_loss & (log.step >= start)
         if both.any():
             step = log.step[both]
-            lines.append(Line(_short(log.name), "target", step, every[step], log.value[both], of))
+            lines.append(Line(None, "target", step, every[step], log.value[both], of))
         error = "" if target.mae is None else f", mean error {target.mae:.4f}"
-        label = f"{_short(log.name)} predicted{error}"
+        name = log.name.replace("\\", "/").rpartition("/")[2].removesuffix(".csv")
+        label = f"{name} predicted{error}"
         step = target.step[target.step >= start]
         lines.append(Line(label, "prediction", step, every[step], target.loss[target.step >= start], of))
     best = ([forecast.optimal] if forecast.optimal else []) + list(forecast.schedules[:_MAX_SCHEDULES])
@@ -93,12 +95,12 @@ def _losses_on(ax: Axes, lines: list[Line], colours: Palette) -> Axes:
     for line in lines:
         if line.kind in ("log", "target"):
             hue = hues.get(line.of, colours.data)
-            ax.plot(line.step, line.loss, ".", markersize=3, color=hue, alpha=0.45, label=_label(line, lines))
+            ax.plot(line.step, line.loss, ".", markersize=3, color=hue, alpha=0.45, label=line.label)
         else:
             fit = line.kind == "fit"
             ax.plot(
                 line.step, line.loss, color=colours.ink if fit else hues[line.of], linewidth=1 if fit else 1.6,
-                label=_label(line, lines),
+                label=line.label,
             )  # fmt: skip
     losses = np.concatenate([line.loss for line in lines])
     low, top = float(losses.min()), max(float(np.quantile(line.loss, 0.9)) for line in lines)
@@ -140,18 +142,6 @@ def forecast_png(forecast: Forecast) -> bytes:
 def _hues(lines: list[Line]) -> dict[int, str]:
     predicted = [line.of for line in lines if line.kind == "prediction"]
     return {of: _COLOURS[i % len(_COLOURS)] for i, of in enumerate(predicted)}
-
-
-def _label(line: Line, lines: list[Line]) -> str | None:
-    """Return the text in the legend: logs share one entry and fits another, and a target is named by its prediction."""
-    if line.kind == "prediction":
-        return line.label
-    first = next(one for one in lines if one.kind == line.kind)
-    return {"log": "logs", "fit": "fits", "target": None}[line.kind] if line is first else None
-
-
-def _short(name: str) -> str:
-    return name.replace("\\", "/").rpartition("/")[2].removesuffix(".csv")
 
 
 _STRETCHES = 600
