@@ -186,7 +186,8 @@ class PlateauDetector(Callback):
                 with self._failing_as_asked(trainer):
                     self._anneal(trainer)
         if len(self.events) > (0 if batch_idx == 0 else known):  # what is logged lasts for an epoch
-            _show(pl_module, len(self.events))
+            count = float(len(self.events))
+            pl_module.log("plateaus", count, prog_bar=True, logger=False, on_step=True, on_epoch=False, batch_size=1)
 
     def _take_step(self, trainer: Any, pl_module: Any, outputs: Any) -> None:
         if self.monitor is not None:
@@ -332,10 +333,6 @@ def _all_is_logged(trainer: Any, unit: str) -> bool:
     if trainer.enable_validation and every is None:  # validation minds no epochs, of which there may be one, endless
         return unit == "validations"
     return unit == "epochs" and (not trainer.enable_validation or (trainer.current_epoch + 1) % every == 0)
-
-
-def _show(module: Any, count: int) -> None:
-    module.log("plateaus", float(count), prog_bar=True, logger=False, on_step=True, on_epoch=False, batch_size=1)
 
 
 def _log(trainer: Any, event: Plateau) -> None:

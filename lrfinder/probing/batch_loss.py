@@ -33,7 +33,7 @@ def batch_loss(model: nn.Module, loss_fn: Callable[..., Any] | None, batch: Any)
         inputs, targets = batch
         outputs = _called(model, inputs)
         return _own_loss(outputs) if loss_fn is None else loss_fn(outputs, targets)
-    held = _target_of(batch)
+    held = next((name for name in _TARGETS if isinstance(batch, Mapping) and name in batch), None)
     two = loss_fn is not None and _required(loss_fn) >= 2
     outputs = _called(model, batch, () if held is None or not two else (held,))
     if loss_fn is not None and not two:
@@ -69,12 +69,6 @@ def _called(model: nn.Module, inputs: Any, without: tuple[str, ...] = ()) -> Any
             f"model must take the inputs of a batch, which is a {_kind(inputs)}, got {error}: pass train_step= and"
             " val_step=, which take a batch and return its loss"
         ) from error
-
-
-def _target_of(batch: Any) -> str | None:
-    if not isinstance(batch, Mapping):
-        return None
-    return next((name for name in _TARGETS if name in batch), None)
 
 
 def _held_loss(outputs: Any) -> Any:
