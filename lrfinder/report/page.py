@@ -6,7 +6,7 @@ import functools
 import math
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -24,35 +24,48 @@ if TYPE_CHECKING:
     from lrfinder.plateau.scan import Scan
 
 
-Drawing = Callable[..., None]
-"""Draws a chart on a figure, or on a part of one, in ``colours``."""
+class PlannedChart(NamedTuple):
+    """A chart that there is evidence for: its title, its height on a page in inches, and what it shows in words.
+
+    ``draw`` draws it on a figure, or on a part of one, in ``colours``.
+    """
+
+    title: str
+    height: float
+    alt: str
+    draw: Callable[..., None]
+
 
 _WIDTH = 4.4
 """Inches: wide enough for a legend of two columns, small enough that its text is read on a phone."""
 
-TITLES = {
-    "probes": "The probes",
-    "curve": "The range test",
-    "rates": "The learning rate, step by step",
-}
-"""Of the charts, in the order in which they are shown."""
 
-
-def plan_drawings(findings: Findings) -> dict[str, Drawing]:
-    """Return how to draw what there is to draw: probes, curve and rates, each on a figure."""
-    suggestion = findings.suggestion
-    found: dict[str, Drawing] = {}
-    probes = findings.probes
+def plan_charts(findings: Findings) -> dict[str, PlannedChart]:
+    """Return what there is to draw, in the order in which it is shown: probes, curve and rates."""
+    suggestion, curve, probes, courses = findings
+    tried, *probed = describe_evidence(findings)
+    answer = suggestion.headline()
+    answer = f"{answer[0].upper()}{answer[1:]}"
+    found: dict[str, PlannedChart] = {}
     if probes is not None:
-        found["probes"] = _with_legend(lambda ax, colours: draw_probes(probes, suggestion, ax, colours))
+        alt = f"Held-out loss against learning rate, logarithmic axis. {' '.join(probed)} {answer}"
+        draw = _with_legend(lambda ax, colours: draw_probes(probes, suggestion, ax, colours))
+        found["probes"] = PlannedChart("The probes", 4.1, alt, draw)
+    limit = "" if curve.lr_limit is None else f" Training gets worse above {curve.lr_limit:.2g}."
+    alt = f"Training loss against learning rate, logarithmic axis. {tried}{limit} {answer}"
     marked = None if probes is not None else suggestion
-    found["curve"] = _with_legend(lambda ax, colours: draw_curve(findings.curve, marked, ax, colours))
-    if findings.courses:
-        found["rates"] = functools.partial(_small_multiples, findings)
+    draw = _with_legend(lambda ax, colours: draw_curve(curve, marked, ax, colours))
+    found["curve"] = PlannedChart("The range test", 3.9, alt, draw)
+    if courses:
+        taken = [course.alternative for course in courses]
+        rates = [f"{one.policy.name}: {one.policy.text}, from {one.lr:.3g}" for one in taken]
+        alt = f"Learning rate over the steps of the training. {'; '.join(rates)}"
+        draw = functools.partial(_small_multiples, courses)
+        found["rates"] = PlannedChart("The learning rate, step by step", 2.6 if len(courses) < 3 else 4.2, alt, draw)
     return found
 
 
-def _with_legend(draw: Callable[..., object]) -> Drawing:
+def _with_legend(draw: Callable[..., object]) -> Callable[..., None]:
     """Return how to draw on a figure's only Axes, with a legend below them."""
 
     def on(figure: Figure | SubFigure, colours: Palette) -> None:
@@ -62,11 +75,11 @@ def _with_legend(draw: Callable[..., object]) -> Drawing:
     return on
 
 
-def _small_multiples(findings: Findings, figure: Figure | SubFigure, colours: Palette) -> None:
-    count = len(findings.courses)
+def _small_multiples(courses: Sequence[Course], figure: Figure | SubFigure, colours: Palette) -> None:
+    count = len(courses)
     columns = min(count, 3 if figure.bbox.width > 2 * figure.bbox.height else 2)
     axes = figure.subplots(math.ceil(count / columns), columns, squeeze=False, sharey=True).ravel().tolist()
-    draw_rates(findings.courses, axes, colours)
+    draw_rates(courses, axes, colours)
     for ax in axes[count:]:
         ax.set_axis_off()
     figure.supxlabel("optimizer steps", fontsize="medium", color=colours.ink)
@@ -93,21 +106,6 @@ def draw_rates(courses: Sequence[Course], axes: Sequence[Axes], colours: Palette
         last.set_horizontalalignment("right")
 
 
-def describe_charts(findings: Findings) -> dict[str, str]:
-    """Return what each chart shows, in words and numbers."""
-    suggestion, curve = findings.suggestion, findings.curve
-    answer = f"{suggestion.headline()[:1].upper()}{suggestion.headline()[1:]}"
-    tried, *probed = describe_evidence(findings)
-    limit = "" if curve.lr_limit is None else f" Training gets worse above {curve.lr_limit:.2g}."
-    taken = [course.alternative for course in findings.courses]
-    rates = [f"{one.policy.name}: {one.policy.text}, from {one.lr:.3g}" for one in taken]
-    return {
-        "curve": f"Training loss against learning rate, logarithmic axis. {tried}{limit} {answer}",
-        "probes": f"Held-out loss against learning rate, logarithmic axis. {' '.join(probed)} {answer}",
-        "rates": f"Learning rate over the steps of the training. {'; '.join(rates)}",
-    }
-
-
 def report_html(suggestion: Suggestion, command: str | None = None, *, training: Detector | Scan | None = None) -> str:
     """Return a self-contained HTML page: answer, evidence, policies, caveats, cost, how to repeat it, raw numbers.
 
@@ -120,11 +118,9 @@ def report_html(suggestion: Suggestion, command: str | None = None, *, training:
         InputError: the probes of the suggestion do not belong together.
     """
     findings = Findings.of(suggestion)
-    texts, heights = describe_charts(findings), {"probes": 4.1, "curve": 3.9}
-    heights["rates"] = 2.6 if len(findings.courses) < 3 else 4.2
     charts = {
-        name: draw_svg(functools.partial(draw, colours=STAND_INS), (_WIDTH, heights[name]), texts[name])
-        for name, draw in plan_drawings(findings).items()
+        name: draw_svg(functools.partial(chart.draw, colours=STAND_INS), (_WIDTH, chart.height), chart.alt)
+        for name, chart in plan_charts(findings).items()
     }
     plateaus: tuple[Plateau, ...] = ()
     if training is not None:
@@ -147,21 +143,20 @@ def notebook_html(suggestion: Suggestion) -> str:
     Styles stand at each element, and the chart is a picture on white: notebooks restyle tables and lists, some filter
     style sheets and SVG, and their dark themes are unknown to a page.
     """
-    findings = Findings.of(suggestion)
-    name, draw = next(iter(plan_drawings(findings).items()))
+    chart = next(iter(plan_charts(Findings.of(suggestion)).values()))
     values = {
         "answer": [(label, text) for label, text in suggestion.lines() if label != "Read too"],
         "caveats": suggestion.caveats,
         "refused": suggestion.reason is not None,
-        "picture": b64encode(draw_png(lambda figure: draw(figure, Palette()), (5.2, 3.6), dpi=200)).decode(),
-        "alt": describe_charts(findings)[name],
+        "picture": b64encode(draw_png(lambda figure: chart.draw(figure, Palette()), (5.2, 3.6), dpi=200)).decode(),
+        "alt": chart.alt,
     }
     return render("notebook.html", values)
 
 
 def report_png(suggestion: Suggestion) -> bytes:
     """Return the charts as one PNG picture, with the answer as its title."""
-    found = plan_drawings(Findings.of(suggestion))
+    found = plan_charts(Findings.of(suggestion))
     columns, heights = (2, (4.0, 3.0)) if len(found) > 2 else (len(found), (4.0,))
 
     def draw_all(figure: Figure) -> None:
@@ -169,10 +164,10 @@ def report_png(suggestion: Suggestion) -> bytes:
         figure.suptitle(title, fontsize="x-large", parse_math=False)
         grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
         places = [grid[0, 0], grid[0, -1], grid[-1, :]]  # the third chart, if there is one, has a row of its own
-        for (name, draw), place in zip(found.items(), places, strict=False):
+        for chart, place in zip(found.values(), places, strict=False):
             part = figure.add_subfigure(place)
-            part.suptitle(TITLES[name], fontsize="medium", weight="bold")
-            draw(part, Palette())
+            part.suptitle(chart.title, fontsize="medium", weight="bold")
+            chart.draw(part, Palette())
 
     return draw_png(draw_all, (5.2 * columns, sum(heights) + 0.5), dpi=110)
 

@@ -20,7 +20,7 @@ from lrfinder.answer.choose import choose
 from lrfinder.evidence.range_fit import fit_range
 from lrfinder.evidence.valley import fit_valley
 from lrfinder.report.figure import Palette
-from lrfinder.report.page import TITLES, describe_charts, draw_rates, plan_drawings, report_html, report_png
+from lrfinder.report.page import draw_rates, plan_charts, report_html, report_png
 from lrfinder.report.summary import Findings, report_values
 
 LOSSES = valley(-6.0, lengths=(40,))
@@ -206,7 +206,7 @@ def test_a_notebook_shows_a_fragment_with_answer_and_curve(kind):
 @pytest.mark.parametrize("charts", [1, 2, 3])
 def test_a_picture_is_a_png_that_holds_every_chart(charts):
     made = {1: suggest(synthetic()), 2: suggestion(), 3: searched()}[charts]
-    assert len(plan_drawings(Findings.of(made))) == charts
+    assert len(plan_charts(Findings.of(made))) == charts
     picture = report_png(made)
     assert picture.startswith(b"\x89PNG\r\n")
     width, height = struct.unpack(">II", picture[16:24])
@@ -312,19 +312,17 @@ ANSWER = choose(evidence(LOSSES, noise=0.001), steps=500)
     ],
 )
 def test_what_there_is_evidence_for_is_drawn_in_order_and_described(suggestion, names):
-    findings = Findings.of(suggestion)
-    found = plan_drawings(findings)
+    found = plan_charts(Findings.of(suggestion))
     assert list(found) == names
-    assert [name for name in TITLES if name in found] == names
-    for name, draw in found.items():
-        assert re.search(r"\d", describe_charts(findings)[name])
+    for chart in found.values():
+        assert re.search(r"\d", chart.alt)
         figure = Figure()
-        draw(figure, Palette())
+        chart.draw(figure, Palette())
         assert figure.axes[0].has_data()
 
 
 def test_the_descriptions_hold_the_numbers():
-    texts = describe_charts(Findings.of(ANSWER))
+    texts = {name: chart.alt for name, chart in plan_charts(Findings.of(ANSWER)).items()}
     lowest = min(ANSWER.evidence.rung, key=lambda o: o.mean)
     assert (
         f"6 probes of 40 steps, from 0.002 to 0.062: the best ended at {lowest.mean:.4g}, at {lowest.probe.lr:.2g}."
