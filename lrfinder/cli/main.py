@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # of characters that the encoding of the terminal lacks
+            stream.reconfigure(errors="backslashreplace")  # escapes what the encoding of the terminal lacks
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         print(end="", flush=True)  # notices a closed pipe now; unlike sys.stdout.flush, it works without a stdout

@@ -45,8 +45,8 @@ def _whole(least: int, most: int, text: str) -> int:
     return int(text)
 
 
-count, steps = functools.partial(_whole, 1, MOST_STEPS), functools.partial(_whole, 0, MOST_STEPS)
-
+count = functools.partial(_whole, 1, MOST_STEPS)
+steps = functools.partial(_whole, 0, MOST_STEPS)
 seed = functools.partial(_whole, 0, 2**64 - 1)  # what torch takes
 
 
