@@ -87,14 +87,13 @@ class _Search:
     journal: Journal | None
     clock: Clock
     outcomes: list[Outcome] = field(default_factory=list)
-    untrained: Outcome = NOT_EVALUATED
     fit: RangeFit | None = None
     done: int = 0
     ratios: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         self.budget, self.planned = self.options.resolved_budget, self.options.planned_steps
-        self.started = self.clock()
+        self.untrained, self.started = NOT_EVALUATED, self.clock()
 
     def run(self) -> None:
         trainee = self.trainee
