@@ -1,21 +1,22 @@
-"""The commands that read files: `lrfinder report`, `lrfinder forecast` and `lrfinder plateau`."""
+"""The commands that read files: `lrfinder report` and `rescale` read results, `forecast` and `plateau` read logs."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrfinder.cli.options import count, steps
+from lrfinder.cli.terminal import render
 from lrfinder.errors import InputError
 from lrfinder.files import SCHEMA_VERSION, check_picture, check_writable, json_object, read_text, replace_file
 
 if TYPE_CHECKING:
     from lrfinder.answer.suggestion import Suggestion
-    from lrfinder.logs.forecast import Forecast
     from lrfinder.logs.log import TrainingLog
 
 
@@ -71,31 +72,24 @@ def _run_report(options: argparse.Namespace, command: str) -> int:
     if os.path.realpath(options.out) in map(os.path.realpath, options.results):
         raise InputError(f"--out must not name one of the results, got {options.out}")
 
-    found = read_results(options.results)
-    suggestion, *others = found.values()
-    replace_file(options.out, _several(found, kind, command) if others else _one(suggestion, kind))
+    replace_file(options.out, _rendered(read_results(options.results), kind, command))
     print(f"Report    {options.out}")
     return 0
 
 
-def _one(suggestion: Suggestion, kind: str) -> str | bytes:
-    if kind == ".md":
-        from lrfinder.report.markdown import report_markdown
-
-        return report_markdown(suggestion)
-    from lrfinder.report.page import report_html, report_png
-
-    return report_png(suggestion) if kind == ".png" else report_html(suggestion)
-
-
-def _several(suggestions: Mapping[str, Suggestion], kind: str, command: str) -> str | bytes:
+def _rendered(found: Mapping[str, Suggestion], kind: str, command: str) -> str | bytes:
     from lrfinder.answer.comparison import compare
 
-    comparison = compare(suggestions)
+    suggestion, *others = found.values()
+    comparison = compare(found) if others else None
     if kind == ".md":
-        from lrfinder.report.markdown import comparison_markdown
+        from lrfinder.report.markdown import comparison_markdown, report_markdown
 
-        return comparison_markdown(comparison, command)
+        return report_markdown(suggestion) if comparison is None else comparison_markdown(comparison, command)
+    if comparison is None:
+        from lrfinder.report.page import report_html, report_png
+
+        return report_png(suggestion) if kind == ".png" else report_html(suggestion)
     from lrfinder.report.comparison_page import comparison_html, comparison_png
 
     return comparison_png(comparison) if kind == ".png" else comparison_html(comparison, command)
@@ -137,6 +131,59 @@ def _read(path: str) -> Iterator[tuple[str, Suggestion]]:
         if not isinstance(entry, Mapping) or not isinstance(entry.get("optimizer"), str):
             raise InputError(f"{name}: must be an object with the name of an optimizer, got {entry!r:.60}")
         yield entry["optimizer"], Suggestion.from_dict({"schema_version": SCHEMA_VERSION, **entry}, name)
+
+
+_RESCALE = """\
+examples:
+  lrfinder rescale result.json --batch-size 512                       as many examples
+  lrfinder rescale result.json --batch-size 64:512 --steps 100000      where the search did not record its own
+  lrfinder rescale result.json --batch-size 64 --devices 8           on eight devices
+  lrfinder rescale result.json --steps 100000 --json
+
+exit codes: 0 rescaled, 2 bad input (also if the result is a refusal), 130 interrupted
+"""
+
+
+def add_rescale(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add `lrfinder rescale`."""
+    parser = add_command(
+        commands, "rescale", _run_rescale,
+        "move a saved result to another batch size or length",
+        "Say how the rate of a saved result moves with the batch size and the length of the training.",
+        _RESCALE,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("result", metavar="RESULT.json", help="written by lrfinder suggest --out")
+    add(
+        "--batch-size",
+        type=_pair_or_count,
+        metavar="[OLD:]NEW",
+        help="examples per step on one device (default: OLD as searched)",
+    )
+    add(
+        "--devices", type=_pair_or_count, default=1, metavar="[OLD:]NEW", help="devices (default: one before and after)"
+    )
+    add("--steps", type=count, metavar="N", help="steps of the new training (default: as many examples)")
+    add("--noise-scale", type=float, metavar="N", help="what measure_noise_scale returned, in examples")
+    add("--optimizer", choices=("sgd", "adam"), help="family of the optimizer (default: as searched)")
+    add("--json", action="store_true", help="print only the JSON document")
+
+
+def _run_rescale(options: argparse.Namespace, command: str) -> int:
+    suggestion, *others = read_results([options.result]).values()
+    if others:
+        raise InputError(f"{options.result}: must hold one result, got {1 + len(others)}")
+    found = suggestion.rescale(
+        options.batch_size, steps=options.steps, devices=options.devices, noise_scale=options.noise_scale,
+        optimizer=options.optimizer,
+    )  # fmt: skip
+    print(json.dumps(found.to_dict(), indent=2) if options.json else render(found.lines(), sys.stdout))
+    return 0
+
+
+def _pair_or_count(text: str) -> int | tuple[int, int]:
+    old, colon, new = text.partition(":")
+    return (count(old), count(new)) if colon else count(text)
 
 
 _LOGS = """\
@@ -196,46 +243,8 @@ def _run_forecast(options: argparse.Namespace, command: str) -> int:
     if options.json:
         print(json.dumps(found.to_dict(), indent=2, allow_nan=False))
     else:
-        print("\n".join(_lines(found)))
+        print(found)
     return 0 if found.refused is None else 1
-
-
-def _lines(found: Forecast) -> list[str]:
-    logs = [*found.runs, *(target.log for target in found.targets)]
-    lines = [f"Log       {log.name}: {log.read_as}" for log in logs if log.read_as]
-    if found.refused is not None:
-        lines.append(f"Refused   {found.refused}")
-    schedules = [*([found.optimal] if found.optimal else []), *found.schedules]
-    if schedules:
-        best = min(schedule.final_loss for schedule in schedules)
-        rows = [
-            (
-                schedule.name,
-                f"{schedule.final_loss:.4f}",
-                f"{schedule.final_loss_low:.4f} to {schedule.final_loss_high:.4f}",
-                "best" if schedule.final_loss == best else f"+{schedule.final_loss - best:.4f}",
-                "; ".join(["within error"] * (schedule.tied and schedule.final_loss > best) + [*schedule.caveats]),
-            )
-            for schedule in schedules
-        ]
-        lines += _table(("schedule", "final loss", "90% interval", "behind", ""), rows)
-    if found.targets:
-        scores = [
-            (
-                target.log.name,
-                str(target.log.last_step),
-                "-" if target.mae is None else f"{target.mae:.4f}",
-                "-" if target.end_rel_error is None else f"{target.end_rel_error:.3%}",
-            )
-            for target in found.targets
-        ]
-        lines += _table(("target", "steps", "mean error", "end error"), scores)
-    return [*lines, *(f"Caveat    {caveat}" for caveat in found.caveats)]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *rows)]
 
 
 _PLATEAU = f"""\

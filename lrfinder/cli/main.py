@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from lrfinder import __version__
-from lrfinder.cli import file_commands, options, rescale, suggest
+from lrfinder.cli import file_commands, options, suggest
 from lrfinder.cli.suggest_target import split_dotted
 from lrfinder.cli.terminal import name_options
 from lrfinder.errors import InputError, LRFinderError, UnsupportedError
@@ -104,5 +104,5 @@ def _parser() -> argparse.ArgumentParser:
     file_commands.add_forecast(commands)
     file_commands.add_plateau(commands)
     file_commands.add_report(commands)
-    rescale.add_parser(commands)
+    file_commands.add_rescale(commands)
     return parser

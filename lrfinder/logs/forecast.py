@@ -132,6 +132,37 @@ class Forecast:
         best = self.schedules[0]
         return f"Forecast({logs}: {len(self.schedules)} schedules, the best {best.name} at {best.final_loss:.4g})"
 
+    def __str__(self) -> str:
+        logs = [*self.runs, *(target.log for target in self.targets)]
+        lines = [f"Log       {log.name}: {log.read_as}" for log in logs if log.read_as]
+        if self.refused is not None:
+            lines.append(f"Refused   {self.refused}")
+        if schedules := [*([self.optimal] if self.optimal else []), *self.schedules]:
+            best = min(schedule.final_loss for schedule in schedules)
+            rows = [
+                (
+                    schedule.name,
+                    f"{schedule.final_loss:.4f}",
+                    f"{schedule.final_loss_low:.4f} to {schedule.final_loss_high:.4f}",
+                    "best" if schedule.final_loss == best else f"+{schedule.final_loss - best:.4f}",
+                    "; ".join(["within error"] * (schedule.tied and schedule.final_loss > best) + [*schedule.caveats]),
+                )
+                for schedule in schedules
+            ]
+            lines += _table(("schedule", "final loss", "90% interval", "behind", ""), rows)
+        if self.targets:
+            scores = [
+                (
+                    target.log.name,
+                    str(target.log.last_step),
+                    "-" if target.mae is None else f"{target.mae:.4f}",
+                    "-" if target.end_rel_error is None else f"{target.end_rel_error:.3%}",
+                )
+                for target in self.targets
+            ]
+            lines += _table(("target", "steps", "mean error", "end error"), scores)
+        return "\n".join([*lines, *(f"Caveat    {caveat}" for caveat in self.caveats)])
+
     @property
     def best(self) -> str | None:
         """Name of the best of the schedules; None if there are none."""
@@ -158,6 +189,11 @@ class Forecast:
             "targets": [target.to_dict() for target in self.targets],
             "caveats": list(self.caveats),
         }
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *rows)]
 
 
 def forecast(

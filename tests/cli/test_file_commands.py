@@ -444,3 +444,53 @@ def test_what_is_taken_can_be_shown(place, junk):
     if found is not None:
         assert report_markdown(found)
         assert comparison_html(compare({"a": ANSWER, "b": found}))
+
+
+@pytest.fixture
+def searched():
+    return choose(evidence(valley(-6.0)), steps=500).with_environment(optimizer="torch.optim.AdamW()")
+
+
+@pytest.fixture
+def rescaling(lrfinder):
+    """Run `lrfinder rescale` in this process; return ``(exit code, stdout, stderr)``."""
+    return functools.partial(lrfinder, "rescale")
+
+
+def test_text_and_json_are_those_of_the_call(searched, rescaling):
+    searched = searched.with_environment(batch_size=64)
+    scaled = searched.rescale(128, devices=8, steps=1000)
+    arguments = (saved("result.json", searched), "--batch-size", "128", "--devices", "8", "--steps", "1000")
+    assert rescaling(*arguments) == (0, f"{scaled}\n", "")
+    code, out, _ = rescaling(*arguments, "--json")
+    assert (code, json.loads(out)) == (0, scaled.to_dict())
+
+
+def test_devices_before_and_after_a_noise_scale_and_a_family(searched, rescaling):
+    scaled = searched.rescale((64, 32), devices=(2, 16), noise_scale=100.0, optimizer="sgd")
+    options = ("--batch-size", "64:32", "--devices", "2:16", "--noise-scale", "100", "--optimizer", "sgd")
+    assert rescaling(saved("result.json", searched), *options) == (0, f"{scaled}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--batch-size", "64"], "--batch-size must be a pair"),
+        (["--batch-size", "64:x"], "--batch-size"),
+        ([], "--steps must be given, or a --batch-size or devices that change"),
+    ],
+)
+def test_bad_input_is_named(searched, rescaling, options, text):
+    code, out, error = rescaling(saved("result.json", searched), *options)
+    assert (code, out) == (2, "")
+    assert text in error
+
+
+def test_a_refusal_and_a_comparison_are_bad_input(searched, rescaling):
+    code, _, error = rescaling(saved("result.json", suggest(pure_noise("normal", 0))), "--steps", "100")
+    assert code == 2
+    assert "refused" in error
+    entries = [{"optimizer": name, **searched.to_dict()} for name in ("a", "b")]
+    Path("both.json").write_text(json.dumps({"schema_version": 1, "comparison": entries}))
+    code, _, error = rescaling("both.json", "--steps", "100")
+    assert (code, "must hold one result, got 2" in error) == (2, True)
