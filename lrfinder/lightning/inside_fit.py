@@ -75,9 +75,7 @@ def lr_find(
 def ask_within(trainer: Any, module: Any, question: Callable[[Any, Any], Answer], **data: Any) -> Answer:
     """Start a fit, put a question to ``(trainer, module)`` where the first step would be taken, and leave `fit`.
 
-    Args:
-        trainer: the Trainer; its callbacks are set up, see nothing else, and are as before afterwards.
-        question: called at `on_train_start`, when loaders and optimizers are in place.
+    The trainer's callbacks are set up, see nothing else, and are as before afterwards.
 
     Raises:
         InputError: the fit never gets to its first step.

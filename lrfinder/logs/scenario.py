@@ -128,8 +128,7 @@ def best_decay(law: LossLaw, lr: Array, warmup_steps: int, end_lr: float, starts
         starts: (T + 1,) schedules with this warmup, the best first; the search starts from the first three.
 
     Returns:
-        (T + 1,) learning rate of every step. Its predicted loss is at most that of any of ``starts`` that
-        keeps the rules.
+        (T + 1,) rates, whose predicted loss is at most that of any of ``starts`` that keeps the rules.
     """
     last, peak = lr.size - 1, float(lr[warmup_steps])
     knots = np.unique(np.round(np.linspace(warmup_steps, last, min(_KNOTS, last - warmup_steps + 1))))
@@ -165,14 +164,10 @@ def _descended(objective: Callable[[Array], float], heights: Array, peak: float,
 
 
 def _loss_after_lines(law: LossLaw, knots: Array, heights: Array, before: float) -> float:
-    """Return the final loss after (k,) rates at the knots, with lines between them.
+    """Return the final loss after (k,) rates that never rise at (k,) steps, the last of them T, and lines between them.
 
-    Each piece between knots counts as one fall at its middle, where S_k is exact.
-
-    Args:
-        knots: (k,) steps, the first at the end of warmup and the last at T.
-        heights: (k,) rates at the knots, never rising.
-        before: sum of the rates before the first knot.
+    Each piece between knots counts as one fall at its middle, where S_k is exact; ``before`` is the sum of the rates
+    before the first knot, at the end of warmup.
     """
     h, width = heights / law.lr_unit, np.diff(knots) / law.sum_unit
     middle = (h[:-1] + h[1:]) / 2

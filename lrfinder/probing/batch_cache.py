@@ -102,12 +102,8 @@ class ProbeBatches(NamedTuple):
     ) -> ProbeBatches:
         """Draw ``count`` training batches, and held-out ones from ``validation``.
 
-        Without validation a fifth of the first epoch is held out, at most 16 batches, and the rest of that epoch
-        repeated as often as needed: the next epoch would train on what was held out.
-
-        Args:
-            loader: training batches, iterable more than once.
-            epoch: batches of an epoch; None where unknown.
+        Without validation a fifth of the first epoch (of ``epoch`` batches) is held out, at most 16 batches; the rest
+        of it is repeated as often as needed: the next epoch would train on what was held out.
 
         Raises:
             InputError: there is no batch to train on, or none to validate.

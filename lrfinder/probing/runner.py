@@ -1,4 +1,4 @@
-"""Running range tests and probes on any `Trainee`, with the losses left on the device."""
+"""Running range tests and probes on any `Training`, with the losses left on the device."""
 
 from __future__ import annotations
 
@@ -59,11 +59,9 @@ def run_probe(
     tick: Callable[[], None] | None = None,
     clock: Clock = time.perf_counter,
 ) -> Outcome:
-    """Run one probe from the state the trainee was rewound to, after `Trainee.keep_batches`.
+    """Run one probe from the state the trainee was rewound to, after `Training.keep_batches`.
 
     Args:
-        trainee: what trains.
-        probe: what to run.
         ratios: each param group's learning rate over the probe's.
         limit: a training loss that will not come back: the probe is given up when the median of its last five losses,
             of which those that are not finite count as infinite, is above it or infinite. Looked at every ten steps.
@@ -107,16 +105,13 @@ def run_range_test(
 def climb(
     trainee: Training, ladder: Ladder, progress: Progress | None = None, clock: Clock = time.perf_counter
 ) -> Curve:
-    """Climb the ladder from where the trainee is, one optimizer step per rung.
+    """Climb the ladder from where the trainee is, one optimizer step per rung; return the raw curve up to its end.
 
     The groups at the reference rate take the ladder's learning rates; the others keep their ratio to it. Losses stay
     on the device and are read every ten steps; the climb ends by `range_test.last_step`, at the same rung however
     often they are read. One or two losses in a row that are not finite do not end it if a finite one follows. An error
     that the user's step raises *because* training had blown up before (an assertion on finite values, say) ends the
     climb too; any other error passes through.
-
-    Returns:
-        The raw curve, up to the rung where it ended.
 
     Raises:
         InputError: no positive learning rate, or the loss blew up within the first ten steps.

@@ -1,4 +1,4 @@
-"""Run a whole search on a `Trainee`: range test, probes, evaluation; and leave the trainee as it was."""
+"""Run a whole search on a `Training`: range test, probes, evaluation; and leave the trainee as it was."""
 
 from __future__ import annotations
 

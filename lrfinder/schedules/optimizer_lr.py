@@ -59,10 +59,7 @@ def configured_lr(group: Mapping[str, Any]) -> float:
     """Return the learning rate that the person configured for a param group: its peak, whatever step it is at.
 
     A scheduler that warms up changes ``lr`` at once, but keeps the configured value: one-cycle in ``max_lr``, every
-    other in ``initial_lr``.
-
-    Raises:
-        InputError: the group has no rate, since its optimizer sets the length of its steps itself.
+    other in ``initial_lr``. A group without a rate is an `InputError`.
     """
     lr = group.get("max_lr", group.get("initial_lr", group.get("lr")))
     if lr is None:
