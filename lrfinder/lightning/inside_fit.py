@@ -13,7 +13,7 @@ from lrfinder.answer.suggestion import Suggestion
 from lrfinder.errors import InputError, UnsupportedError
 from lrfinder.lightning.internals import Callback, has_started, internals
 from lrfinder.lightning.lr_finder import LRFinder
-from lrfinder.probing.batches import data_of, loaders_in
+from lrfinder.probing.batches import data_of, data_of_workers, loaders_in
 from lrfinder.snapshot.snapshot import Snapshot
 
 Answer = TypeVar("Answer")
@@ -56,7 +56,8 @@ def lr_find(
     finder = LRFinder(on_failure="raise", **options)
     loaders = [one for one in (train_dataloaders, val_dataloaders) if one is not None]
     data = [*(state for loader in loaders for state in data_of(loader)), datamodule]
-    before = Snapshot(model, data=data, leave=loaders_in(loaders), exact_data=False)
+    theirs = data_of_workers(loaders)
+    before = Snapshot(model, data=data, lenient_data=theirs, leave=loaders_in(loaders), exact_data=False)
     try:
         with quiet():
             ask_within(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lrfinder.lightning.internals import internals, is_own, live_data, probe_loader, schedulers_of, validation_loaders
-from lrfinder.probing.batches import data_of, loaders_in
+from lrfinder.probing.batches import data_of, data_of_workers, loaders_in
 from lrfinder.snapshot.snapshot import Snapshot
 
 
@@ -36,7 +36,7 @@ def snapshot_of(trainer: Any, exact: bool) -> Snapshot:
         module, trainer.datamodule, trainer.fit_loop, trainer._logger_connector, strategy._optimizers,
         strategy._lightning_optimizers, strategy.lr_scheduler_configs, strategy.precision_plugin,
         data=[state for loader in loaders for state in data_of(loader)],
-        lenient=theirs,
+        lenient=theirs, lenient_data=data_of_workers(loaders),
         leave=[trainer, strategy, *wrapper, *live_data(trainer), *loaders_in(loaders), *trainer.loggers,
                *(callback for callback in trainer.callbacks if callback not in theirs)],
         exact_data=exact,

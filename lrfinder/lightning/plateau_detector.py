@@ -194,10 +194,10 @@ class PlateauDetector(Callback):
             self._take_logged(trainer, pl_module)
             return
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        if loss is None:
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
             if not self._told and not pl_module.automatic_optimization:
                 self._told = True
-                _warn(trainer, "sees no plateaus: training_step returns no loss. Give PlateauDetector(monitor=...)")
+                _warn(trainer, "sees no plateaus: training_step returns no single loss. Give it a monitor=")
             return
         loss = loss.detach()
         if loss.dtype in (torch.float16, torch.bfloat16):  # many do not add up in it

@@ -81,6 +81,11 @@ def data_of(loader: Any) -> list[object]:
     return [value for name, value in vars(loader).items() if name not in left]
 
 
+def data_of_workers(loaders: Iterable[Any]) -> list[object]:
+    """Return the data sets that workers draw copies of; a step or a hook may change them all the same."""
+    return [loader.dataset for loader in loaders_in(loaders) if loader.num_workers]
+
+
 def loaders_in(loaders: Iterable[Any]) -> list[DataLoader[Any]]:
     """Return the torch loaders: no snapshot may enter their live iterators, full of queues and processes."""
     return [loader for loader in loaders if isinstance(loader, DataLoader)]

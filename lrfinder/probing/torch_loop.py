@@ -22,6 +22,7 @@ from lrfinder.probing.batch_cache import ProbeBatches
 from lrfinder.probing.batch_loss import batch_loss, judged_loss, scalar_loss, takes_closure
 from lrfinder.probing.batches import (
     data_of,
+    data_of_workers,
     endless,
     examples_per_step,
     length,
@@ -318,7 +319,8 @@ class TorchTraining:
         roots = (self.model, self.optimizer, self.loss_fn, self.train_step, self.val_step)
         loaders = [loader for loader in (self.loader, self.val_loader) if loader is not None]
         data = [state for loader in loaders for state in data_of(loader)]
-        self.snapshot = Snapshot(*roots, data=data, leave=loaders_in(loaders))
+        theirs = data_of_workers(loaders)
+        self.snapshot = Snapshot(*roots, data=data, lenient_data=theirs, leave=loaders_in(loaders))
         grad_mode = torch.is_grad_enabled()
         try:
             with torch.inference_mode(False):

@@ -71,6 +71,7 @@ class Snapshot:
         data: loaders, samplers and data sets; their samples, by `_DATA_ITEMS` and `_DATA_BYTES`, are not recorded.
         leave: objects that are not looked into.
         lenient: further objects whose state is recorded, where what cannot be rewound is left alone.
+        lenient_data: the same of data sets.
         exact_data: whether data that cannot be rewound are refused; otherwise they are left alone.
 
     Attributes:
@@ -87,6 +88,7 @@ class Snapshot:
         data: Iterable[object] = (),
         leave: Iterable[object] = (),
         lenient: Iterable[object] = (),
+        lenient_data: Iterable[object] = (),
         exact_data: bool = True,
     ) -> None:
         self.left: set[str] = set()
@@ -98,7 +100,7 @@ class Snapshot:
         self._contents: list[StorageContent] = []
         self._grad_mode = torch.is_grad_enabled()
         # State is visited before data, so that what a data set shares with the model is recorded completely.
-        queues = {"state": [*roots], "data": [*data], "lenient": [*lenient], "lenient data": []}
+        queues = {"state": [*roots], "data": [*data], "lenient": [*lenient], "lenient data": [*lenient_data]}
         while kind := next((kind for kind, queue in queues.items() if queue), None):
             self._visit(queues[kind].pop(), kind, queues, exact_data)
 

@@ -195,8 +195,14 @@ def test_manual_optimization_and_a_step_without_a_loss():
         def training_step(self, batch, batch_idx):
             super().training_step(batch, batch_idx)
 
-    with pytest.warns(UserWarning, match="PlateauDetector sees no plateaus: training_step returns no loss"):
-        train(Silent(manual=True), PlateauDetector(), steps=30)
+    class Many(Scripted):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx).expand(3)
+
+    for kind in (Silent, Many):
+        with pytest.warns(UserWarning, match="PlateauDetector sees no plateaus: training_step returns no single loss"):
+            trainer = train(kind(manual=True), PlateauDetector(), steps=30)
+        assert trainer.global_step == 30
 
 
 def test_a_metric_of_the_epoch():

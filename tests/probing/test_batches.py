@@ -16,6 +16,7 @@ from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 from lrfinder import InputError, UnsupportedError
 from lrfinder.probing.batches import (
     data_of,
+    data_of_workers,
     endless,
     examples_per_step,
     loaders_in,
@@ -87,6 +88,7 @@ def test_loader_state_is_everything_but_the_live_iterator_and_the_data_of_worker
         parts = (loader.sampler, loader.batch_sampler, generator, loader.collate_fn)
         assert all(any(part is value for value in held) for part in parts)
         assert any(loader.dataset is value for value in held) == (loader is here)
+    assert data_of_workers([here, [1], there]) == [there.dataset]
     assert data_of(batches := [1, 2]) == [batches]
     assert loaders_in([here, [1], there]) == [here, there]
 

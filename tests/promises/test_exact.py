@@ -166,6 +166,35 @@ def test_the_data_come_in_the_order_they_would_have(tmp_path, name):
     by_hand(tmp_path, loaders=LOADERS[name], module=Pairs if name == "two loaders" else Net)
 
 
+class Harder(torch.utils.data.Dataset):
+    """Samples that are noisier at a higher level."""
+
+    def __init__(self):
+        self.level = 0.0
+
+    def __len__(self):
+        return len(INPUTS)
+
+    def __getitem__(self, index):
+        return INPUTS[index] + self.level, TARGETS[index]
+
+
+class Curriculum(Net):
+    """Sets the level in its data set, in a hook and in a step."""
+
+    def on_train_epoch_start(self):
+        self.trainer.train_dataloader.dataset.level += 0.1
+
+    def training_step(self, batch, batch_idx):
+        self.trainer.train_dataloader.dataset.level += 0.01
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_the_module_changes_in_its_data_set_is_put_back(tmp_path, workers):
+    by_hand(tmp_path, module=Curriculum, loaders=lambda: DataLoader(Harder(), 16, shuffle=True, num_workers=workers))
+
+
 class Bars(pl.callbacks.ProgressBar):
     """A progress bar that keeps what it shows."""
 
