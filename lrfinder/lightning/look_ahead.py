@@ -6,10 +6,11 @@ import heapq
 import itertools
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lrfinder.errors import UnsupportedError
 from lrfinder.lightning.internals import (
     batches_per_step,
     epochs_left,
@@ -93,7 +94,11 @@ def rates_ahead(trainer: Any, limit: int = _LIMIT, in_epoch: bool = False) -> Ra
     calendar, module = _Calendar.of(trainer, in_epoch), trainer.lightning_module
     overridden = internals(trainer, "utilities.model_helpers").is_overridden
     by_module = module.automatic_optimization and overridden("lr_scheduler_step", module)
-    snapshot = snapshot_of_rates(trainer)
+    try:
+        snapshot = snapshot_of_rates(trainer, [*configs, *([module] if by_module else [])])
+    except UnsupportedError:  # they draw their rates from a generator, which could not be rewound
+        names = dict.fromkeys(type(config.scheduler).__name__ for config in configs)
+        return RatesAhead(tuple(rates), tuple(steps), False, tuple(names), by_metric, calendar.in_steps)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, that no optimizer has stepped
@@ -124,15 +129,22 @@ def rates_ahead(trainer: Any, limit: int = _LIMIT, in_epoch: bool = False) -> Ra
     return RatesAhead(tuple(rates), tuple(steps), complete, tuple(hidden), by_metric, calendar.in_steps)
 
 
-def snapshot_of_rates(trainer: Any) -> Snapshot:
-    """Record what changing rates and stepping schedulers may change: not parameters, nor the state of optimizers."""
+def snapshot_of_rates(trainer: Any, stepped: Sequence[Any] = ()) -> Snapshot:
+    """Record what changing rates and stepping schedulers may change: not parameters, nor the state of optimizers.
+
+    Args:
+        stepped: what will be stepped ahead.
+
+    Raises:
+        UnsupportedError: something that is stepped holds what cannot be rewound.
+    """
     module, strategy = trainer.lightning_module, trainer.strategy
     tensors = [*module.parameters(), *module.buffers()]
     states = [optimizer.state for optimizer in trainer.optimizers]
     wrapper = [] if strategy.model is module else [strategy.model]
     roots = (module, trainer.fit_loop, strategy._optimizers, strategy.lr_scheduler_configs)
     leave = [trainer, strategy, *wrapper, *live_data(trainer), *trainer.callbacks, *trainer.loggers, *tensors, *states]
-    return Snapshot(lenient=roots, leave=leave)
+    return Snapshot(*stepped, lenient=roots, leave=leave, exact_data=False)
 
 
 def _rates(groups: list[dict[str, Any]]) -> tuple[float, ...]:
@@ -233,7 +245,10 @@ def follows(trainer: Any, before: RatesAhead, factor: float, in_epoch: bool = Fa
     later = range(1, len(rows))
     columns = list(zip(*rows, strict=True))
     peaks = [max(later, key=column.__getitem__, default=0) for column in columns]
-    after = rates_ahead(trainer, max(peaks) + MARGIN, in_epoch).rates
+    ahead = rates_ahead(trainer, max(peaks) + MARGIN, in_epoch)
+    if ahead.hidden:  # a scheduler that raises at the new rates, which it did not at the old ones
+        return False
+    after = ahead.rates
     for group, peak in enumerate(peaks):
         highest = max(columns[group])
         at = {peak, *([0] if rows[0][group] > 0.5 * highest else [])}

@@ -602,19 +602,51 @@ def test_a_lower_rate_lasts_also_in_another_fit(tmp_path, name):
     assert rates(run)[80:] == [0.01] * 16
 
 
-def test_a_rate_that_cannot_be_lowered_is_left_and_said_once(tmp_path):
+class Drawn(lr_scheduler.LRScheduler):
+    """Draws its rates from a generator."""
+
+    def __init__(self, optimizer):
+        self.rates = (0.02 / (1 + number) for number in range(200))
+        super().__init__(optimizer)
+
+    def get_lr(self):
+        return [next(self.rates)]
+
+    def state_dict(self):
+        return {}
+
+
+@pytest.mark.filterwarnings("ignore:LRFinder skipped the search before training. what a step uses holds a generator")
+def test_a_scheduler_that_draws_its_rates_is_not_stepped_ahead(tmp_path):
+    _, plain = fit(tmp_path / "a", module=noise(Drawn), max_epochs=8)
+    for name, watcher in {"b": LRFinder(), "c": PlateauDetector("decay"), "d": detector(delta=1e-9)}.items():
+        _, run = fit(tmp_path / name, [watcher], module=noise(Drawn), max_epochs=8)
+        assert rates(run)[:38] == rates(plain)[:38]  # annealed from 0.3 of 128 steps on
+
+
+class Stubborn(lr_scheduler.LRScheduler):
+    """Minds that somebody else changes its rate."""
+
+    def get_lr(self):
+        if self.optimizer.param_groups[0]["lr"] < 0.019:
+            raise RuntimeError("somebody changed the rate")
+        return list(self.base_lrs)
+
+
+@pytest.mark.parametrize("kind", [InCode, Stubborn])
+def test_a_rate_that_cannot_be_lowered_is_left_and_said_once(tmp_path, kind):
     watcher = detector()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        _, run = fit(tmp_path / "a", [watcher], module=noise(InCode), max_epochs=8)
+        _, run = fit(tmp_path / "a", [watcher], module=noise(kind), max_epochs=8)
     ours = [str(warning.message) for warning in caught if "PlateauDetector" in str(warning.message)]
     assert len(ours) == 1
-    assert "leaves the learning rate alone: the learning rate cannot be changed here: InCode" in ours[0]
+    assert f"leaves the learning rate alone: the learning rate cannot be changed here: {kind.__name__}" in ours[0]
     assert watcher.events
-    _, plain = fit(tmp_path / "b", [PlateauDetector(delta=0.05, min_steps=48)], module=noise(InCode), max_epochs=8)
+    _, plain = fit(tmp_path / "b", [PlateauDetector(delta=0.05, min_steps=48)], module=noise(kind), max_epochs=8)
     assert_same({**run, "callbacks": {}}, {**plain, "callbacks": {}})
-    with pytest.raises(UnsupportedError, match="InCode takes it from where it cannot be reached"):
-        fit(tmp_path / "c", [detector(on_failure="raise")], module=noise(InCode), max_epochs=8)
+    with pytest.raises(UnsupportedError, match=f"{kind.__name__} takes it from where it cannot be reached"):
+        fit(tmp_path / "c", [detector(on_failure="raise")], module=noise(kind), max_epochs=8)
 
 
 @pytest.mark.parametrize("name", ["a rate of None", "no known end", "a scheduler stepped in its own way"])
