@@ -26,6 +26,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from oracle_grid import cells, mean_loss, seeds_of
+from realistic import TASKS as REALISTIC
+from realistic import Realistic
 from tasks import TASKS, build
 from torch.utils.data import DataLoader, Subset
 
@@ -36,7 +38,7 @@ from lrfinder.evidence.curve import Curve
 from lrfinder.schedules.policy import Policy
 
 MID = Path(__file__).parents[2] / "shared" / "mid"
-SEEDS = {"small": (10, 11), "mid": (0, 1)}
+SEEDS = {"small": (10, 11), "mid": (0, 1), "realistic": (0, 1)}
 BUDGETS = {500: (50, 100, 200), 2500: (50, 125, 250)}
 SHARES = (0.02, 0.05, 0.1)
 FIXED = (1e-2, 1e-3, 3e-4)
@@ -149,15 +151,19 @@ class Mid:
         return lrfinder.range_test(module, optimizer, module.loss, loader, train_step=train_step, max_lr=max_lr)
 
 
+AnyTask = Small | Mid | Realistic
+
+
 @cache
-def families() -> dict[str, list[Small | Mid]]:
-    mid: list[Small | Mid] = [] if not MID.exists() else [
+def families() -> dict[str, list[AnyTask]]:
+    mid: list[AnyTask] = [] if not MID.exists() else [
         *(Mid("clf_sgdm", steps) for steps in (1000, 4000)), *(Mid("lm_adamw", steps) for steps in (1000, 4000, 16000)),
     ]  # fmt: skip
-    return {"small": [Small(*cell) for cell in cells()], "mid": mid}
+    realistic: list[AnyTask] = [task for task in REALISTIC if MID.exists() and task.schedules()[2]]
+    return {"small": [Small(*cell) for cell in cells()], "mid": mid, "realistic": realistic}
 
 
-def loss_at(task: Small | Mid, schedule: str, lr: float) -> float:
+def loss_at(task: AnyTask, schedule: str, lr: float) -> float:
     """Loss of the oracle at a rate, its logarithm interpolated over log2(lr); inf beyond a cell that blew up."""
     octaves, losses = task.oracle(schedule)
     x = min(max(math.log2(lr), octaves[0]), octaves[-1])
@@ -169,7 +175,7 @@ def loss_at(task: Small | Mid, schedule: str, lr: float) -> float:
     return float(np.exp((1 - share) * np.log(low) + share * np.log(high))) if math.isfinite(low) else math.inf
 
 
-def best_loss(task: Small | Mid) -> float:
+def best_loss(task: AnyTask) -> float:
     return min(float(task.oracle(schedule)[1].min()) for schedule in task.schedules()[2])
 
 
@@ -226,7 +232,7 @@ def measure(job: tuple[str, int, int, str]) -> dict:
     return row
 
 
-def budgets(task: Small | Mid) -> tuple[int, ...]:
+def budgets(task: AnyTask) -> tuple[int, ...]:
     if isinstance(task, Small):
         return BUDGETS[task.steps]
     return tuple(max(round(share * task.steps), 20) for share in SHARES)
@@ -328,14 +334,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("run", "report"))
     parser.add_argument("record", type=Path)
-    parser.add_argument("--family", choices=("small", "mid"), help="run this family only")
+    parser.add_argument("--family", choices=tuple(SEEDS), help="run this family only")
     parser.add_argument("--longest", type=int, default=10**9, help="leave out longer trainings")
     parser.add_argument("--methods", default="", help="run the methods whose name holds this only")
     parser.add_argument("--anew", action="store_true", help="draw the conclusions anew from the recorded measurements")
     parser.add_argument("--details", action="count", default=0, help="print the searches with large regret, twice: all")
     args = parser.parse_args()
     if args.command == "run":
-        run(args.record, [args.family] if args.family else ["small", "mid"], args.methods, args.longest)
+        run(args.record, [args.family] if args.family else [*SEEDS], args.methods, args.longest)
     else:
         report(args.record, args.anew, args.details)
 
