@@ -9,6 +9,7 @@ hours on two cores and are stored; searches are judged by `regret.py --family re
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import runpy
@@ -32,7 +33,9 @@ from lrfinder.schedules.policy import Policy
 MID = Path(__file__).parents[2] / "shared" / "mid"
 STORED = Path(__file__).with_name("realistic.jsonl")
 STEPS = 2000
-SCHEDULES = {"wsd+15": Policy("wsd", STEPS, 300)}
+SCHEDULE, POLICY = "wsd+15", Policy("wsd", STEPS, 300)
+"""What was swept, as `regret.py` names it: the policy that is suggested, with its warmup of 15%."""
+
 MAX_NORM = 1.0
 """Maximum norm of the gradient of the language model, as in ../shared/mid."""
 
@@ -95,11 +98,11 @@ def _data(kind: str) -> tuple[TensorDataset, TensorDataset]:
 
 
 @cache
-def _stored() -> dict[tuple[str, str], dict[int, float]]:
-    found: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+def _stored() -> dict[str, dict[int, float]]:
+    found: dict[str, dict[int, float]] = defaultdict(dict)
     for line in STORED.read_text().splitlines():
-        name, schedule, octave, loss = json.loads(line)
-        found[name, schedule][octave] = math.inf if loss is None else loss
+        name, _, octave, loss = json.loads(line)
+        found[name][octave] = math.inf if loss is None else loss
     return found
 
 
@@ -121,13 +124,12 @@ class Realistic:
         return STEPS
 
     def schedules(self) -> tuple[str, str, list[str]]:
-        """Return the suggested schedule, the one without warmup, and all that were swept."""
-        swept = [name for name in SCHEDULES if (self.name, name) in _stored()]
-        return "wsd+15", "wsd" if "wsd" in swept else "wsd+15", swept
+        """Return the suggested schedule, the one that peers get, and all that were swept: there is one."""
+        return SCHEDULE, SCHEDULE, [SCHEDULE]
 
     def oracle(self, schedule: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the octaves of the sweep (k,) and its validation losses (k,)."""
-        losses = _stored()[self.name, schedule]
+        losses = _stored()[self.name]
         octaves = sorted(losses)
         return np.array(octaves, float), np.array([losses[octave] for octave in octaves])
 
@@ -164,17 +166,13 @@ class Realistic:
         optimizer.step()
         return loss.detach()
 
-    def train(self, lr: float, policy: Policy, seed: int) -> float:
+    def train(self, lr: float, seed: int) -> float:
         """Validation loss of a whole training; inf where it blew up."""
         model, optimizer, loader, held = self.made(seed)
-        batches = iter(loader)
-        for step in range(STEPS):
+        passes = itertools.chain.from_iterable(itertools.repeat(loader))
+        for step, batch in enumerate(itertools.islice(passes, STEPS)):
             for group in optimizer.param_groups:
-                group["lr"] = lr * policy(step)
-            batch = next(batches, None)
-            if batch is None:
-                batches = iter(loader)
-                batch = next(batches)
+                group["lr"] = lr * POLICY(step)
             loss = self.train_step(model, optimizer, batch)
             if step % 50 == 0 and not math.isfinite(float(loss)):
                 return math.inf
@@ -197,15 +195,14 @@ def main() -> None:
     done = {tuple(json.loads(line)[:3]) for line in record.open()} if record.exists() else set()
     torch.set_num_threads(1)
     with record.open("a") as file:
-        for schedule, policy in SCHEDULES.items():
-            for task in TASKS:
-                for octave in range(task.low, task.high + 1):
-                    if (task.name, schedule, octave) in done or (names and task.name not in names):
-                        continue
-                    loss = task.train(2.0**octave, policy, 0)
-                    row = [task.name, schedule, octave, float(f"{loss:.6g}") if math.isfinite(loss) else None]
-                    file.write(json.dumps(row) + "\n")
-                    file.flush()
+        for task in TASKS:
+            for octave in range(task.low, task.high + 1):
+                if (task.name, SCHEDULE, octave) in done or (names and task.name not in names):
+                    continue
+                loss = task.train(2.0**octave, 0)
+                row = [task.name, SCHEDULE, octave, float(f"{loss:.6g}") if math.isfinite(loss) else None]
+                file.write(json.dumps(row) + "\n")
+                file.flush()
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from oracle_grid import cells, mean_loss, seeds_of
+from realistic import MID, Realistic
 from realistic import TASKS as REALISTIC
-from realistic import Realistic
 from tasks import TASKS, build
 from torch.utils.data import DataLoader, Subset
 
@@ -37,7 +37,6 @@ from lrfinder.answer.suggestion import Suggestion
 from lrfinder.evidence.curve import Curve
 from lrfinder.schedules.policy import Policy
 
-MID = Path(__file__).parents[2] / "shared" / "mid"
 SEEDS = {"small": (10, 11), "mid": (0, 1), "realistic": (0, 1)}
 BUDGETS = {500: (50, 100, 200), 2500: (50, 125, 250)}
 SHARES = (0.02, 0.05, 0.1)
@@ -159,7 +158,7 @@ def families() -> dict[str, list[AnyTask]]:
     mid: list[AnyTask] = [] if not MID.exists() else [
         *(Mid("clf_sgdm", steps) for steps in (1000, 4000)), *(Mid("lm_adamw", steps) for steps in (1000, 4000, 16000)),
     ]  # fmt: skip
-    realistic: list[AnyTask] = [task for task in REALISTIC if MID.exists() and task.schedules()[2]]
+    realistic: list[AnyTask] = [*REALISTIC] if MID.exists() else []
     return {"small": [Small(*cell) for cell in cells()], "mid": mid, "realistic": realistic}
 
 

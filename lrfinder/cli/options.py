@@ -40,9 +40,13 @@ DEFAULTS: dict[str, Any] = {
 
 
 def _whole(least: int, most: int, text: str) -> int:
-    if not (text.strip().isdecimal() and least <= int(text) <= most):
+    try:
+        number = int(text) if text.strip().isdecimal() else -1
+    except ValueError:  # Python reads no number of thousands of digits
+        number = -1
+    if not least <= number <= most:
         raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most:,}, got {text:.60}")
-    return int(text)
+    return number
 
 
 count = functools.partial(_whole, 1, MOST_STEPS)

@@ -23,7 +23,7 @@ from lrfinder.lightning.internals import (
 )
 from lrfinder.lightning.isolation import logged_metrics, silence
 from lrfinder.probing.batch_cache import HELD_OUT, ProbeBatches, spread
-from lrfinder.probing.batches import data_of, data_of_workers, loaders_in, prepare_for_evaluation, scalar
+from lrfinder.probing.batches import LoaderState, prepare_for_evaluation, scalar
 from lrfinder.snapshot.snapshot import Snapshot
 
 
@@ -60,13 +60,10 @@ class Judge:
         val_loop: Any = trainer.fit_loop.epoch_loop.val_loop
         if val_loop._combined_loader is None:  # without a sanity check, the first validation would do this
             val_loop.setup_data()
-            new = validation_loaders(trainer)  # the snapshot does not know them
-            data = [state for loader in new for state in data_of(loader)]
+            new = LoaderState.of(validation_loaders(trainer))  # the snapshot does not know them
+            leave = [*live_data(trainer), *new.leave]
             self._loaders_as_before = Snapshot(
-                data=data,
-                lenient_data=data_of_workers(new),
-                leave=[*live_data(trainer), *loaders_in(new)],
-                exact_data=self._exact,
+                data=new.data, lenient_data=new.lenient_data, leave=leave, exact_data=self._exact
             )
         loaders = [probe_loader(loader, self._exact, "val_loader") for loader in validation_loaders(trainer)]
         index = (self.monitor or "").partition("/dataloader_idx_")[2]

@@ -13,7 +13,7 @@ from lrfinder.answer.suggestion import Suggestion
 from lrfinder.errors import InputError, UnsupportedError
 from lrfinder.lightning.internals import Callback, has_started, internals
 from lrfinder.lightning.lr_finder import LRFinder
-from lrfinder.probing.batches import data_of, data_of_workers, loaders_in
+from lrfinder.probing.batches import LoaderState
 from lrfinder.snapshot.snapshot import Snapshot
 
 Answer = TypeVar("Answer")
@@ -54,10 +54,8 @@ def lr_find(
     if has_started(trainer):
         raise InputError(f"trainer must not have trained yet, got one at step {trainer.global_step}")
     finder = LRFinder(on_failure="raise", **options)
-    loaders = [one for one in (train_dataloaders, val_dataloaders) if one is not None]
-    data = [*(state for loader in loaders for state in data_of(loader)), datamodule]
-    theirs = data_of_workers(loaders)
-    before = Snapshot(model, data=data, lenient_data=theirs, leave=loaders_in(loaders), exact_data=False)
+    data, lenient_data, leave = LoaderState.of(one for one in (train_dataloaders, val_dataloaders) if one is not None)
+    before = Snapshot(model, data=[*data, datamodule], lenient_data=lenient_data, leave=leave, exact_data=False)
     try:
         with quiet():
             ask_within(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lrfinder.lightning.internals import internals, is_own, live_data, probe_loader, schedulers_of, validation_loaders
-from lrfinder.probing.batches import data_of, data_of_workers, loaders_in
+from lrfinder.probing.batches import LoaderState
 from lrfinder.snapshot.snapshot import Snapshot
 
 
@@ -28,16 +28,15 @@ def snapshot_of(trainer: Any, exact: bool) -> Snapshot:
         UnsupportedError: something that a step uses, or the data, cannot be rewound.
     """
     strategy, module = trainer.strategy, trainer.lightning_module
-    loaders = [*trainer.fit_loop._combined_loader.flattened, *validation_loaders(trainer)]
+    loaders = LoaderState.of([*trainer.fit_loop._combined_loader.flattened, *validation_loaders(trainer)])
     wrapper = [] if strategy.model is module else [strategy.model]
     bar = trainer.progress_bar_callback  # a thread of its own may draw it
     theirs = [callback for callback in trainer.callbacks if callback is not bar and not is_own(callback)]
     snapshot = Snapshot(
         module, trainer.datamodule, trainer.fit_loop, trainer._logger_connector, strategy._optimizers,
         strategy._lightning_optimizers, strategy.lr_scheduler_configs, strategy.precision_plugin,
-        data=[state for loader in loaders for state in data_of(loader)],
-        lenient=theirs, lenient_data=data_of_workers(loaders),
-        leave=[trainer, strategy, *wrapper, *live_data(trainer), *loaders_in(loaders), *trainer.loggers,
+        data=loaders.data, lenient=theirs, lenient_data=loaders.lenient_data,
+        leave=[trainer, strategy, *wrapper, *live_data(trainer), *loaders.leave, *trainer.loggers,
                *(callback for callback in trainer.callbacks if callback not in theirs)],
         exact_data=exact,
     )  # fmt: skip

@@ -197,7 +197,9 @@ class PlateauDetector(Callback):
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             if not self._told and not pl_module.automatic_optimization:
                 self._told = True
-                _warn(trainer, "sees no plateaus: training_step returns no single loss. Give it a monitor=")
+                _warn(
+                    trainer, "sees no plateaus: training_step returns no single loss. Give PlateauDetector(monitor=...)"
+                )
             return
         loss = loss.detach()
         if loss.dtype in (torch.float16, torch.bfloat16):  # many do not add up in it

@@ -262,10 +262,13 @@ def _combinations(schedulers: Sequence[Any], course: set[float]) -> Iterator[Own
     """Yield which of the schedulers' own values to scale, the likeliest first, at most `_MAX_TRIALS`."""
     yield ()
     values = list(configuration.own_values(schedulers))
-    pairs = {path: itertools.product(_values(schedulers, path), course) for path in values}
-    rates = [path for path in values if any(math.isclose(*pair, rel_tol=1e-9) for pair in pairs[path])]
+    in_course = {
+        path: any(math.isclose(*pair, rel_tol=1e-9) for pair in itertools.product(_values(schedulers, path), course))
+        for path in values
+    }
+    rates = tuple(path for path in values if in_course[path])
     tried: dict[Own, None] = {(): None}
-    for paths in (tuple(rates), *((path,) for path in values), *itertools.combinations(values, 2), tuple(values)):
+    for paths in (rates, *((path,) for path in values), *itertools.combinations(values, 2), tuple(values)):
         if paths not in tried and len(tried) < _MAX_TRIALS:
             tried[paths] = None
             yield paths

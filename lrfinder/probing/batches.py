@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -81,14 +81,26 @@ def data_of(loader: Any) -> list[object]:
     return [value for name, value in vars(loader).items() if name not in left]
 
 
-def data_of_workers(loaders: Iterable[Any]) -> list[object]:
-    """Return the data sets that workers draw copies of; a step or a hook may change them all the same."""
-    return [loader.dataset for loader in loaders_in(loaders) if loader.num_workers]
+class LoaderState(NamedTuple):
+    """What a snapshot records of loaders, and what it must not look into.
 
+    Attributes:
+        data: what may keep state between batches, see `data_of`.
+        lenient_data: data sets that workers draw copies of; a step or a hook may change them all the same.
+        leave: the torch loaders, whose live iterators are full of queues and processes.
+    """
 
-def loaders_in(loaders: Iterable[Any]) -> list[DataLoader[Any]]:
-    """Return the torch loaders: no snapshot may enter their live iterators, full of queues and processes."""
-    return [loader for loader in loaders if isinstance(loader, DataLoader)]
+    data: list[object]
+    lenient_data: list[object]
+    leave: list[DataLoader[Any]]
+
+    @classmethod
+    def of(cls, loaders: Iterable[Any]) -> LoaderState:
+        """Return the state of loaders of any kind."""
+        loaders = list(loaders)
+        torches = [loader for loader in loaders if isinstance(loader, DataLoader)]
+        data = [state for loader in loaders for state in data_of(loader)]
+        return cls(data, [loader.dataset for loader in torches if loader.num_workers], torches)
 
 
 def endless(loader: Iterable[Any], least: int = 2) -> Iterator[Any]:

@@ -21,12 +21,10 @@ from lrfinder.evidence.range_test import Ladder
 from lrfinder.probing.batch_cache import ProbeBatches
 from lrfinder.probing.batch_loss import batch_loss, judged_loss, scalar_loss, takes_closure
 from lrfinder.probing.batches import (
-    data_of,
-    data_of_workers,
+    LoaderState,
     endless,
     examples_per_step,
     length,
-    loaders_in,
     prepare_for_evaluation,
     scalar,
     side_loader,
@@ -317,10 +315,8 @@ class TorchTraining:
     def preserved(self) -> Iterator[None]:
         """Snapshot everything a step may change, and put it back in the end."""
         roots = (self.model, self.optimizer, self.loss_fn, self.train_step, self.val_step)
-        loaders = [loader for loader in (self.loader, self.val_loader) if loader is not None]
-        data = [state for loader in loaders for state in data_of(loader)]
-        theirs = data_of_workers(loaders)
-        self.snapshot = Snapshot(*roots, data=data, lenient_data=theirs, leave=loaders_in(loaders))
+        data, lenient_data, leave = LoaderState.of(one for one in (self.loader, self.val_loader) if one is not None)
+        self.snapshot = Snapshot(*roots, data=data, lenient_data=lenient_data, leave=leave)
         grad_mode = torch.is_grad_enabled()
         try:
             with torch.inference_mode(False):

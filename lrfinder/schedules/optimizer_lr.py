@@ -153,11 +153,10 @@ def _with_children(schedulers: Iterable[Any]) -> Iterator[Any]:
     for scheduler in schedulers:
         yield scheduler
         for name, value in vars(scheduler).items():
+            if name == "optimizer":
+                continue
             items = value if isinstance(value, (list, tuple)) else [value]
-            if name != "optimizer":
-                yield from _with_children(
-                    item for item in items if hasattr(item, "optimizer") and hasattr(item, "step")
-                )
+            yield from _with_children(one for one in items if hasattr(one, "optimizer") and hasattr(one, "step"))
 
 
 def _places(optimizers: Iterable[Optimizer], schedulers: Iterable[Any]) -> Iterator[tuple[Any, Any]]:

@@ -15,11 +15,10 @@ from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 
 from lrfinder import InputError, UnsupportedError
 from lrfinder.probing.batches import (
+    LoaderState,
     data_of,
-    data_of_workers,
     endless,
     examples_per_step,
-    loaders_in,
     prepare_for_evaluation,
     scalar,
     side_loader,
@@ -88,9 +87,11 @@ def test_loader_state_is_everything_but_the_live_iterator_and_the_data_of_worker
         parts = (loader.sampler, loader.batch_sampler, generator, loader.collate_fn)
         assert all(any(part is value for value in held) for part in parts)
         assert any(loader.dataset is value for value in held) == (loader is here)
-    assert data_of_workers([here, [1], there]) == [there.dataset]
+    state = LoaderState.of([here, [1], there])
+    assert state.data == [*data_of(here), [1], *data_of(there)]
+    assert state.lenient_data == [there.dataset]
     assert data_of(batches := [1, 2]) == [batches]
-    assert loaders_in([here, [1], there]) == [here, there]
+    assert state.leave == [here, there]
 
 
 def test_the_loader_starts_anew_when_it_is_exhausted():
