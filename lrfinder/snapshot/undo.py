@@ -182,20 +182,20 @@ class StorageContent:
     def __init__(self, storage: Any) -> None:
         self._storage = storage
         try:
-            self._saved = storage.clone()
+            self._saved = _content(storage).clone()
         except torch.OutOfMemoryError:
-            self._saved = _on_host(storage)
+            self._saved = _on_host(_content(storage))
 
     def __call__(self) -> None:
         """Restore the content."""
-        if self._storage.nbytes() != self._saved.nbytes():
-            self._storage.resize_(self._saved.nbytes())
-        self._storage.copy_(self._saved)
+        if self._storage.nbytes() != self.nbytes:
+            self._storage.resize_(self.nbytes)
+        _content(self._storage).copy_(self._saved)
 
     @property
     def nbytes(self) -> int:
         """Size of the copy."""
-        return int(self._saved.nbytes())
+        return self._saved.nbytes
 
     def to_host(self) -> bool:
         """Move the copy to host memory; return whether it was on a device."""
@@ -205,11 +205,15 @@ class StorageContent:
         return True
 
 
-def _on_host(storage: Any) -> Any:
+def _content(storage: Any) -> Tensor:
+    """Return a tensor over the whole of a storage: of the widest integers that fill it, which are copied fastest."""
+    dtype = torch.int64 if storage.nbytes() % 8 == 0 else torch.uint8
+    return torch.empty(0, dtype=dtype, device=storage.device).set_(storage)
+
+
+def _on_host(content: Tensor) -> Tensor:
     """Return a copy in host memory, pinned for a CUDA device, to which it is then copied back faster."""
-    host = torch.empty(storage.nbytes(), dtype=torch.uint8, pin_memory=storage.device.type == "cuda").untyped_storage()
-    host.copy_(storage)
-    return host
+    return torch.empty_like(content, device="cpu", pin_memory=content.device.type == "cuda").copy_(content)
 
 
 def cell_content(cell: types.CellType, content: Any) -> Undo:
