@@ -61,7 +61,7 @@ def mute(trainer: Any) -> None:
     trainer.profiler = no_profiler(trainer)
     vars(trainer)["save_checkpoint"] = do_nothing
     for scheduler in schedulers_of(trainer):  # under manual optimization, the module steps them itself
-        vars(scheduler)["step"] = do_nothing
+        getattr(scheduler, "__dict__", {})["step"] = do_nothing
     silence(trainer.lightning_module, logged_metrics(trainer))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -225,7 +226,8 @@ class LRFinder(Callback):
             if self.on_failure == "raise" or not TrainerProcesses(trainer).share(error):
                 raise
             # The error itself would keep the frames of the search in memory, and with them its tensors.
-            self.failure = str(error) if isinstance(error, LRFinderError) else f"{type(error).__name__}: {error}"
+            ours = isinstance(error, LRFinderError)
+            self.failure = str(error) if ours else traceback.format_exception_only(error)[-1].strip()
             warn(
                 trainer,
                 f"skipped the search {when}: {self.failure}. Everything is as it was, and training goes on;"

@@ -63,7 +63,7 @@ def _called(model: nn.Module, inputs: Any, without: tuple[str, ...] = ()) -> Any
         rest = [value for name, value in inputs.items() if name not in without and isinstance(value, Tensor)]
         return model(rest[0] if without and len(rest) == 1 else inputs)
     except TypeError as error:
-        if not isinstance(inputs, (list, tuple)) and f"{type(model).__name__}.forward()" not in str(error):
+        if isinstance(inputs, (Tensor, Mapping)) and f"{type(model).__name__}.forward()" not in str(error):
             raise  # it was raised within `forward`, not by the call
         raise InputError(
             f"model must take the inputs of a batch, which is a {_kind(inputs)}, got {error}: pass train_step= and"

@@ -21,8 +21,8 @@ END = object()
 def length(loader: Any) -> int | None:
     """Return the batches of an epoch, None where the loader cannot tell."""
     try:
-        return len(loader)
-    except (TypeError, NotImplementedError):  # data without length
+        return len(loader) or None  # some say 0 for unknown
+    except Exception:  # data without length say so in many ways
         return None
 
 
@@ -38,7 +38,7 @@ def side_loader(loader: Any, name: str = "loader") -> Any:
     Raises:
         UnsupportedError: it can be iterated only once.
     """
-    if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
+    if isinstance(loader, type) or not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
         raise InputError(f"{name} must be iterable, got a {type(loader).__name__}")
     if isinstance(loader, Iterator):
         raise UnsupportedError(

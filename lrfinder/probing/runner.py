@@ -297,4 +297,8 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     found = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not found:
         raise InputError("model must have a parameter that requires grad, got none: unfreeze what should train")
+    if any(parameter.is_meta for parameter in found):
+        raise InputError(
+            "model must hold its parameters in memory, got one on the meta device: call model.to_empty first"
+        )
     return found

@@ -35,7 +35,7 @@ from lrfinder.probing.progress import progress_bar
 from lrfinder.probing.runner import Clock, OneProcess, Progress, all_finite, run_range_test, trainable
 from lrfinder.probing.search import Journal, search
 from lrfinder.schedules.code import describe_optimizer
-from lrfinder.schedules.optimizer_lr import configured_lrs, own_lrs, reference_lr, set_lr
+from lrfinder.schedules.optimizer_lr import configured_lrs, own_lrs, reference_lr, set_lrs
 from lrfinder.snapshot.snapshot import Snapshot, interrupts_deferred
 
 
@@ -224,8 +224,7 @@ class TorchTraining:
 
     def set_lrs(self, lrs: Sequence[float]) -> None:
         """Set the rate of every group."""
-        for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
-            set_lr(group, lr)
+        set_lrs(self.optimizer.param_groups, lrs)
 
     def step(self) -> Tensor:
         """Take one optimizer step; return the mean loss of its batches."""

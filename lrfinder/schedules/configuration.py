@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lrfinder.errors import is_number
-from lrfinder.schedules.optimizer_lr import SCALED_ATTRIBUTES, set_lr
+from lrfinder.schedules.optimizer_lr import SCALED_ATTRIBUTES, attributes, set_lr
 
 Path = tuple[Any, ...]
 """How to reach a value from a list of schedulers: indices, keys and names of attributes."""
@@ -177,7 +177,7 @@ def _parts(obj: Any) -> Iterable[tuple[Any, Any]]:
         return [(name, value) for name, value in _closure(obj).items()]
     if isinstance(obj, types.MethodType):
         return [("__self__", obj.__self__)]
-    if not hasattr(obj, "__dict__") or isinstance(obj, types.ModuleType):
+    if isinstance(obj, types.ModuleType):
         return ()
     of_class = {
         name: value
@@ -186,7 +186,7 @@ def _parts(obj: Any) -> Iterable[tuple[Any, Any]]:
         for name, value in vars(base).items()
         if _is_amount(value)
     }
-    return {**of_class, **vars(obj)}.items()
+    return {**of_class, **attributes(obj)}.items()
 
 
 def _closure(function: types.FunctionType) -> dict[str, Any]:

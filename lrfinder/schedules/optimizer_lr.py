@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.errors import InputError
+from lrfinder.errors import InputError, UnsupportedError
 from lrfinder.schedules.policy import Policy
 
 if TYPE_CHECKING:
@@ -118,6 +119,17 @@ def set_lr(group: Any, lr: float, key: Any = "lr") -> None:
         group[key] = lr
 
 
+def set_lrs(groups: Sequence[Any], lrs: Sequence[float]) -> None:
+    """Set the rate of every param group."""
+    if len(groups) != len(lrs):
+        raise UnsupportedError(
+            f"a step must leave the number of param groups as it is while it is probed, got {len(groups)} groups after"
+            f" {len(lrs)}: add them before training"
+        )
+    for group, lr in zip(groups, lrs, strict=True):
+        set_lr(group, lr)
+
+
 def apply_lr(
     optimizers: Iterable[Optimizer], lr: float, schedulers: Iterable[Any] = (), reference: float | None = None
 ) -> tuple[float, ...]:
@@ -152,11 +164,18 @@ def _with_children(schedulers: Iterable[Any]) -> Iterator[Any]:
     """Yield the schedulers, each followed by those that it drives."""
     for scheduler in schedulers:
         yield scheduler
-        for name, value in vars(scheduler).items():
+        for name, value in attributes(scheduler).items():
             if name == "optimizer":
                 continue
             items = value if isinstance(value, (list, tuple)) else [value]
             yield from _with_children(one for one in items if hasattr(one, "optimizer") and hasattr(one, "step"))
+
+
+def attributes(obj: Any) -> dict[str, Any]:
+    """Return the attributes of an object, those in the ``__slots__`` of its class included."""
+    owners = (vars(base) for base in type(obj).__mro__ if "__slots__" in vars(base))
+    slots = [name for owner in owners for name, held in owner.items() if isinstance(held, types.MemberDescriptorType)]
+    return {**{name: getattr(obj, name) for name in slots if hasattr(obj, name)}, **getattr(obj, "__dict__", {})}
 
 
 def _places(optimizers: Iterable[Optimizer], schedulers: Iterable[Any]) -> Iterator[tuple[Any, Any]]:

@@ -319,11 +319,13 @@ class Policy:
             optimizer: its param groups are at their peak rates.
             mode: "min" or "max", whether a lower or a higher metric is better; only "plateau" uses it.
         """
-        from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+        from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+        from lrfinder.schedules.policy_lr import PolicyLR
 
         if self.shape.follows_metric:
             return ReduceLROnPlateau(optimizer, "max" if mode == "max" else "min", **self.params)
-        return LambdaLR(optimizer, dataclasses.replace(self))  # a copy: loading a state changes it
+        return PolicyLR(optimizer, dataclasses.replace(self))  # a copy: loading a state changes it
 
     def to_dict(self) -> dict[str, Any]:
         """Return the policy as JSON-ready data."""

@@ -111,6 +111,18 @@ def test_with_the_schedule_training_is_as_by_hand(tmp_path, name):
     assert_as_by_hand(tmp_path, make, steps, **options)
 
 
+def test_a_param_group_that_is_added_in_training_keeps_its_own_rate(tmp_path, found):
+    class Thawing(Net):
+        def on_train_epoch_start(self):
+            if self.current_epoch == 1:
+                self.optimizers().add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.03})
+
+    _, run = fit(tmp_path, [finder(policy="linear")], module=Thawing)
+    assert [len(each) for each in rates(run)] == [1] * 16 + [2] * 16
+    assert {each[1] for each in rates(run)[16:]} == {0.03}
+    assert rates(run)[-1][0] < rates(run)[16][0]
+
+
 @pytest.mark.parametrize("name", ["OneCycleLR", "SequentialLR", "CyclicLR", "ReduceLROnPlateau", "LambdaLR from zero"])
 def test_in_place_of_the_modules_scheduler_training_is_as_by_hand(tmp_path, name):
     """Cycled momentum too is as if there had never been another scheduler."""

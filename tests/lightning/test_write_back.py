@@ -73,6 +73,26 @@ class OfItsClass(lr_scheduler.LRScheduler):
         return [self.peak * 0.99**self.last_epoch]
 
 
+class Slotted:
+    """Of no class of torch, and without ``__dict__``."""
+
+    __slots__ = ("optimizer", "rate", "steps")
+
+    def __init__(self, optimizer, rate):
+        self.optimizer, self.rate, self.steps = optimizer, rate, -1
+        self.step()
+
+    def step(self):
+        self.steps += 1
+        self.optimizer.param_groups[0]["lr"] = self.rate * 0.99**self.steps
+
+    def state_dict(self):
+        return {"rate": self.rate, "steps": self.steps}
+
+    def load_state_dict(self, state):
+        self.rate, self.steps = state["rate"], state["steps"]
+
+
 class InCode(lr_scheduler.LRScheduler):
     """Has its rate in the code, where nobody can change it."""
 
@@ -102,6 +122,7 @@ OWN = {
     "max_lr": (WarmRestarts, "step"),
     "table": (Table, "step"),
     "class": (OfItsClass, "step"),
+    "slots": (Slotted, "step"),
 }
 QUICK = {"budget": 90}
 

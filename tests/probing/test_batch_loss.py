@@ -101,6 +101,8 @@ REFUSED = {
         "the batch is a tensor, which holds no targets",
     ),
     "three parts": (Classifier(), F.cross_entropy, (X[:8], X[:8], Y[:8]), "a batch, which is a tuple of 3"),
+    "an array": (Classifier(), F.cross_entropy, (X[:8].numpy(), Y[:8]), "a batch, which is a ndarray"),
+    "an object": (Classifier(), F.cross_entropy, SimpleNamespace(x=X[:8]), "a batch, which is a SimpleNamespace"),
     "no loss and no function": (
         Classifier(),
         None,

@@ -19,6 +19,7 @@ from lrfinder.probing.batches import (
     data_of,
     endless,
     examples_per_step,
+    length,
     prepare_for_evaluation,
     scalar,
     side_loader,
@@ -45,6 +46,17 @@ def test_a_one_shot_loader_is_refused(loader):
 def test_a_loader_that_cannot_be_iterated_is_an_input_error():
     with pytest.raises(InputError, match="loader must be iterable, got a int"):
         side_loader(3)
+
+
+@pytest.mark.parametrize("tells", [TypeError, ValueError, 0, -1])
+def test_a_loader_that_cannot_tell_its_length_has_none(tells):
+    class Loader:
+        def __len__(self):
+            if isinstance(tells, int):
+                return tells
+            raise tells("not known yet")
+
+    assert length(Loader()) is None
 
 
 @pytest.mark.parametrize("loader", [[1, 2], (1, 2), range(3), TensorDataset(torch.ones(2))])

@@ -624,6 +624,12 @@ def test_a_model_without_anything_to_train_is_an_input_error():
         range_test(model, optimizer, mse, LOADERS["list"]())
 
 
+def test_a_model_without_memory_is_an_input_error():
+    model = Noisy().to("meta")
+    with pytest.raises(InputError, match="model must hold its parameters in memory, got one on the meta device"):
+        range_test(model, torch.optim.SGD(model.parameters(), 0.1), mse, LOADERS["list"]())
+
+
 def test_a_lazy_model_is_refused_before_it_takes_shape():
     model = nn.LazyLinear(1)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

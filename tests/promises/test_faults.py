@@ -354,6 +354,23 @@ class Rateless(Net):
         return OwnSteps(self.parameters())
 
 
+class Growing(Net):
+    """Adds a param group to its optimizer in its second step."""
+
+    def training_step(self, batch, batch_idx):
+        if batch_idx == 1 and len(self.trainer.optimizers[0].param_groups) == 1:
+            self.optimizers().optimizer.add_param_group({"params": torch.nn.Linear(2, 2).parameters()})
+        return super().training_step(batch, batch_idx)
+
+
+class Wordless(Net):
+    """Raises an error without a text outside of training."""
+
+    def on_train_batch_start(self, batch, batch_idx):
+        if not any(isinstance(callback, Running) and callback.trains for callback in self.trainer.callbacks):
+            raise AssertionError
+
+
 def no_optimizer(lr):
     return Net(lr, lambda net: None)
 
@@ -362,6 +379,8 @@ HOPELESS = {
     "a rate of None": ("got lr = None", {"module": Rateless}),
     "no optimizer": ("must return an optimizer, got None", {"module": no_optimizer}),
     "an error of the module": ("has no attribute 'scale'", {"module": Unready}),
+    "an error without a text": ("AssertionError", {"module": Wordless}),
+    "a param group added": ("must leave the number of param groups as it is", {"module": Growing}),
     "data that hold a generator": ("holds a generator", {"loaders": lambda: DataLoader(Once(), 16)}),
     "NaN in a range test": ("loss must stay finite", {"module": NaNs, "method": "range"}),
     "a name that is none": ("attribute must name", {"attribute": "rate"}),
@@ -381,6 +400,7 @@ def test_what_cannot_be_probed_trains_as_without_the_callback_and_one_warning_sa
     ours = [str(warning.message) for warning in caught if "LRFinder" in str(warning.message)]
     assert len(ours) == 1
     assert why in ours[0]
+    assert ": ." not in ours[0]
     assert "Everything is as it was, and training goes on" in ours[0]
     assert why in callback.failure
     assert callback.suggestion is None
