@@ -72,14 +72,10 @@ class Blocks:
         self._table = torch.zeros(*shape, BLOCKS, 2, dtype=torch.float64)
 
     def add(self, value: Tensor | float) -> None:
-        """Take one more value of the shape given, or a number; it is copied."""
+        """Take one more value of the shape given, or a number; it is copied, and nothing waits for the device."""
         if isinstance(value, Tensor) and value.device != self._values.device:  # the first, or one after a checkpoint
             self._move(value.device)
-        slot = self._values.select(-1, self._held)
-        if isinstance(value, Tensor):
-            slot.copy_(value if value.shape == self._shape else value.reshape(self._shape), non_blocking=True)
-        else:
-            slot.fill_(value)
+        self._values[..., self._held] = value
         self.steps += 1
         self._held += 1
         if self._held == BLOCKS or self.full == BLOCKS:
