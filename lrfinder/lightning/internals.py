@@ -65,6 +65,12 @@ def steps_to_come(trainer: Any) -> float:
     return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps - trainer.global_step)
 
 
+def steps_from_start(trainer: Any) -> float:
+    """Return the optimizer steps to come at `on_train_start`, also of a fit that goes on in the middle of an epoch."""
+    begun_batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready  # at an epoch's end, of the epoch before
+    return steps_to_come(trainer) if 0 < begun_batches < trainer.num_training_batches else steps_left(trainer)
+
+
 def steps_to_epoch_end(trainer: Any) -> float:
     """Return the optimizer steps that the present epoch still has; infinite for data without length."""
     begun_batches: int = trainer.fit_loop.epoch_loop.batch_progress.current.ready

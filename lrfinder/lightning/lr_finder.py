@@ -21,11 +21,13 @@ from lrfinder.lightning.plateau_detector import PlateauDetector
 from lrfinder.lightning.processes import TrainerProcesses
 from lrfinder.lightning.schedule import (
     InstalledSchedule,
+    begin_anew,
     check_installed,
     check_plateau_metric,
     describe_schedule_change,
     install,
     resolve_policy,
+    warn_of_rate_zero,
 )
 from lrfinder.lightning.write_back import AppliedRates
 from lrfinder.probing.options import PolicyRequest, SearchOptions
@@ -194,11 +196,13 @@ class LRFinder(Callback):
             say(trainer, "skipped, fast_dev_run is on")
             return
         if has_started(trainer):
+            if self._installed is not None and trainer.global_step >= self._installed.end:
+                self._installed = begin_anew(trainer, self._installed)
             step, schedule = trainer.global_step, self._installed
             following = "" if schedule is None else f", on its {schedule.policy.name} schedule: {schedule.policy.text}"
             say(trainer, f"skipped, training continues from step {step} at its learning rate{following}")
-            if schedule is not None and schedule.ended(step):
-                warn(trainer, "trains on at a learning rate of zero: the schedule it installed has ended")
+            if schedule is not None:
+                warn_of_rate_zero(trainer, schedule, "train until then; the fit after that begins the schedule anew")
             self.write_numbers(pl_module)  # the module of a resumed fit is new
             return
         with self._failing_as_asked(trainer, "before training"):

@@ -159,7 +159,7 @@ class PlateauDetector(Callback):
         if self.on_plateau == "decay" and self.factor is None:
             with self._failing_as_asked(trainer):
                 check_annealing(trainer)
-        if self._installed is not None and self._installed.ended(trainer.global_step):
+        if self._installed is not None and trainer.global_step >= self._installed.end:
             _warn(trainer, "trains on at a learning rate of zero: the annealing has ended")
         if trainer.world_size > 1:  # NCCL takes nothing from the host, where a metric may be kept
             strategy = trainer.strategy

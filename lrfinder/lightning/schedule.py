@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lrfinder.answer.ranking import warmup_steps
 from lrfinder.errors import InputError, UnsupportedError, one_of
 from lrfinder.lightning.internals import (
     Callback,
@@ -17,6 +18,7 @@ from lrfinder.lightning.internals import (
     internals,
     say,
     schedulers_of,
+    steps_from_start,
     steps_to_come,
     warn,
 )
@@ -51,10 +53,11 @@ class InstalledSchedule:
     monitor: str | None = None
     mode: str = "min"
 
-    def ended(self, step: int) -> bool:
-        """Return whether nothing but a rate of zero is left at ``step`` of the trainer."""
+    @property
+    def end(self) -> float:
+        """The step of the trainer from which on nothing but a rate of zero is left; infinite if there is none."""
         total = self.policy.total_steps
-        return total is not None and step - self.since >= total and self.policy(total) == 0
+        return math.inf if total is None or self.policy(total) != 0 else self.since + total
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""
@@ -200,6 +203,25 @@ def check_installed(trainer: Any, installed: InstalledSchedule, in_epoch: bool =
         )
 
 
+def begin_anew(trainer: Any, ended: InstalledSchedule) -> InstalledSchedule:
+    """Install a schedule that has ended once more, over the steps to come; leave it if their number is unknown."""
+    steps = steps_from_start(trainer)
+    if math.isinf(steps) or steps < 1:
+        return ended
+    warmup = min(ended.policy.warmup_steps, warmup_steps(int(steps)))
+    policy = dataclasses.replace(ended.policy, total_steps=int(steps), warmup_steps=warmup)
+    again = dataclasses.replace(ended, policy=policy, since=trainer.global_step)
+    install(trainer, again, trainer.global_step)
+    return again
+
+
+def warn_of_rate_zero(trainer: Any, installed: InstalledSchedule, remedy: str) -> None:
+    """Warn where a schedule ends before the training does."""
+    step, end, left = trainer.global_step, installed.end, steps_from_start(trainer)
+    if left > 0 and (end <= step or end < step + left < math.inf):
+        warn(trainer, f"will train at a rate of zero from step {max(end, step)} on: {remedy}")
+
+
 def anneal_rates(trainer: Any) -> InstalledSchedule | None:
     """Install a schedule that lowers the rates linearly to zero over the remaining steps; None if there are none.
 
@@ -283,12 +305,7 @@ class PolicyCallback(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Say so where training is not as long as the policy."""
-        steps = horizon(trainer)
         if not has_started(trainer):
-            resolve_policy(self.policy, trainer, steps)
-        if steps is not None and self._installed.ended(trainer.global_step + steps - 1):
-            warn(
-                trainer,
-                f"will train at a rate of zero from step {self.policy.total_steps} to {trainer.global_step + steps}:"
-                " search again for that length, or change total_steps of PolicyCallback",
-            )
+            resolve_policy(self.policy, trainer, horizon(trainer))
+        remedy = "search again for that length, or change total_steps of PolicyCallback"
+        warn_of_rate_zero(trainer, self._installed, remedy)

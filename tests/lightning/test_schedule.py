@@ -415,7 +415,7 @@ def saving(steps):
 def resumed(folder, source, steps, callbacks, **options):
     path = next(path for path in source.rglob("*.ckpt") if f"step={steps}" in path.name)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Lightning, on the callbacks in a checkpoint
+        warnings.filterwarnings("ignore", "(?!LRFinder)")  # Lightning's, on the callbacks in a checkpoint
         return fit(folder, callbacks, ckpt_path=path, **options)
 
 
@@ -492,7 +492,8 @@ def test_a_resumed_fit_trains_as_the_uninterrupted_one(tmp_path, found, steps, a
 
 def test_a_resumed_fit_keeps_the_end_of_its_schedule(tmp_path, found):
     fit(tmp_path / "first", [finder(policy=None), saving(21)])
-    _, run = resumed(tmp_path / "a", tmp_path / "first", 21, [finder(policy=None)], max_epochs=4)
+    with pytest.warns(UserWarning, match="LRFinder will train at a rate of zero from step 32 on: train until then"):
+        _, run = resumed(tmp_path / "a", tmp_path / "first", 21, [finder(policy=None)], max_epochs=4)
     policy = Policy("wsd", 32, 5)
     assert rates(run) == [[0.5 * policy(step)] for step in range(21, 21 + len(run["steps"]))]
     assert len(run["steps"]) in (43, 44)  # Lightning 2.4 repeats the batch after which it saved
@@ -500,12 +501,20 @@ def test_a_resumed_fit_keeps_the_end_of_its_schedule(tmp_path, found):
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using")
-def test_a_schedule_that_has_ended_is_warned_of(tmp_path, found):
+def test_a_schedule_that_has_ended_begins_anew_in_a_fit_that_goes_on(tmp_path, found):
     fit(tmp_path / "first", [finder(policy=None), saving(16)])
     path = next((tmp_path / "first").rglob("*step=32.ckpt"))
-    with pytest.warns(UserWarning, match="LRFinder trains on at a learning rate of zero: the schedule it installed"):
-        _, run = fit(tmp_path / "again", [finder(policy=None)], ckpt_path=path, max_epochs=3)
-    assert {rate for (rate,) in rates(run)} == {0.0}
+    _, run = fit(tmp_path / "again", [finder(policy=None)], ckpt_path=path, max_epochs=3)
+    assert rates(run) == [[0.5 * Policy("wsd", 16, 2)(step)] for step in range(16)]
+
+
+def test_a_schedule_that_has_ended_begins_anew_in_a_second_fit_of_the_trainer(found):
+    module = Small()
+    trainer = trained(module, finder(policy="linear"), epochs=1)
+    trainer.fit_loop.max_epochs = 3
+    trainer.fit(module, datamodule=Rows())
+    rates = [Policy("linear", total, 5)(step) for total in (32, 64) for step in range(total)]
+    assert module.rates == [0.5 * rate for rate in rates]
 
 
 def test_what_a_checkpoint_was_trained_with_stands_whatever_is_asked_for_now(tmp_path, found):
@@ -641,7 +650,7 @@ def test_a_policy_of_another_length_is_told(caplog):
 def test_a_rate_of_zero_to_come_is_warned_of():
     trained(Small(), PolicyCallback("linear", 64), epochs=2)  # a warning would be an error
     trained(Small(), PolicyCallback("linear", 32, params={"end": 0.1}), epochs=2)
-    with pytest.warns(UserWarning, match="LRFinder will train at a rate of zero from step 32 to 64: search again"):
+    with pytest.warns(UserWarning, match="LRFinder will train at a rate of zero from step 32 on: search again"):
         trained(Small(), PolicyCallback("linear", 32), epochs=2)
 
 
