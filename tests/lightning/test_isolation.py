@@ -75,6 +75,31 @@ def test_a_callback_that_the_module_drives_is_put_back(tmp_path, method):
     by_hand(tmp_path, finder(method), lambda: [Counter()], module=Driving)
 
 
+class Meter(torch.nn.Module, pl.Callback):
+    """A part of the network that is a callback too, and logs as one, by the method that Lightning gives it."""
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.log("measured", 1.0)
+
+
+class Metered(Net):
+    def __init__(self, lr):
+        super().__init__(lr)
+        self.meter = Meter()
+
+    def configure_callbacks(self):
+        return [self.meter]
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=self.lr)
+        return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)]
+
+
+def test_a_part_of_the_network_that_is_a_callback_logs_on_after_the_search(tmp_path):
+    trainer, _ = by_hand(tmp_path, module=Metered)
+    assert float(trainer.callback_metrics["measured"]) == 1.0
+
+
 def test_an_epoch_that_the_module_ends_early_is_followed_by_the_next(tmp_path):
     class Short(Net):
         def on_train_batch_start(self, batch, batch_idx):
