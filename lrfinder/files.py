@@ -139,16 +139,18 @@ def _at(place: str, error: InputError) -> InputError:
     return InputError(f"{place} {text}" if text.startswith("must ") else f"{place}: {text}")
 
 
-def read_text(path: Path, expected: str, max_bytes: int = _MAX_BYTES) -> str:
+def read_text(path: Path, expected: str) -> str:
     """Return the content of a text file, without a byte order mark; errors say what was ``expected``."""
     try:
-        if path.stat().st_size > max_bytes:
-            raise InputError(f"{path}: larger than {max_bytes // 2**20} MiB, expected {expected}")
-        return path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(_MAX_BYTES + 1)  # a device has no size, and may have no end
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file, expected {expected}") from None
+    if len(text) > _MAX_BYTES:
+        raise InputError(f"{path}: larger than {_MAX_BYTES // 2**20} MiB, expected {expected}")
+    return text
 
 
 def json_object(text: str, name: str) -> dict[str, Any]:

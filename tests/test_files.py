@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +149,20 @@ def test_a_file_too_large_to_be_a_curve_is_not_read():
         file.truncate(65 * 2**20)
     with pytest.raises(InputError, match=r"curve\.csv: larger than 64 MiB"):
         read_curve("curve.csv")
+
+
+def test_of_a_pipe_without_end_no_more_is_read_than_a_curve_has():
+    os.mkfifo("curve.csv")
+
+    def write():
+        with contextlib.suppress(BrokenPipeError), Path("curve.csv").open("wb") as pipe:
+            pipe.write(b"1" * 66 * 2**20)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with pytest.raises(InputError, match=r"curve\.csv: larger than 64 MiB"):
+        read_curve("curve.csv")
+    writer.join()
 
 
 @pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])

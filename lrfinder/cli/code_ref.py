@@ -194,7 +194,7 @@ def _is_maker(value: Any) -> bool:
 def _import_file(path: Path) -> ModuleType:
     """Import a file under its own name, which worker processes know, with its folder on the import path."""
     if not path.is_file():
-        beside = [one.name for one in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
+        beside = [one.name for one in sorted(path.parent.glob("*.py")) if one.is_file()]
         raise InputError(f"there is no file {path}{did_you_mean(path.name, beside)}")
     path = path.resolve()
     known = sys.modules.get(path.stem)

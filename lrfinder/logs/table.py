@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lrfinder.errors import InputError
+from lrfinder.files import is_device
 
 _MAX_BYTES = 2**29
 """Maximum size of a log: a million rows of a dozen columns take half of it."""
@@ -72,8 +73,10 @@ def series_of(steps: ArrayLike, values: ArrayLike) -> Series:
 
 
 def check_size(file: Path) -> None:
-    """Check that a file can be read at all: that it is there, and no larger than 512 MiB."""
+    """Check that a file can be read, more than once: that it is there, no pipe, and no larger than 512 MiB."""
     try:
+        if is_device(file):
+            raise InputError(f"{file}: a log must be a file on disk, which can be read again, got a pipe or device")
         if file.stat().st_size > _MAX_BYTES:
             raise InputError(f"{file}: larger than {_MAX_BYTES // 2**20} MiB, which no log is")
         with file.open("rb"):

@@ -21,7 +21,7 @@ from lrfinder.evidence.curve import MIN_POINTS, Curve, tell_failures
 from lrfinder.evidence.probe import NOT_EVALUATED, Evidence, Outcome, Probe, without_failures
 from lrfinder.evidence.range_fit import RangeFit, expected_place, fit_range
 from lrfinder.evidence.range_test import Ladder, blown_up
-from lrfinder.files import SCHEMA_VERSION, json_object, read_record, read_string
+from lrfinder.files import SCHEMA_VERSION, is_device, json_object, read_record, read_string
 from lrfinder.probing.options import MIN_BUDGET, MOST_PROBES, ProbePlan, SearchOptions, next_probes
 from lrfinder.probing.runner import (
     READ_EVERY,
@@ -229,6 +229,8 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
         self.path = Path(path)
         header = {"schema_version": SCHEMA_VERSION, "kind": "journal", "settings": json.loads(json.dumps(settings))}
+        if is_device(self.path):
+            raise InputError(f"journal must be a file that can be read again, got {path}")
         try:
             text = self.path.read_bytes() if self.path.exists() else b""
             whole = text[: text.rfind(b"\n") + 1]

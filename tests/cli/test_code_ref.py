@@ -83,6 +83,7 @@ def test_a_module_is_found_from_the_working_folder():
     ("text", "told"),
     [
         ("trian_it.py:Model", "there is no file trian_it.py: did you mean train_it.py?"),
+        ("wxwxwxwx.py:Model", "there is no file wxwxwxwx.py"),
         ("train_it.py:Modle", "train_it.py has no Modle, which has Model: did you mean Model?"),
         ("train_it.py:Model.Iner", "train_it.py has no Model.Iner, which has Inner: did you mean Inner?"),
         ("nowhere.at.all:Model", "there is no module nowhere: give FILE.py:NAME, or run where nowhere is"),
@@ -93,6 +94,7 @@ def test_a_module_is_found_from_the_working_folder():
 def test_what_is_not_there_is_named_with_what_is(text, told):
     write("train_it.py", CODE)
     write("json.py", "")
+    Path("wxwxwxwx.py").mkdir()
     with pytest.raises(InputError) as error:
         CodeRef.parse(text).find()
     assert str(error.value) == told

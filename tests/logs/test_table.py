@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,11 @@ def test_texts_for_nothing_are_empty_cells(cell):
 def test_what_is_no_number_is_named_with_its_row():
     with pytest.raises(InputError, match=r"log.csv, row 2: a must be a number, got 'low'"):
         table("step,a\n1,2\n\n2,low\n").read(["a"])
+
+
+def test_a_log_that_could_be_read_only_once_is_refused():
+    with pytest.raises(InputError, match="a log must be a file on disk, which can be read again, got a pipe"):
+        check_size(Path(os.devnull))
 
 
 def test_a_file_that_no_tool_writes_is_refused_by_its_size(tmp_path):

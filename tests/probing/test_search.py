@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import signal
 
 import pytest
@@ -303,6 +304,11 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path, text):
     with pytest.raises(InputError, match="journal"):
         Journal(path, SETTINGS)
     assert path.read_text() == text
+
+
+def test_a_device_is_no_journal():
+    with pytest.raises(InputError, match="journal must be a file that can be read again"):
+        Journal(os.devnull, SETTINGS)
 
 
 def test_a_malformed_result_is_named(tmp_path):
