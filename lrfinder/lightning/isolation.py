@@ -61,7 +61,8 @@ def mute(trainer: Any) -> None:
     trainer.profiler = no_profiler(trainer)
     vars(trainer)["save_checkpoint"] = do_nothing
     for scheduler in schedulers_of(trainer):  # under manual optimization, the module steps them itself
-        getattr(scheduler, "__dict__", {})["step"] = do_nothing
+        if hasattr(scheduler, "__dict__"):  # else it steps, and a step that changes the rate is refused
+            vars(scheduler)["step"] = do_nothing
     silence(trainer.lightning_module, logged_metrics(trainer))
 
 

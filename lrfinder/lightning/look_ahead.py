@@ -143,8 +143,8 @@ def snapshot_of_rates(trainer: Any, stepped: Sequence[Any] = ()) -> Snapshot:
     states = [optimizer.state for optimizer in trainer.optimizers]
     wrapper = [] if strategy.model is module else [strategy.model]
     roots = (module, trainer.fit_loop, strategy._optimizers, strategy.lr_scheduler_configs)
-    parts = {*module.modules()}  # a part of the network can be a callback too, and is muted with the others
-    callbacks = [callback for callback in trainer.callbacks if callback not in parts]
+    parts = {id(part) for part in module.modules()}  # one of them can be a callback too, and is muted with the others
+    callbacks = [callback for callback in trainer.callbacks if id(callback) not in parts]
     leave = [trainer, strategy, *wrapper, *live_data(trainer), *callbacks, *trainer.loggers, *tensors, *states]
     return Snapshot(*stepped, lenient=roots, leave=leave, exact_data=False)
 

@@ -231,7 +231,7 @@ class LRFinder(Callback):
                 raise
             # The error itself would keep the frames of the search in memory, and with them its tensors.
             ours = isinstance(error, LRFinderError)
-            self.failure = str(error) if ours else traceback.format_exception_only(error)[-1].strip()
+            self.failure = str(error) if ours else "".join(traceback.format_exception_only(error)).strip()
             warn(
                 trainer,
                 f"skipped the search {when}: {self.failure}. Everything is as it was, and training goes on;"

@@ -103,8 +103,8 @@ def resolve_policy(request: PolicyRequest, trainer: Any, horizon: int | None, co
         )
     if growing:
         raise InputError(
-            "policy must be keep (or None) with a callback that adds param groups later (BackboneFinetuning), for which"
-            f" no schedule has a rate, got {request!r}"
+            "policy must be keep (or None) with a callback that adds param groups later (BackboneFinetuning), which"
+            f" would stay at their own rates, got {request!r}"
         )
     if isinstance(request, Policy) and request.total_steps is not None and request.total_steps != horizon:
         until = "an end that is not known" if horizon is None else f"{horizon} steps"

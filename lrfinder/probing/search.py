@@ -229,9 +229,9 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
         self.path = Path(path)
         header = {"schema_version": SCHEMA_VERSION, "kind": "journal", "settings": json.loads(json.dumps(settings))}
-        if is_device(self.path):
-            raise InputError(f"journal must be a file that can be read again, got {path}")
         try:
+            if is_device(self.path):
+                raise InputError(f"journal must be a file that can be read again, got {path}")
             text = self.path.read_bytes() if self.path.exists() else b""
             whole = text[: text.rfind(b"\n") + 1]
             if not whole and not json.dumps(header).encode().startswith(text):  # no journal killed in its first line

@@ -177,7 +177,8 @@ def _parts(obj: Any) -> Iterable[tuple[Any, Any]]:
         return [(name, value) for name, value in _closure(obj).items()]
     if isinstance(obj, types.MethodType):
         return [("__self__", obj.__self__)]
-    if isinstance(obj, types.ModuleType):
+    held = attributes(obj)
+    if isinstance(obj, types.ModuleType) or not (held or hasattr(obj, "__dict__")):
         return ()
     of_class = {
         name: value
@@ -186,7 +187,7 @@ def _parts(obj: Any) -> Iterable[tuple[Any, Any]]:
         for name, value in vars(base).items()
         if _is_amount(value)
     }
-    return {**of_class, **attributes(obj)}.items()
+    return {**of_class, **held}.items()
 
 
 def _closure(function: types.FunctionType) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def random_state() -> list[Undo]:
         lambda: np.random.set_state(array),
         lambda: torch.set_rng_state(cpu),
     ]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch's own
         cuda = torch.cuda.get_rng_state_all()
         undos.append(lambda: torch.cuda.set_rng_state_all(cuda))
     if torch.backends.mps.is_available():

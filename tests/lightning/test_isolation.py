@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -98,6 +100,18 @@ class Metered(Net):
 def test_a_part_of_the_network_that_is_a_callback_logs_on_after_the_search(tmp_path):
     trainer, _ = by_hand(tmp_path, module=Metered)
     assert float(trainer.callback_metrics["measured"]) == 1.0
+
+
+@dataclasses.dataclass
+class Compared(pl.Callback):
+    """Compares by value, and so has no hash."""
+
+    every: int = 1
+
+
+def test_a_callback_without_a_hash_stands_beside_a_scheduler(tmp_path):
+    _, callback = by_hand(tmp_path, others=lambda: [Compared()], module=Metered)
+    assert callback.failure is None
 
 
 def test_an_epoch_that_the_module_ends_early_is_followed_by_the_next(tmp_path):

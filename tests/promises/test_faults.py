@@ -363,12 +363,19 @@ class Growing(Net):
         return super().training_step(batch, batch_idx)
 
 
-class Wordless(Net):
-    """Raises an error without a text outside of training."""
+def failing(error):
+    """Return a module class that raises an error outside of training."""
 
-    def on_train_batch_start(self, batch, batch_idx):
-        if not any(isinstance(callback, Running) and callback.trains for callback in self.trainer.callbacks):
-            raise AssertionError
+    class Failing(Net):
+        def on_train_batch_start(self, batch, batch_idx):
+            if not any(isinstance(callback, Running) and callback.trains for callback in self.trainer.callbacks):
+                raise error
+
+    return Failing
+
+
+NOTED = RuntimeError("not in training")
+NOTED.__notes__ = ["a note"]  # as PEP 678 adds it
 
 
 def no_optimizer(lr):
@@ -379,7 +386,8 @@ HOPELESS = {
     "a rate of None": ("got lr = None", {"module": Rateless}),
     "no optimizer": ("must return an optimizer, got None", {"module": no_optimizer}),
     "an error of the module": ("has no attribute 'scale'", {"module": Unready}),
-    "an error without a text": ("AssertionError", {"module": Wordless}),
+    "an error without a text": ("AssertionError", {"module": failing(AssertionError())}),
+    "an error with a note": ("RuntimeError: not in training", {"module": failing(NOTED)}),
     "a param group added": ("must leave the number of param groups as it is", {"module": Growing}),
     "data that hold a generator": ("holds a generator", {"loaders": lambda: DataLoader(Once(), 16)}),
     "NaN in a range test": ("loss must stay finite", {"module": NaNs, "method": "range"}),
