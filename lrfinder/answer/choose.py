@@ -30,9 +30,6 @@ _SIGMAS = 3.0
 _WEAK = 100.0
 """Ratio of the ends of an interval from which on the answer says how to narrow it."""
 
-_ENOUGH = 4
-"""Times the steps spent so far that would narrow a weak answer; at least 100, since below 80 there are no probes."""
-
 
 def suggest(curve: Curve, *, steps: int | None = None) -> Suggestion:
     """Suggest the peak learning rate and the decay from a range test, or refuse with a reason.
@@ -157,14 +154,17 @@ def _version(package: str) -> str | None:
 
 
 def _sudden_failure(curve: Curve) -> list[str]:
-    """Return a caveat if a range test ended at a loss that is not finite and the one before was no highest one."""
+    """Return a caveat if a range test ended at a loss that is not finite, and the one before stood out from no other.
+
+    It stands out if it lies above all others by more than their whole range: then training was blowing up.
+    """
     end = last_step(curve.loss)[0] - 1
     before = curve.loss[:end]
-    if not blown_up(curve.loss[end]) or (end > 1 and before[-1] > before[:-1].max()):
+    if not blown_up(curve.loss[end]) or (end > 1 and before[-1] > before[:-1].max() + np.ptp(before[:-1])):
         return []
     return [
-        f"The loss of the range test was not finite at step {curve.step[end] + 1}, and the one before was not the"
-        " highest: either that batch is not finite at any learning rate (check the data), or training blew up within"
+        f"The loss of the range test was not finite at step {curve.step[end] + 1}, and the one before was not unusually"
+        " high: either that batch is not finite at any learning rate (check the data), or training blew up within"
         " one step."
     ]
 
@@ -178,9 +178,9 @@ def _caveats(
     elif evidence.untrained.loss.size == 1:
         caveats.append("Each probe was judged by a single number, so its noise is unknown.")
     if ratio > _WEAK:
-        budget = max(_ENOUGH * evidence.steps // 100 * 100, 100)
         caveats.append(
-            f"The measurements separate the learning rates little: budget={budget} would narrow the interval."
+            f"The measurements separate the learning rates little: budget={evidence.larger_budget} would narrow the"
+            " interval."
         )
     if not evidence.probed and fit is not None and (not fit.diverged or fit.evidence < CLEAR):
         caveats.append(

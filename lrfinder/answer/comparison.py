@@ -12,7 +12,7 @@ import numpy as np
 from lrfinder.answer.choose import FAR
 from lrfinder.answer.ranking import MATERIAL
 from lrfinder.answer.suggestion import Suggestion
-from lrfinder.answer.suggestion_text import interval_of
+from lrfinder.answer.suggestion_text import interval_of, refusal_of
 from lrfinder.errors import InputError
 from lrfinder.evidence.probe import Outcome, standard_error
 from lrfinder.files import SCHEMA_VERSION, number_to_json
@@ -167,10 +167,10 @@ class Comparison:
 
     def lines(self) -> list[tuple[str, str]]:
         """Return what a terminal shows below the table, as (label, text) pairs."""
-        refused = [(entry.name, entry.suggestion.reason) for entry in self.entries]
+        refused = [entry for entry in self.entries if entry.suggestion.reason is not None]
         return [
             ("Verdict", self.verdict),
-            *(("Refused", f"{name}: {reason.value}") for name, reason in refused if reason is not None),
+            *(("Refused", f"{entry.name}: {refusal_of(entry.suggestion)}") for entry in refused),
             *(("Caveat", caveat) for caveat in self.caveats),
         ]
 

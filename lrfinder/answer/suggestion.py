@@ -15,7 +15,7 @@ from lrfinder.advice.gradients import NoiseScale
 from lrfinder.advice.rescale import Answer, Rescaled, family_of, rescale
 from lrfinder.answer.ranking import Alternative, named_policy, peak_for, peak_for_schedule
 from lrfinder.answer.suggestion_document import read_document, write_document
-from lrfinder.answer.suggestion_text import Reason, headline_of, lines_of, repr_of
+from lrfinder.answer.suggestion_text import Reason, headline_of, lines_of, remedy_of, repr_of
 from lrfinder.errors import InputError
 from lrfinder.evidence.curve import Curve
 from lrfinder.evidence.probe import Evidence, Outcome
@@ -83,6 +83,11 @@ class Suggestion:
     def status(self) -> str:
         """Either "ok" or "refused"."""
         return "ok" if self.reason is None else "refused"
+
+    @property
+    def remedy(self) -> str:
+        """What to do about a refusal; empty if there is an answer."""
+        return remedy_of(self)
 
     @property
     def method(self) -> str:

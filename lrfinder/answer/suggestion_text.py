@@ -6,6 +6,9 @@ import math
 from enum import Enum
 from typing import Any
 
+_FOR_PROBES = "budget=80 or more has probes"
+"""How much to spend after a search without probes; `remedy_of` gives a figure to one that had some."""
+
 
 class Reason(Enum):
     """Why there is no suggestion, and what to do about it.
@@ -32,12 +35,12 @@ class Reason(Enum):
 
     FLAT = (
         "The loss did not change with the learning rate by more than its noise.",
-        "Give more steps to spend (budget=80 or more has probes), larger batches or a higher max_lr, and check that"
+        f"Give more steps to spend ({_FOR_PROBES}), larger batches or a higher max_lr, and check that"
         " the optimizer holds the parameters that the loss depends on.",
     )
     RISING = (
         "The loss rose without having fallen first.",
-        "Give more steps to spend (budget=80 or more has probes) or lower min_lr, and check the sign of the loss; a"
+        f"Give more steps to spend ({_FOR_PROBES}) or lower min_lr, and check the sign of the loss; a"
         " model that is trained already may have nothing left to gain.",
     )
     DIVERGED = (
@@ -49,8 +52,22 @@ class Reason(Enum):
 def headline_of(suggestion: Any) -> str:
     """Return the answer in one line."""
     if suggestion.reason is not None:
-        return f"refused. {suggestion.reason.value}"
+        return f"refused. {refusal_of(suggestion)}"
     return f"learning rate {suggestion.lr:.3g}, 90% interval {interval_of(suggestion)}"
+
+
+def refusal_of(suggestion: Any) -> str:
+    """Return why a refused suggestion has no answer, and what to do about it."""
+    return f"{suggestion.reason.why} {remedy_of(suggestion)}"
+
+
+def remedy_of(suggestion: Any) -> str:
+    """Return what to do about a refusal, with the budget of a search that tells more; empty if there is an answer."""
+    if suggestion.reason is None:
+        return ""
+    evidence = suggestion.evidence
+    larger = f"such as budget={evidence.larger_budget}" if evidence.probed else _FOR_PROBES
+    return str(suggestion.reason.remedy.replace(_FOR_PROBES, larger))
 
 
 def interval_of(suggestion: Any) -> str:
@@ -87,7 +104,7 @@ def lines_of(suggestion: Any, verbose: bool = False) -> list[tuple[str, str]]:
     """Return the answer as (label, text) pairs; if verbose, with what being off costs, what was run and each caveat."""
     rows = []
     if suggestion.lr is None:
-        rows.append(("Refused", suggestion.reason.value if suggestion.reason else ""))
+        rows.append(("Refused", refusal_of(suggestion)))
     else:
         rows.append(("Peak LR", f"{suggestion.lr:.3g}"))
         if len(set(suggestion.param_group_lrs)) > 1:

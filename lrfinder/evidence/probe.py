@@ -249,6 +249,11 @@ class Evidence:
         return self.range_steps + sum(outcome.train_loss.size for outcome in self.outcomes)
 
     @property
+    def larger_budget(self) -> int:
+        """Optimizer steps to spend on a search that tells more: four times as many; 100 at least, to have probes."""
+        return max(4 * self.steps // 100 * 100, 100)
+
+    @property
     def seconds(self) -> float | None:
         """Wall time of all of it; None if that of a range test alone is unknown."""
         if not self.probed:

@@ -36,6 +36,9 @@ from lrfinder.probing.runner import (
 )
 from lrfinder.schedules.optimizer_lr import scaled_lrs
 
+_NO_CHANGE = 1e-9
+"""Share of the lowest learning rate of a search at which a few steps leave a model as it is."""
+
 Value = TypeVar("Value")
 
 Result = TypeVar("Result", Curve, Outcome)
@@ -159,8 +162,23 @@ class _Search:
         except BlewUpError as error:
             if len(error.losses) == 1:  # no learning rate had a part in it
                 raise
+            self._check_data(ladder, error.losses)
             losses = [*error.losses, *[math.nan] * MIN_POINTS][:MIN_POINTS]
             return Curve(ladder.lrs()[:MIN_POINTS], losses, group_ratios=self.ratios)
+
+    def _check_data(self, ladder: Ladder, losses: list[float]) -> None:
+        """Raise an error if the loss fails at the last of these steps at a rate too low to change the model, too."""
+        self.trainee.rewind()
+        lowest = ladder.min_lr * _NO_CHANGE
+        try:
+            climb(self.trainee, Ladder(lowest, 2 * lowest, MIN_POINTS), clock=self.clock)
+        except BlewUpError as error:
+            if len(error.losses) == len(losses):
+                raise BlewUpError(
+                    losses,
+                    f"loss must be finite on every batch, got {losses[-1]:g} on batch {len(losses)}, with a learning"
+                    f" rate of {lowest:g} as well: check the data of that batch, and the loss",
+                ) from None
 
     def _probed(self, probe: Probe, limit: float) -> Outcome:
         outcome = self._recorded(

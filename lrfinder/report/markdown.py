@@ -27,7 +27,7 @@ def report_markdown(suggestion: Suggestion, command: str | None = None) -> str:
     if (reason := suggestion.reason) is None:
         lines += _answer(suggestion, values)
     else:
-        lines += [f"**Refused.** {_escaped(reason.why)}", "", f"What to do: {_escaped(reason.remedy)}", ""]
+        lines += [f"**Refused.** {_escaped(reason.why)}", "", f"What to do: {_escaped(suggestion.remedy)}", ""]
         lines += ["What was seen:", "", *(f"- {_escaped(sentence)}" for sentence in values["seen"]), ""]
     if values["probes"]:
         rows = [_probe_row(probe) for probe in values["probes"]]
@@ -64,7 +64,7 @@ def comparison_markdown(comparison: Comparison, command: str | None = None) -> s
         lines += [*(f"- {_escaped(text)}" for text in comparison.caveats), ""]
     for entry in comparison.entries:
         reason = entry.suggestion.reason
-        texts = [f"Refused. {reason.value}"] if reason is not None else []
+        texts = [f"Refused. {reason.why} {entry.suggestion.remedy}"] if reason is not None else []
         lines += [f"### {_escaped(entry.name)}", ""]
         lines += [*(f"- {_escaped(text)}" for text in (*texts, *entry.suggestion.caveats)), ""]
     lines += ["## How to repeat it", "", *_code(command)]

@@ -59,7 +59,7 @@ def test_each_refusal_has_its_reason_and_no_number(name):
     assert answer.reason is Reason[name]
     assert (answer.lr, answer.lr_low, answer.lr_high, answer.policy) == (None, None, None, None)
     assert answer.param_group_lrs == answer.cost_of_error == ()
-    assert answer.reason.value in str(answer)
+    assert f"{answer.reason.why} {answer.remedy}" in str(answer)
     document = json.loads(json.dumps(answer.to_dict(), allow_nan=False))
     assert Suggestion.from_dict(document) == answer
 
@@ -142,6 +142,16 @@ def test_probes_without_gain_are_outweighed_by_a_range_test_of_the_same_loss_alo
     found = dataclasses.replace(evidence(dict.fromkeys(LOSSES, 2.0), noise=0.05), curve=synthetic())
     assert refusal(found) is None
     assert refusal(dataclasses.replace(found, comparable=False)) is Reason.FLAT
+
+
+def test_a_refusal_after_probes_names_a_larger_budget_and_one_without_names_what_has_probes():
+    found = choose(evidence(dict.fromkeys(LOSSES, 3.0), noise=0.01))
+    assert f"Give more steps to spend (such as budget={found.evidence.larger_budget})" in found.remedy
+    assert found.headline() == f"refused. {found.reason.why} {found.remedy}"
+    assert found.evidence.larger_budget >= 3 * found.steps_spent
+    found = choose(Evidence.of_range_test(pure_noise("normal", 0)))
+    assert "budget=80 or more has probes" in found.remedy
+    assert choose(evidence(LOSSES)).remedy == ""
 
 
 def test_harm_at_every_rate_is_rising_and_the_end_of_all_probes_diverged():

@@ -75,7 +75,7 @@ def test_what_was_refused_comes_last_and_is_told():
     assert [entry.name for entry in comparison.entries] == ["good", "bad"]
     assert comparison.entries[1].behind is None
     assert comparison.table().splitlines()[2].split()[:2] == ["bad", "refused"]
-    assert ("Refused", f"bad: {Reason.FLAT.value}") in comparison.lines()
+    assert ("Refused", f"bad: {Reason.FLAT.why} {comparison.entries[1].suggestion.remedy}") in comparison.lines()
     assert comparison.verdict == "Not ranked: fewer than two of them have an answer from probes."
 
 

@@ -915,6 +915,17 @@ def test_limits_at_which_everything_blows_up_are_refused_as_diverged():
     assert not np.isfinite(found.curves[0].loss[-1])
 
 
+def test_a_batch_that_is_not_finite_at_any_rate_is_blamed_on_the_data():
+    samples = [(x.clone(), y) for x, y in numbers()]
+    samples[20][0][0] = torch.nan
+    with pytest.raises(InputError, match="on batch 3, with a learning rate of 1e-16 as well: check the data"):
+        linear(loader=DataLoader(samples, 8), val_loader=DataLoader(numbers(), 8))
+    samples = [(x.clone(), y) for x, y in numbers(240)]
+    samples[8 * 25][0][0] = torch.nan
+    found = linear(loader=DataLoader(samples, 8), val_loader=DataLoader(numbers(), 8), max_lr=1e-2)
+    assert any("not finite at step 26" in caveat and "check the data" in caveat for caveat in found.caveats)
+
+
 def test_one_batch_and_nothing_to_judge_by_is_answered_by_the_range_test():
     assert linear(loader=[numbers()[:48]], budget=200).method == "range"
     assert linear(loader=[numbers()[:48]], val_loader=[numbers(96)[48:96]]).lr is not None

@@ -250,7 +250,7 @@ def test_probes_that_all_blew_up_leave_the_answer_to_the_range_test():
 
 def test_a_refused_search_has_a_page_and_a_picture():
     answer = choose(evidence(dict.fromkeys(LOSSES, 2.0)), steps=500)
-    assert Reason.FLAT.remedy in Page(report_html(answer, "lrfinder suggest")).text
+    assert answer.remedy in Page(report_html(answer, "lrfinder suggest")).text
     assert report_png(answer).startswith(b"\x89PNG")
 
 
