@@ -1,4 +1,7 @@
-"""The log-likelihood ratio of a descent in range tests of pure noise, and in real ones: the thresholds of refusal.
+"""What a range test tells: whether there was a descent, and where the best rate of a whole training lies.
+
+Prints the log-likelihood ratio of a descent in range tests of pure noise and in real ones, which gives the thresholds of
+refusal, and how far the places of real range tests lie from the best rate.
 
 python benchmarks/evidence.py benchmarks/out/regret.jsonl        # two minutes; regret.py makes the record
 """
@@ -10,11 +13,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from regret import best_rate, families
 
 from lrfinder import Curve
-from lrfinder.evidence.range_fit import fit_range
+from lrfinder.answer.suggestion import Suggestion
+from lrfinder.evidence.range_fit import CLEAR, expected_place, fit_range, lowest_place, usable
+from lrfinder.evidence.valley import memorises
 
 CURVES = 100
+LEAST_BUDGET = 80
+"""Steps of a search from which on it begins with a range test of 40."""
 
 
 def noises(rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -39,12 +47,41 @@ def descents(rows: list[dict]) -> dict[str, list[float]]:
     return found
 
 
+def places(rows: list[dict]) -> dict[tuple[str, str], list[tuple[float, float, float]]]:
+    """Per family and kind of curve, octaves from the best rate to the lowest place, to where training left for good
+    and to the place that is expected; once a task, length and seed, without trainings that memorise."""
+    tasks = {(family, task.name, task.steps): task for family, all_of in families().items() for task in all_of}
+    found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+    seen = set()
+    for row in rows:
+        key, method = (row["family"], row["task"], row["steps"]), row["method"]
+        if "suggestion" not in row or key not in tasks or (*key, row["seed"]) in seen:
+            continue
+        evidence = Suggestion.from_dict(row["suggestion"]).evidence
+        if int(method.split()[1]) < LEAST_BUDGET or memorises(row["steps"], evidence.epoch_steps):
+            continue
+        seen.add((*key, row["seed"]))
+        curve = evidence.curve
+        fit, left = fit_range(curve), usable(curve)[2]
+        if fit is None or left is None:
+            continue
+        kind = "a clear descent" if fit.evidence >= CLEAR else "no clear descent"
+        best = np.log2(best_rate(tasks[key]))
+        measured = np.log2(lowest_place(curve)) - best, np.log2(left) - best, expected_place(curve, fit) - best
+        found.setdefault((row["family"], kind), []).append(measured)
+    return found
+
+
 def main() -> None:
     rows = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]
     print("| log-likelihood ratio | number | 5% | 25% | median | 75% | 90% | 99% |\n|---|---|---|---|---|---|---|---|")
     for name, values in descents(rows).items():
         shares = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.9, 0.99])
         print(f"| {name} | {len(values)} | {' | '.join(f'{value:.2f}' for value in shares)} |")
+    print("\n| octaves above the best rate | number | lowest place | left for good | expected |\n|---|---|---|---|---|")
+    for (family, kind), of in sorted(places(rows).items()):
+        cells = " | ".join(f"{mean:+.1f} ± {sd:.1f}" for mean, sd in zip(np.mean(of, 0), np.std(of, 0), strict=True))
+        print(f"| {family}, {kind} | {len(of)} | {cells} |")
 
 
 if __name__ == "__main__":

@@ -178,6 +178,12 @@ def best_loss(task: AnyTask) -> float:
     return min(float(task.oracle(schedule)[1].min()) for schedule in task.schedules()[2])
 
 
+def best_rate(task: AnyTask) -> float:
+    """Return the learning rate of the grid that is best with the suggested policy and warmup."""
+    octaves, losses = task.oracle(task.schedules()[0])
+    return float(2.0 ** octaves[int(np.argmin(losses))])
+
+
 # -- the rules of others, each on a range test of 100 steps -----------------------------------------------------------
 
 
@@ -237,21 +243,21 @@ def budgets(task: AnyTask) -> tuple[int, ...]:
     return tuple(max(round(share * task.steps), 20) for share in SHARES)
 
 
-def jobs(family: str) -> Iterator[tuple[str, int, int, str]]:
+def jobs(family: str, seeds: list[int] | None) -> Iterator[tuple[str, int, int, str]]:
     for index, task in enumerate(families()[family]):
-        for seed in SEEDS[family]:
+        for seed in seeds or SEEDS[family]:
             methods = [*(f"lrfinder {budget}" for budget in budgets(task)), *RULES]
             yield from ((family, index, seed, method) for method in methods)
             if family == "small":
                 yield from ((family, index, seed, method) for method in FREE)
 
 
-def run(path: Path, names: list[str], methods: str, longest: int) -> None:
+def run(path: Path, names: list[str], methods: str, longest: int, seeds: list[int] | None) -> None:
     keys = ("family", "task", "steps", "seed", "method")
     done = {tuple(json.loads(line)[key] for key in keys) for line in path.open()} if path.exists() else set()
     path.parent.mkdir(parents=True, exist_ok=True)
     wanted = []
-    for job in (job for family in names for job in jobs(family)):
+    for job in (job for family in names for job in jobs(family, seeds)):
         task = families()[job[0]][job[1]]
         if (job[0], task.name, task.steps, *job[2:]) not in done and methods in job[3] and task.steps <= longest:
             wanted.append(job)
@@ -285,8 +291,7 @@ def entries(rows: list[dict], anew: bool) -> dict[tuple[str, int, str], list[dic
             suggestion = Suggestion.from_dict(row["suggestion"])
             if anew:
                 suggestion = choose(suggestion.evidence, steps=row["steps"])
-            octaves, losses = task.oracle(warm)
-            place = 2.0 ** octaves[int(np.argmin(losses))]
+            place = best_rate(task)
             lr, low, high = suggestion.lr, suggestion.lr_low or 0.0, suggestion.lr_high or 0.0
             held = None if lr is None else low <= place <= high
             loss = None if lr is None else loss_at(task, warm, lr)
@@ -334,13 +339,14 @@ def main() -> None:
     parser.add_argument("command", choices=("run", "report"))
     parser.add_argument("record", type=Path)
     parser.add_argument("--family", choices=tuple(SEEDS), help="run this family only")
+    parser.add_argument("--seeds", type=int, nargs="+", help="of the searches, in place of the usual ones")
     parser.add_argument("--longest", type=int, default=10**9, help="leave out longer trainings")
     parser.add_argument("--methods", default="", help="run the methods whose name holds this only")
     parser.add_argument("--anew", action="store_true", help="draw the conclusions anew from the recorded measurements")
     parser.add_argument("--details", action="count", default=0, help="print the searches with large regret, twice: all")
     args = parser.parse_args()
     if args.command == "run":
-        run(args.record, [args.family] if args.family else [*SEEDS], args.methods, args.longest)
+        run(args.record, [args.family] if args.family else [*SEEDS], args.methods, args.longest, args.seeds)
     else:
         report(args.record, args.anew, args.details)
 

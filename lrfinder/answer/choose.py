@@ -34,7 +34,7 @@ _WEAK = 100.0
 def suggest(curve: Curve, *, steps: int | None = None) -> Suggestion:
     """Suggest the peak learning rate and the decay from a range test, or refuse with a reason.
 
-    The rate lies one to two octaves below the lowest place of the curve (see
+    The rate follows from the lowest place of the curve and from where training left for good (see
     `lrfinder.evidence.range_fit.expected_place`). It depends on differences of the loss only: a scaled or shifted loss
     gives the same answer, and scaling the learning rates scales it.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lrfinder.evidence.curve import MIN_POINTS, Curve
 from lrfinder.evidence.range_shape import PARAMETERS, ShapeFit, fit_shape, shape_at
-from lrfinder.evidence.range_test import BlowUp, blow_up, blown_up, last_step, noise
+from lrfinder.evidence.range_test import TAIL, BlowUp, blow_up, blown_up, last_step, noise
 
 Array = NDArray[np.float64]
 
@@ -148,12 +148,18 @@ FAINT, CLEAR = 4.0, 9.5
 """Log-likelihood ratios of a descent: from the first on there may be one, but noise alone gives as much now and then;
 the second it hardly reaches (docs/measured.md, "How much evidence")."""
 
-_BELOW = 1.0
-"""Octaves from the lowest place of a range test down to the best rate of a whole training, the mean over our tasks
-(docs/measured.md)."""
+_BELOW_MIDDLE = 3.0
+"""Octaves from the middle between the lowest place of a range test and the place where training left for good down to
+the best rate of a whole training, the mean over our tasks (docs/measured.md, "Where a range test points")."""
 
-_BELOW_END = 5.0
-"""Octaves from the end of a range test that shows no descent down to where its lowest place would lie."""
+_FALL = 8.0
+"""Octaves below the place where training left for good that the lowest place counts as at most."""
+
+_BELOW_LOWEST = 1.0
+"""Octaves from the lowest place down to the best rate, where training never left for good."""
+
+_BELOW_END = 6.0
+"""Octaves from the end of a range test down to the best rate, where there is neither a descent nor an end to it."""
 
 _SMOOTHED = 7
 """Points of the moving average of a test of 100 steps; longer tests average the same share."""
@@ -162,27 +168,45 @@ _SMOOTHED = 7
 def expected_place(curve: Curve, fit: RangeFit | None) -> float:
     """Return log2 of the learning rate at which a range test puts the best rate of a whole training.
 
-    It lies an octave below the lowest place of the moving average; where the curve shows no descent (or there is no
-    fit), below the place five octaves below its end. The lowest place of the raw curve tells more than that of the
-    fitted shape, which a blow-up out of the range test's own speed pulls upwards.
+    It lies three octaves below the middle between the lowest place of the moving average and the place where training
+    left for good. The lowest place alone is chance where the curve is flat before it rises. Where training never left
+    for good, the best rate is expected an octave below the lowest place, or six octaves below the end of a curve
+    without a descent or a fit.
     """
-    lr, loss, _ = usable(curve)
-    if fit is None or fit.evidence < FAINT:
-        return math.log2(curve.lr[-1]) - _BELOW_END - _BELOW
-    width = min(max(_SMOOTHED, round(_SMOOTHED * loss.size / 100)), loss.size // 2) // 2 * 2 + 1
-    averages = np.convolve(loss, np.ones(width) / width, "valid")
-    lowest = math.log2(lr[int(np.argmin(averages)) + width // 2])
+    left = usable(curve)[2]
+    if fit is None or (left is None and fit.evidence < FAINT):
+        return math.log2(curve.lr[-1]) - _BELOW_END
+    lowest = math.log2(lowest_place(curve))
     if fit.blow_up is not None:
         lowest = min(lowest, math.log2(fit.blow_up.lr_limit))
-    return lowest - _BELOW
+    if left is None:
+        return lowest - _BELOW_LOWEST
+    return (max(lowest, math.log2(left) - _FALL) + math.log2(left)) / 2 - _BELOW_MIDDLE
 
 
-def usable(curve: Curve) -> tuple[Array, Array, bool]:
-    """Return ``(lr, loss, diverged)`` up to where training left for good, finite losses only, of a thinned curve."""
+def lowest_place(curve: Curve) -> float:
+    """Return the learning rate at which the moving average of a range test is lowest.
+
+    It tells more than the lowest place of the fitted shape, which a blow-up out of the range test's own speed pulls
+    upwards.
+    """
+    lr, loss, _ = usable(curve)
+    width = min(max(_SMOOTHED, round(_SMOOTHED * loss.size / 100)), loss.size // 2) // 2 * 2 + 1
+    averages = np.convolve(loss, np.ones(width) / width, "valid")
+    return float(lr[int(np.argmin(averages)) + width // 2])
+
+
+def usable(curve: Curve) -> tuple[Array, Array, float | None]:
+    """Return ``(lr, loss, left)`` of a thinned curve: finite losses only, up to shortly after training left for good.
+
+    ``left`` is the learning rate at which it did, None where it never did.
+    """
     curve = curve.thinned()
     keep, diverged = last_step(curve.loss)
-    finite = keep - 1 if blown_up(curve.loss[keep - 1]) else keep
-    return curve.lr[:finite], curve.loss[:finite], diverged
+    failed = blown_up(curve.loss[keep - 1])
+    finite = keep - 1 if failed else keep
+    left = curve.lr[keep - 1 if failed else keep - 1 - TAIL] if diverged else None
+    return curve.lr[:finite], curve.loss[:finite], None if left is None else float(left)
 
 
 def fit_range(curve: Curve) -> RangeFit | None:
@@ -195,7 +219,7 @@ def fit_range(curve: Curve) -> RangeFit | None:
     Source: the shape is ours; `scipy.optimize.least_squares` fits it, and the covariance is its Gauss-Newton
     approximation, ``inv(J.T @ J)`` times the residual variance.
     """
-    lr, loss, diverged = usable(curve)
+    lr, loss, left = usable(curve)
     if lr.size < MIN_POINTS:
         return None
     x, y = np.round(np.log10(lr[:-1] / lr[0]), _DIGITS), loss[1:]
@@ -246,10 +270,10 @@ def fit_range(curve: Curve) -> RangeFit | None:
         x_first=x_first,
         x_last=x_first + span,
         points=int(np.searchsorted(curve.lr, lr[x.size - 1], side="right")),
-        diverged=diverged,
+        diverged=left is not None,
         evidence=_evidence(rising, full, soft),
         evidence_of_rise=_evidence(flat, rising, soft),
-        blow_up=blow_up(lr, loss) if diverged else None,
+        blow_up=None if left is None else blow_up(lr, loss),
     )
 
 

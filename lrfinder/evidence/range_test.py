@@ -84,7 +84,7 @@ arXiv 2003.02218, section 2) returns from a rise of about the improvement itself
 _NOISE_SIGMAS = 12.0
 """Where nothing was learnt there is no improvement to measure by: then this many standard deviations of noise."""
 
-_TAIL = 4
+TAIL = 4
 """Rungs kept after leaving for good: the growth per rung there tells where stability ended (`blow_up`)."""
 
 _HUGE = 1e100
@@ -179,5 +179,5 @@ def last_step(loss: ArrayLike) -> tuple[int, bool]:
             for change in changes[len(ordered) : i + 1]:
                 insort(ordered, change)
             if lost[i] > _NOISE_SIGMAS * (median(ordered) / _CHANGE_PER_SD):
-                return min(i + 3 + _TAIL, finite.size + bool(bad.size)), True
+                return min(i + 3 + TAIL, finite.size + bool(bad.size)), True
     return (int(bad[0]) + 1, True) if bad.size else (values.size, False)

@@ -49,6 +49,7 @@ class WriteBack:
     Attributes:
         numbers: where the module keeps its learning rate, those places that can be set.
         own: where the schedulers keep values of their own that have to be scaled, once known.
+        by_peak: whether the number that the person named is the peak of the schedule, and not the rate at its start.
     """
 
     def __init__(
@@ -58,12 +59,13 @@ class WriteBack:
         self.numbers, self.before = list(numbers), before
         self._scheduled = scheduled and bool(self._trainer.lr_scheduler_configs)
         self.own: Own = ()
+        self.by_peak = False
 
     def rehearse(self, attribute: str | None = None) -> None:
         """Write another rate and put everything back, to learn how to write and whether training will follow.
 
-        Where schedulers take the rate from values of their own, the highest rate that they give becomes the reference
-        of the training. ``attribute`` is where the person says that the module keeps its rate.
+        Where schedulers take the rate from values of their own, or ``attribute`` is their peak, the highest rate that
+        they give becomes the reference of the training. ``attribute`` is where the person says that the module keeps its rate.
         """
         trainee = self._trainee
         with trainee.undone():
@@ -72,26 +74,26 @@ class WriteBack:
             raise InputError(f"attribute must name a number that can be set, got {attribute!r}, which is read-only")
         self.numbers = possible
         with trainee.undone() as snapshot:
-            self._write(snapshot, trainee.reference() * _REHEARSED)
-        if self.own and trainee.fresh:
+            self._write(snapshot, trainee.reference() * _REHEARSED, named=attribute is not None)
+        if (self.own or self.by_peak) and trainee.fresh:
             trainee.follow_peaks(self.before.peaks)
 
     def __call__(self, snapshot: Snapshot, lr: float) -> tuple[float, ...]:
         """Write ``lr``, the reference rate to come; return the new peak of every group. The caller undoes a failure."""
         trainee = self._trainee
         self._write(snapshot, lr)
-        if trainee.fresh and not self.own:
+        if trainee.fresh and not self.own and not self.by_peak:
             return trainee.configured()
         return scaled_lrs(trainee.lrs(), lr, trainee.reference())
 
-    def _write(self, snapshot: Snapshot, lr: float) -> None:
+    def _write(self, snapshot: Snapshot, lr: float, named: bool = False) -> None:
         trainee, factor = self._trainee, lr / self._trainee.reference()
         peak, reference = trainee.as_configured(lr)
 
         def holds() -> bool:
             return not self._scheduled or follows(self._trainer, self.before, factor)
 
-        numbers = self._scaled_numbers(peak, peak / reference)
+        numbers = self._scaled_numbers(lr if self.by_peak else peak, peak / reference)
 
         def set_numbers() -> None:
             put_numbers(self._module, numbers)
@@ -99,10 +101,18 @@ class WriteBack:
         expected = scaled_lrs(trainee.configured(), peak, reference)
         if self.numbers and trainee.fresh and not self.own:
             self._configure(snapshot, set_numbers)
-            if _all_close(trainee.configured(), expected) and holds():
+            as_expected = _all_close(trainee.configured(), expected)
+            self.by_peak = self.by_peak or (named and not as_expected and self._peaks_follow(factor))
+            if (as_expected or self.by_peak) and holds():
                 return
             snapshot.restore()
         self.own = scale_rates(self._trainer, snapshot, peak, reference, holds, self.own, set_numbers)
+
+    def _peaks_follow(self, factor: float) -> bool:
+        """Whether the highest rate that the schedulers will give every group is multiplied by a factor."""
+        if not self._scheduled or self.before.hidden:
+            return False
+        return _all_close(rates_ahead(self._trainer).peaks, [peak * factor for peak in self.before.peaks])
 
     def _configure(self, snapshot: Snapshot, set_numbers: Callable[[], None]) -> None:
         """Copy into the live objects what differs if the module configures its optimizers at the new rate."""

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
 from support.curves import descended, pure_noise, synthetic
 
 from lrfinder import Curve
-from lrfinder.evidence.range_fit import fit_range, usable
+from lrfinder.evidence.range_fit import expected_place, fit_range, lowest_place, usable
 from lrfinder.evidence.range_shape import PARAMETERS
 
 
@@ -104,11 +105,14 @@ def test_a_narrow_ladder_is_fitted_too(ratio):
 
 def test_only_the_part_before_training_left_for_good_is_used():
     whole = synthetic()
-    lr, loss, diverged = usable(whole)
-    assert diverged
+    lr, loss, left = usable(whole)
     assert lr.size == loss.size < 100
+    assert left == lr[-1 - 4]  # four rungs are kept after it
     ended = Curve(whole.lr, [*loss[:50], *[float("nan")] * 50])
     assert usable(ended)[1].tolist() == loss[:50].tolist()
+    assert usable(ended)[2] == whole.lr[50]
+    level = Curve(whole.lr, 2.0 + 0.01 * np.sin(np.arange(100)))
+    assert usable(level)[2] is None
 
 
 def test_a_fit_is_ready_for_json():
@@ -116,3 +120,37 @@ def test_a_fit_is_ready_for_json():
         document = fit_range(curve).to_dict()
         assert list(document["parameters"]) == list(PARAMETERS)
         assert json.loads(json.dumps(document, allow_nan=False)) == document
+
+
+def made(level, left=60, noise=0.0):
+    """A range test of 100 steps with this loss up to step ``left``, from where on it rises fast."""
+    loss = np.array([*level, *(level[-1] + 2.0 ** np.arange(100 - left))], dtype=float)
+    loss[:left] += noise * np.random.default_rng(0).standard_normal(left)
+    return Curve(2.0 ** (np.arange(100) / 4 - 20), loss)
+
+
+def test_the_best_rate_is_expected_three_octaves_below_the_middle_of_the_lowest_place_and_the_rise():
+    curve = made(np.concatenate([np.linspace(3, 1, 40), np.linspace(1, 1.5, 20)]), noise=0.01)
+    left = math.log2(usable(curve)[2])
+    lowest = math.log2(lowest_place(curve))
+    assert lowest == pytest.approx(-10, abs=0.5)  # step 40
+    assert left == pytest.approx(-4.2, abs=0.5)  # step 63, four above the last level
+    assert expected_place(curve, fit_range(curve)) == pytest.approx((lowest + left) / 2 - 3)
+
+
+def test_where_the_loss_is_flat_before_it_rises_chance_moves_the_place_by_little():
+    flat = np.full(60, 2.0)
+    for place in (2, 30, 50):
+        flat[place : place + 5] -= 0.2
+        curve = made(flat)
+        left = math.log2(usable(curve)[2])
+        assert left - 8 / 2 - 3 <= expected_place(curve, fit_range(curve)) <= left - 3
+        flat[place : place + 5] += 0.2
+
+
+def test_without_a_rise_the_place_is_below_the_lowest_or_below_the_end():
+    x = np.linspace(0, 1, 100)
+    falling = Curve(2.0 ** np.linspace(-20, 0, 100), 3 - x)
+    assert expected_place(falling, fit_range(falling)) == math.log2(lowest_place(falling)) - 1
+    level = Curve(falling.lr, 3 + 0.01 * np.random.default_rng(0).standard_normal(100))
+    assert expected_place(level, fit_range(level)) == -6

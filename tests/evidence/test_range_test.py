@@ -139,8 +139,8 @@ def test_the_end_is_never_past_the_losses_and_never_earlier_than_ten_finite_ones
 
 
 def limit_of(curve):
-    lr, loss, diverged = usable(curve)
-    assert diverged
+    lr, loss, left = usable(curve)
+    assert left is not None
     return blow_up(lr, loss)
 
 

@@ -247,6 +247,24 @@ def test_several_numbers_that_make_up_the_schedule_are_scaled_together(tmp_path)
     assert rates(run) == pytest.approx(rates(reference), rel=1e-9)
 
 
+class Peak(Pair):
+    """Warms up from a number that is none of the rate's to one that is."""
+
+    def __init__(self, lr):
+        super().__init__(lr)
+        self.init_lr = 0.001
+
+
+def test_a_named_number_that_is_the_peak_of_the_schedule_alone_is_set(tmp_path):
+    trainer, run = fit(tmp_path / "tuned", [finder(**QUICK, attribute="max_lr")], module=Peak)
+    module, found = trainer.lightning_module, trainer.callbacks[0].suggestion
+    assert module.max_lr == found.lr == found.param_group_lrs[0]
+    assert module.init_lr == rates(run)[0] == 0.001
+    assert max(rates(run)) == pytest.approx(found.lr, rel=1e-9)
+    _, reference = fit(tmp_path / "by hand", module=Peak, lr=found.lr)
+    assert_same(run, reference)
+
+
 class Coded(Net):
     """Its rate stands in the code."""
 

@@ -114,7 +114,7 @@ def test_a_search_for_a_time_plans_with_a_guess_first():
 
 def test_it_tells_the_plan_of_the_search_that_follows():
     options = SearchOptions("probe", 2000, 300)
-    told, done = options.dry_run(), find(Quadratic(-5.0), options)
+    told, done = options.dry_run(), find(Quadratic(-7.0), options)
     assert told["probes"] == len(done.probes) - 1
     assert {told["probe_steps"]} == {outcome.probe.steps for outcome in done.probes[1:]}
     assert told["budget_steps"] == 300 >= done.steps_spent

@@ -99,11 +99,11 @@ def test_an_early_interrupt_passes_through(step):
 
 def test_a_timed_search_goes_on_from_its_journal_too(tmp_path):
     asked, path = options(budget="1s"), tmp_path / "journal.jsonl"
-    one = Timed(-5.0)
+    one = Timed(-7.0)
     first = find(one, asked, journal=Journal(path, asked.journal_header()), clock=one.clock)
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:-2]))
-    other = Timed(-5.0)
+    other = Timed(-7.0)
     again = find(other, asked, journal=Journal(path, asked.journal_header()), clock=other.clock)
     assert len(first.probes) > 5
     assert [o.probe for o in again.probes][: len(first.probes)] == [o.probe for o in first.probes]
