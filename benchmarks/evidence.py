@@ -1,7 +1,7 @@
 """What a range test tells: whether there was a descent, and where the best rate of a whole training lies.
 
-Prints the log-likelihood ratio of a descent in range tests of pure noise and in real ones, which gives the thresholds of
-refusal, and how far the places of real range tests lie from the best rate.
+Prints the log-likelihood ratio of a descent in range tests of pure noise and in real ones, which gives the thresholds
+of refusal, and how far the places of real range tests lie from the best rate.
 
 python benchmarks/evidence.py benchmarks/out/regret.jsonl        # two minutes; regret.py makes the record
 """
@@ -48,8 +48,11 @@ def descents(rows: list[dict]) -> dict[str, list[float]]:
 
 
 def places(rows: list[dict]) -> dict[tuple[str, str], list[tuple[float, float, float]]]:
-    """Per family and kind of curve, octaves from the best rate to the lowest place, to where training left for good
-    and to the place that is expected; once a task, length and seed, without trainings that memorise."""
+    """Per family and kind of curve, octaves from the best rate to three places of a range test.
+
+    They are the lowest place, where training left for good, and the place that is expected. Each task, length and seed
+    counts once; trainings that memorise do not count.
+    """
     tasks = {(family, task.name, task.steps): task for family, all_of in families().items() for task in all_of}
     found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     seen = set()

@@ -65,7 +65,8 @@ class WriteBack:
         """Write another rate and put everything back, to learn how to write and whether training will follow.
 
         Where schedulers take the rate from values of their own, or ``attribute`` is their peak, the highest rate that
-        they give becomes the reference of the training. ``attribute`` is where the person says that the module keeps its rate.
+        they give becomes the reference of the training. ``attribute`` is where the person says that the module keeps
+        its rate.
         """
         trainee = self._trainee
         with trainee.undone():
