@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from regret import best_rate, families
+from regret import best_rate, tasks_by_name
 
 from lrfinder import Curve
 from lrfinder.answer.suggestion import Suggestion
@@ -53,7 +53,7 @@ def places(rows: list[dict]) -> dict[tuple[str, str], list[tuple[float, float, f
     They are the lowest place, where training left for good, and the place that is expected. Each task, length and seed
     counts once; trainings that memorise do not count.
     """
-    tasks = {(family, task.name, task.steps): task for family, all_of in families().items() for task in all_of}
+    tasks = tasks_by_name()
     found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     seen = set()
     for row in rows:
@@ -64,14 +64,13 @@ def places(rows: list[dict]) -> dict[tuple[str, str], list[tuple[float, float, f
         if int(method.split()[1]) < LEAST_BUDGET or memorises(row["steps"], evidence.epoch_steps):
             continue
         seen.add((*key, row["seed"]))
-        curve = evidence.curve
-        fit, left = fit_range(curve), usable(curve)[2]
+        fit, (lr, loss, left) = evidence.range_fit, usable(evidence.curve)
         if fit is None or left is None:
             continue
         kind = "a clear descent" if fit.evidence >= CLEAR else "no clear descent"
         best = np.log2(best_rate(tasks[key]))
-        measured = np.log2(lowest_place(curve)) - best, np.log2(left) - best, expected_place(curve, fit) - best
-        found.setdefault((row["family"], kind), []).append(measured)
+        octaves = np.log2(lowest_place(lr, loss)), np.log2(left), expected_place(evidence.curve, fit)
+        found.setdefault((row["family"], kind), []).append(tuple(octave - best for octave in octaves))
     return found
 
 

@@ -153,6 +153,11 @@ class Mid:
 AnyTask = Small | Mid | Realistic
 
 
+def tasks_by_name() -> dict[tuple[str, str, int], AnyTask]:
+    """Every task by its family, name and number of steps, as the rows of a record name it."""
+    return {(family, task.name, task.steps): task for family, tasks in families().items() for task in tasks}
+
+
 @cache
 def families() -> dict[str, list[AnyTask]]:
     mid: list[AnyTask] = [] if not MID.exists() else [
@@ -274,7 +279,7 @@ def run(path: Path, names: list[str], methods: str, longest: int, seeds: list[in
 def entries(rows: list[dict], anew: bool) -> dict[tuple[str, int, str], list[dict]]:
     """Per family, horizon and method, one entry a task and seed: regret, steps spent, whether the interval held."""
     found = defaultdict(list)
-    by_name = {(family, task.name, task.steps): task for family, tasks in families().items() for task in tasks}
+    by_name = tasks_by_name()
     for row in rows:
         if (row["family"], row["task"], row["steps"]) not in by_name:
             continue

@@ -173,10 +173,10 @@ def expected_place(curve: Curve, fit: RangeFit | None) -> float:
     for good, the best rate is expected an octave below the lowest place, or six octaves below the end of a curve
     without a descent or a fit.
     """
-    left = usable(curve)[2]
+    lr, loss, left = usable(curve)
     if fit is None or (left is None and fit.evidence < FAINT):
         return math.log2(curve.lr[-1]) - _BELOW_END
-    lowest = math.log2(lowest_place(curve))
+    lowest = math.log2(lowest_place(lr, loss))
     if fit.blow_up is not None:
         lowest = min(lowest, math.log2(fit.blow_up.lr_limit))
     if left is None:
@@ -184,13 +184,12 @@ def expected_place(curve: Curve, fit: RangeFit | None) -> float:
     return (max(lowest, math.log2(left) - _FALL) + math.log2(left)) / 2 - _BELOW_MIDDLE
 
 
-def lowest_place(curve: Curve) -> float:
-    """Return the learning rate at which the moving average of a range test is lowest.
+def lowest_place(lr: Array, loss: Array) -> float:
+    """Return the learning rate at which the moving average of the `usable` part of a range test is lowest.
 
     It tells more than the lowest place of the fitted shape, which a blow-up out of the range test's own speed pulls
     upwards.
     """
-    lr, loss, _ = usable(curve)
     width = min(max(_SMOOTHED, round(_SMOOTHED * loss.size / 100)), loss.size // 2) // 2 * 2 + 1
     averages = np.convolve(loss, np.ones(width) / width, "valid")
     return float(lr[int(np.argmin(averages)) + width // 2])

@@ -59,7 +59,7 @@ class WriteBack:
         self.numbers, self.before = list(numbers), before
         self._scheduled = scheduled and bool(self._trainer.lr_scheduler_configs)
         self.own: Own = ()
-        self.by_peak = False
+        self.by_peak = self._named = False
 
     def rehearse(self, attribute: str | None = None) -> None:
         """Write another rate and put everything back, to learn how to write and whether training will follow.
@@ -68,14 +68,14 @@ class WriteBack:
         they give becomes the reference of the training. ``attribute`` is where the person says that the module keeps
         its rate.
         """
-        trainee = self._trainee
+        trainee, self._named = self._trainee, attribute is not None
         with trainee.undone():
             possible = settable(self._module, self.numbers, _REHEARSED)
-        if attribute is not None and not possible:
+        if self._named and not possible:
             raise InputError(f"attribute must name a number that can be set, got {attribute!r}, which is read-only")
         self.numbers = possible
         with trainee.undone() as snapshot:
-            self._write(snapshot, trainee.reference() * _REHEARSED, named=attribute is not None)
+            self._write(snapshot, trainee.reference() * _REHEARSED)
         if (self.own or self.by_peak) and trainee.fresh:
             trainee.follow_peaks(self.before.peaks)
 
@@ -83,11 +83,11 @@ class WriteBack:
         """Write ``lr``, the reference rate to come; return the new peak of every group. The caller undoes a failure."""
         trainee = self._trainee
         self._write(snapshot, lr)
-        if trainee.fresh and not self.own and not self.by_peak:
+        if trainee.fresh and not (self.own or self.by_peak):
             return trainee.configured()
         return scaled_lrs(trainee.lrs(), lr, trainee.reference())
 
-    def _write(self, snapshot: Snapshot, lr: float, named: bool = False) -> None:
+    def _write(self, snapshot: Snapshot, lr: float) -> None:
         trainee, factor = self._trainee, lr / self._trainee.reference()
         peak, reference = trainee.as_configured(lr)
 
@@ -102,9 +102,10 @@ class WriteBack:
         expected = scaled_lrs(trainee.configured(), peak, reference)
         if self.numbers and trainee.fresh and not self.own:
             self._configure(snapshot, set_numbers)
-            as_expected = _all_close(trainee.configured(), expected)
-            self.by_peak = self.by_peak or (named and not as_expected and self._peaks_follow(factor))
-            if (as_expected or self.by_peak) and holds():
+            if _all_close(trainee.configured(), expected) and holds():
+                return
+            if self._named and self._peaks_follow(factor):
+                self.by_peak = True
                 return
             snapshot.restore()
         self.own = scale_rates(self._trainer, snapshot, peak, reference, holds, self.own, set_numbers)

@@ -131,8 +131,8 @@ def made(level, left=60, noise=0.0):
 
 def test_the_best_rate_is_expected_three_octaves_below_the_middle_of_the_lowest_place_and_the_rise():
     curve = made(np.concatenate([np.linspace(3, 1, 40), np.linspace(1, 1.5, 20)]), noise=0.01)
-    left = math.log2(usable(curve)[2])
-    lowest = math.log2(lowest_place(curve))
+    lr, loss, left = usable(curve)
+    left, lowest = math.log2(left), math.log2(lowest_place(lr, loss))
     assert lowest == pytest.approx(-10, abs=0.5)  # step 40
     assert left == pytest.approx(-4.2, abs=0.5)  # step 63, four above the last level
     assert expected_place(curve, fit_range(curve)) == pytest.approx((lowest + left) / 2 - 3)
@@ -151,6 +151,6 @@ def test_where_the_loss_is_flat_before_it_rises_chance_moves_the_place_by_little
 def test_without_a_rise_the_place_is_below_the_lowest_or_below_the_end():
     x = np.linspace(0, 1, 100)
     falling = Curve(2.0 ** np.linspace(-20, 0, 100), 3 - x)
-    assert expected_place(falling, fit_range(falling)) == math.log2(lowest_place(falling)) - 1
+    assert expected_place(falling, fit_range(falling)) == math.log2(lowest_place(*usable(falling)[:2])) - 1
     level = Curve(falling.lr, 3 + 0.01 * np.random.default_rng(0).standard_normal(100))
     assert expected_place(level, fit_range(level)) == -6

@@ -250,19 +250,34 @@ def test_several_numbers_that_make_up_the_schedule_are_scaled_together(tmp_path)
 class Peak(Pair):
     """Warms up from a number that is none of the rate's to one that is."""
 
-    def __init__(self, lr):
+    def __init__(self, lr, init_lr=0.001):
         super().__init__(lr)
-        self.init_lr = 0.001
+        self.init_lr = init_lr
 
 
-def test_a_named_number_that_is_the_peak_of_the_schedule_alone_is_set(tmp_path):
-    trainer, run = fit(tmp_path / "tuned", [finder(**QUICK, attribute="max_lr")], module=Peak)
-    module, found = trainer.lightning_module, trainer.callbacks[0].suggestion
-    assert module.max_lr == found.lr == found.param_group_lrs[0]
-    assert module.init_lr == rates(run)[0] == 0.001
+@pytest.mark.parametrize(("lr", "init_lr"), [(0.02, 0.001), (0.02, 0.016)])
+def test_a_named_number_that_is_the_peak_of_the_schedule_alone_is_set(tmp_path, lr, init_lr):
+    def module(lr):
+        return Peak(lr, init_lr)
+
+    trainer, run = fit(tmp_path / "tuned", [finder(**QUICK, attribute="max_lr")], module=module, lr=lr)
+    tuned, found = trainer.lightning_module, trainer.callbacks[0].suggestion
+    assert tuned.max_lr == found.lr == found.param_group_lrs[0]
+    assert tuned.init_lr == rates(run)[0] == init_lr
     assert max(rates(run)) == pytest.approx(found.lr, rel=1e-9)
-    _, reference = fit(tmp_path / "by hand", module=Peak, lr=found.lr)
+    _, reference = fit(tmp_path / "by hand", module=module, lr=found.lr)
     assert_same(run, reference)
+
+
+def test_a_schedule_that_begins_above_the_rate_that_was_found_is_scaled_as_a_whole(tmp_path):
+    def module(lr):
+        return Peak(lr, init_lr=0.9)
+
+    trainer, run = fit(tmp_path, [finder(**QUICK, attribute="max_lr")], module=module, lr=1.0)
+    found = trainer.callbacks[0].suggestion
+    assert found.lr < 0.9
+    assert max(rates(run)) == pytest.approx(found.lr, rel=1e-9)
+    assert rates(run)[0] == pytest.approx(0.9 * found.lr, rel=1e-9)
 
 
 class Coded(Net):
